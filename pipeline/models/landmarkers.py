@@ -1,0 +1,173 @@
+"""Put a 468-point face mesh on one face, with MediaPipe's network but without its runtime.
+
+The network looks at an upright square around the face and answers in that square, so most of the accuracy
+is decided here: a square from a detector's box is only a first guess, and each answer gives a better one.
+The tracker carries the square of the last frame; it must be fresh per clip, or a clip's numbers would
+depend on what was read before it.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from pipeline.models.packaged import packaged_model
+from schemas.face import XYXY
+
+NUM_MESH_POINTS = 468
+INPUT_PX = 192
+# Outer eye corners of the mesh: image left first on a face that looks at the camera.
+EYE_CORNERS = (33, 263)
+# Side of the network's square in face sizes, as in MediaPipe's own graphs (Kartynnik et al., arXiv 1907.06724).
+ROI_SCALE = 1.5
+
+Image = UInt8[np.ndarray, "H W 3"]
+MeshPoints = Float32[np.ndarray, "468 3"]
+
+
+@dataclass(frozen=True, slots=True)
+class MeshFace:
+    """One face: ``points`` in pixels of the image that was given, ``confidence`` the network's face flag, 0 to 1.
+
+    z is in pixels too (weak perspective: same scale as x and y), 0 near the head's centre, negative towards
+    the camera.
+    """
+
+    points: MeshPoints
+    confidence: float
+
+
+class Landmarker(Protocol):
+    """Finds the points of one face, frame after frame of one clip."""
+
+    scheme: str
+
+    def reset(self) -> None:
+        """Forget the clip seen so far; the next frame starts from its box."""
+        ...
+
+    def locate(self, image: Image, box: XYXY) -> MeshFace | None:
+        """Find the face that is expected in ``box`` (xyxy pixels); None where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """A square the network looks at: centre and side in pixels, angle clockwise on screen."""
+
+    x: float
+    y: float
+    side_px: float
+    angle_rad: float
+
+    def to_image(self) -> Float64[np.ndarray, "2 3"]:
+        """The matrix from network pixels (0 to ``INPUT_PX``, square's corner at 0) to image pixels."""
+        scale = self.side_px / INPUT_PX
+        cos, sin = math.cos(self.angle_rad) * scale, math.sin(self.angle_rad) * scale
+        half = INPUT_PX / 2
+        return np.array(
+            [
+                [cos, -sin, self.x - cos * half + sin * half],
+                [sin, cos, self.y - sin * half - cos * half],
+            ]
+        )
+
+
+def roi_from_box(box: XYXY, scale: float = ROI_SCALE) -> Roi:
+    """An upright square around a box; which way the head leans is not known yet."""
+    x0, y0, x1, y1 = box
+    return Roi((x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0) * scale, 0.0)
+
+
+def roi_from_points(points: MeshPoints, scale: float = ROI_SCALE) -> Roi:
+    """The square around known points, turned so that the eyes are level in it.
+
+    The bounding box is taken in the turned frame; taken upright it would grow with the head's roll.
+    """
+    left, right = points[EYE_CORNERS[0], :2], points[EYE_CORNERS[1], :2]
+    angle = math.atan2(float(right[1] - left[1]), float(right[0] - left[0]))
+    cos, sin = math.cos(angle), math.sin(angle)
+    level = points[:, :2] @ np.array([[cos, -sin], [sin, cos]])
+    low, high = level.min(axis=0), level.max(axis=0)
+    x, y = (low + high) / 2
+    return Roi(float(cos * x - sin * y), float(sin * x + cos * y), float((high - low).max()) * scale, angle)
+
+
+class MeshNetwork:
+    """The network itself: a square of an image in, 468 points and the face flag out. Keeps no state."""
+
+    def __init__(self, path: Path) -> None:
+        self._net = cv2.dnn.readNetFromTFLite(str(path))
+        # The points come as [1, 1404, 1, 1], the flag as [1, 1, 1, 1]; the converter chose their names.
+        self._outputs = self._net.getUnconnectedOutLayersNames()
+
+    def read(self, image: Image, roi: Roi) -> MeshFace:
+        """Points in image pixels and the face flag (a logistic of the network's raw score) for one square."""
+        patch = cv2.warpAffine(
+            image,
+            roi.to_image(),
+            (INPUT_PX, INPUT_PX),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        self._net.setInput(cv2.dnn.blobFromImage(patch, 1 / 255))
+        small, large = sorted(self._net.forward(self._outputs), key=np.size)
+        local = large.reshape(NUM_MESH_POINTS, 3)
+        matrix = roi.to_image()
+        points = np.empty((NUM_MESH_POINTS, 3), np.float32)
+        points[:, :2] = local[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        points[:, 2] = local[:, 2] * (roi.side_px / INPUT_PX)
+        return MeshFace(points, 1 / (1 + math.exp(-float(small.ravel()[0]))))
+
+
+class FaceMesh468:
+    """The packaged face mesh as a tracker; ``min_confidence`` is the face flag from which a face is there."""
+
+    scheme = "ibug68"
+
+    def __init__(self, min_confidence: float = 0.5, num_start_passes: int = 3) -> None:
+        self._network = MeshNetwork(packaged_model("face_landmark").path)
+        self._min_confidence = min_confidence
+        self._num_start_passes = num_start_passes
+        self._roi: Roi | None = None
+
+    def reset(self) -> None:
+        """Forget the clip seen so far; the next frame starts from its box."""
+        self._roi = None
+
+    def locate(self, image: Image, box: XYXY) -> MeshFace | None:
+        """Find the face, first where it was in the last frame, else in ``box``.
+
+        Args:
+            image: RGB.
+            box: xyxy in pixels of ``image``; where the face is expected.
+        """
+        face = self._follow(image, box) or self._start(image, box)
+        self._roi = None if face is None else roi_from_points(face.points)
+        return face
+
+    def _follow(self, image: Image, box: XYXY) -> MeshFace | None:
+        if self._roi is None:
+            return None
+        face = self._network.read(image, self._roi)
+        return face if face.confidence >= self._min_confidence and _inside(face.points, box) else None
+
+    def _start(self, image: Image, box: XYXY) -> MeshFace | None:
+        face = self._network.read(image, roi_from_box(box))
+        for _ in range(self._num_start_passes - 1):
+            if face.confidence < self._min_confidence:
+                break
+            face = self._network.read(image, roi_from_points(face.points))
+        return face if face.confidence >= self._min_confidence else None
+
+
+def _inside(points: MeshPoints, box: XYXY) -> bool:
+    """Whether the face is still the one the box means: a tracker that slid off to a neighbour must restart."""
+    x, y = (points[:, :2].min(axis=0) + points[:, :2].max(axis=0)) / 2
+    x0, y0, x1, y1 = box
+    reach = max(x1 - x0, y1 - y0) / 2
+    return abs(x - (x0 + x1) / 2) <= reach and abs(y - (y0 + y1) / 2) <= reach

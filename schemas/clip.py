@@ -1,0 +1,89 @@
+"""A cropped, re-encoded span of one track: where it was cut (ClipPlan), and all that was measured on it (Clip)."""
+
+from schemas.base import Box, Id, Record, TimeSpan
+from schemas.scores import SyncScore
+
+
+class ClipPlan(Record):
+    """Where a clip is cut: a span of time and one fixed square, both on the source.
+
+    ``square`` is in source pixels and may reach beyond the picture; ``padding`` is the part of its
+    area that does. ``face`` is the median face box. ``num_frames`` counts output frames: frame k shows
+    the source frame nearest to ``span.start_s + k / fps`` that belongs to the span.
+    """
+
+    clip_id: Id
+    source_id: Id
+    shot_index: int
+    track_index: int
+    span: TimeSpan
+    num_frames: int
+    fps: int
+    square: Box
+    face: Box
+    padding: float
+    native_crop_px: float
+    face_ratio: float
+    num_neighbours: int
+    boundary_times_s: tuple[float, ...] = ()
+
+
+class Scores(Record):
+    """What selection looks at; every value stays stored whatever the limits are. None: not measurable here.
+
+    Ratios are 0 to 1. ``sharpness`` is the variance of the Laplacian of luma (0 to 255) inside the face box.
+    ``motion`` is the mean absolute difference of neighbouring frames (0 to 1). ``internal_cut`` is the
+    largest frame-to-frame change over its usual size, scaled so that 1 is where a cut begins.
+    """
+
+    native_crop_px: float
+    padding: float
+    face_ratio: float
+    face_px: float
+    num_neighbours: int
+    landmark_ratio: float | None
+    landmark_confidence: float | None
+    yaw_abs_median_deg: float | None
+    yaw_range_deg: float | None
+    speech_ratio: float | None
+    audio_rms: float | None
+    sync: SyncScore
+    sharpness: float
+    exposure: float
+    motion: float
+    internal_cut: float
+    duplicate_frame_ratio: float
+    hold_frames: float
+    track_purity: float
+
+
+class Provenance(Record):
+    """Which code and models made a clip; hashes name exact files."""
+
+    tool_version: str
+    profile: str
+    models: dict[str, str]
+    native_fps: str
+    detector: str
+
+
+class Clip(Record):
+    """A finished clip. The arrays and media lie beside it in the workspace (see ``schemas.sample``)."""
+
+    plan: ClipPlan
+    domain: str
+    landmark_scheme: str
+    scores: Scores
+    provenance: Provenance
+    flags: tuple[str, ...]
+    files: dict[str, str]
+
+    @property
+    def clip_id(self) -> str:
+        """The key of the clip's samples."""
+        return self.plan.clip_id
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds at the output rate."""
+        return self.plan.num_frames / self.plan.fps

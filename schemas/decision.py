@@ -1,0 +1,43 @@
+"""Why a clip is kept or not; by filter or by reviewer."""
+
+from enum import StrEnum
+from typing import Literal
+
+from schemas.base import Id, Record
+
+
+class RejectReason(StrEnum):
+    """Why something did not become part of a release. The value is what tables and the card show."""
+
+    NO_FACE = "no_face"
+    FACE_TOO_SMALL = "face_too_small"
+    SHOT_TOO_SHORT = "shot_too_short"
+    TRACK_TOO_SHORT = "track_too_short"
+    SEVERAL_FACES = "several_faces"
+    LOW_RESOLUTION = "low_resolution"
+    PADDING = "padding"
+    FACE_MISSING = "face_missing"
+    NOT_SPEAKING = "not_speaking"
+    NO_AUDIO = "no_audio"
+    OUT_OF_SYNC = "out_of_sync"
+    EXTREME_POSE = "extreme_pose"
+    STILL = "still"
+    BLURRED = "blurred"
+    EXPOSURE = "exposure"
+    INTERNAL_CUT = "internal_cut"
+    LICENSE = "license"
+    DUPLICATE = "duplicate"
+    NOT_REQUESTED = "not_requested"
+    REVIEWER = "reviewer"
+
+
+class Decision(Record):
+    """Keep or reject one clip. A rejection carries the number that caused it and the limit it missed."""
+
+    clip_id: Id
+    keep: bool
+    by: Literal["filter", "reviewer"] = "filter"
+    reason: RejectReason | None = None
+    measured: float | None = None
+    limit: float | None = None
+    note: str = ""

@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = Path(os.environ.get("ANITALK_ASSETS", ROOT.parent / "shared" / "assets"))
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder of real media, weights and hand-labelled truth."""
+    if not (ASSETS / "README.md").is_file():
+        message = f"needs real test media, which are not part of the repository: set ANITALK_ASSETS (looked in {ASSETS})"
+        if os.environ.get("ANITALK_REQUIRE_ASSETS"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return ASSETS
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    try:
+        import cv2
+    except ImportError:  # an environment with only the train extra
+        return
+    cv2.setNumThreads(1)
