@@ -1,0 +1,1 @@
+"""Reviewed inputs, shipped as data: source lists and build configurations."""

@@ -1,0 +1,1 @@
+"""How one thing becomes the next, in process and without an orchestrator."""

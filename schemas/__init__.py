@@ -1,0 +1,1 @@
+"""What things are: records, conventions and the shard format; no behaviour beyond validation."""

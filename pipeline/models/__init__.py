@@ -1,0 +1,1 @@
+"""Networks and classifiers behind small interfaces; loaded once and passed in."""

@@ -1,0 +1,232 @@
+"""Frames of an untrusted video file, exact in time, upright, with square pixels.
+
+Rates in containers lie and differ from frame to frame, so a frame's only identity here is its
+presentation time; nothing counts frames to know what time it is.
+"""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal, cast
+
+import av
+import av.container
+import av.filter
+import av.video
+import numpy as np
+from jaxtyping import UInt8
+
+from pipeline.errors import DecodeError
+from schemas.media import Video
+
+log = logging.getLogger(__name__)
+
+# Playlists (hls, dash, concat) would make FFmpeg open other files and addresses on the media's behalf.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts,mpegvideo,m4v,h264,hevc,ogg,asf,nut,wav,flac,mp3,aac"
+)
+_OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file,pipe"}
+
+# How far before the wanted frame to enter the file when its index points too late, in seconds.
+_SEEK_MARGINS_S = (0.0, 3.0, 15.0)
+# A damaged stretch costs its frames; a file that is mostly damage is given up.
+_MAX_ERRORS = 100
+
+_UNSPECIFIED = 2
+_BT709, _BT601 = 1, 5
+
+
+@contextlib.contextmanager
+def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+    """Open a local media file for reading, playlists and network protocols excluded.
+
+    Raises:
+        DecodeError: when it is empty, unreadable, or no media format known here.
+    """
+    if path.stat().st_size == 0:
+        raise DecodeError(f"{path.name} is empty (0 bytes): fetch it again or remove the source")
+    try:
+        container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise DecodeError(f"{path.name} is not a media file that can be opened ({_cause(error)})") from error
+    with container:
+        yield container
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def scale_to_square(width: int, height: int, aspect: Fraction, rotation_deg: int) -> tuple[int, int]:
+    """Size (width, height) of the upright picture with square pixels; never smaller than the coded one."""
+    if aspect > 1:
+        width = round(width * aspect)
+    else:
+        height = round(height / aspect)
+    return (height, width) if rotation_deg in {90, 270} else (width, height)
+
+
+def fit_within(width: int, height: int, long_side: int) -> tuple[int, int]:
+    """The largest size (width, height) of the same shape whose long side is at most ``long_side``."""
+    factor = min(1.0, long_side / max(width, height))
+    return max(1, round(width * factor)), max(1, round(height * factor))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame; pixels are converted on request, since most callers skip most frames."""
+
+    pts: int
+    time_s: float
+    picture: av.video.VideoFrame
+    rotation_deg: int
+
+    def to_array(self, size: tuple[int, int], layout: Literal["rgb24", "bgr24"]) -> UInt8[np.ndarray, "H W 3"]:
+        """The upright picture at ``size`` (width, height), full-range sRGB in the given channel order."""
+        width, height = (size[1], size[0]) if self.rotation_deg in {90, 270} else size
+        image = self.picture.reformat(
+            width=width, height=height, format=layout, src_colorspace=_matrix(self.picture), interpolation="BILINEAR"
+        ).to_ndarray()
+        turns = self.rotation_deg // 90
+        return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _matrix(picture: av.video.VideoFrame) -> int:
+    """The YUV matrix to convert with: as tagged, else by the picture's height as players do."""
+    tagged = int(picture.colorspace)
+    if tagged != _UNSPECIFIED:
+        return tagged
+    return _BT709 if picture.height >= 720 else _BT601
+
+
+def iter_frames(path: Path, video: Video, *, start_s: float | None = None) -> Iterator[Frame]:
+    """Frames in order of presentation, from the first one at or after ``start_s`` (default: the file's first).
+
+    Times rise strictly; a frame that does not move time forward is dropped. Damaged packets cost
+    their frames only, up to a limit.
+
+    Raises:
+        DecodeError: when the file cannot be decoded any further.
+    """
+    tick = Fraction(video.time_base)
+    start_pts = None if start_s is None or start_s <= video.start_s else round(Fraction(start_s) / tick)
+    if start_pts is None:
+        with open_media(path) as container:
+            yield from _ascending(_decoded(container, video, path.name), tick, video, None)
+        return
+    for margin_s in (*_SEEK_MARGINS_S, None):
+        with open_media(path) as container:
+            if margin_s is not None:
+                target = start_pts - round(Fraction(margin_s) / tick)
+                try:
+                    container.seek(target, stream=container.streams[video.stream_index], backward=True)
+                except av.FFmpegError:
+                    continue
+            frames = _ascending(_decoded(container, video, path.name), tick, video, start_pts)
+            first = next(frames, None)
+            if first is None or (first.pts > start_pts and margin_s is not None):
+                continue  # entered too late: the wanted frame lies before
+            yield first
+            yield from frames
+            return
+
+
+def _ascending(
+    pictures: Iterator[av.video.VideoFrame], tick: Fraction, video: Video, start_pts: int | None
+) -> Iterator[Frame]:
+    """Give every frame a time on the stream's clock, strictly rising."""
+    step = max(1, round(1 / (Fraction(video.average_fps) * tick)))
+    last: int | None = None
+    for picture in pictures:
+        if picture.pts is None:  # raw streams and broken muxers: the frame follows its neighbour
+            pts = last + step if last is not None else round(Fraction(video.start_s) / tick)
+        else:
+            pts = round(picture.pts * Fraction(picture.time_base or tick) / tick)
+        if last is not None and pts <= last:
+            continue
+        last = pts
+        if start_pts is None or pts >= start_pts:
+            yield Frame(pts, float(pts * tick), picture, video.rotation_deg)
+
+
+def _decoded(container: av.container.InputContainer, video: Video, name: str) -> Iterator[av.video.VideoFrame]:
+    stream = cast("av.VideoStream", container.streams[video.stream_index])
+    # One thread: error concealment depends on the thread count, and workers run side by side anyway.
+    stream.codec_context.thread_count = 1
+    pictures = _tolerant(container, stream, name)
+    return _deinterlaced(pictures, stream) if video.interlaced else pictures
+
+
+def _tolerant(
+    container: av.container.InputContainer, stream: av.VideoStream, name: str
+) -> Iterator[av.video.VideoFrame]:
+    errors = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            pictures = packet.decode()
+        except av.FFmpegError as error:
+            errors += 1
+            if errors > _MAX_ERRORS:
+                raise DecodeError(
+                    f"{name} is damaged: more than {_MAX_ERRORS} packets failed ({_cause(error)})"
+                ) from error
+            continue
+        yield from pictures  # type: ignore[misc]  # a video stream's packets hold video frames
+
+
+def _deinterlaced(pictures: Iterator[av.video.VideoFrame], stream: av.VideoStream) -> Iterator[av.video.VideoFrame]:
+    """One frame per frame by yadif, only where a frame is flagged as interlaced."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(template=stream)
+    yadif = graph.add("yadif", "mode=send_frame:deint=interlaced")
+    sink = graph.add("buffersink")
+    source.link_to(yadif)
+    yadif.link_to(sink)
+    graph.configure()
+    for picture in pictures:
+        graph.push(picture)
+        yield from _pulled(graph)
+    graph.push(None)
+    yield from _pulled(graph)
+
+
+def _pulled(graph: av.filter.Graph) -> Iterator[av.video.VideoFrame]:
+    while True:
+        try:
+            frame = graph.pull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        yield cast("av.VideoFrame", frame)
+
+
+def iter_at_rate(frames: Iterator[Frame], start_s: float, fps: int, num_frames: int) -> Iterator[tuple[Frame, bool]]:
+    """For each of ``num_frames`` times ``start_s + k / fps``, the frame nearest in time.
+
+    The second value says whether the frame repeats the one before. Ties go to the earlier frame.
+    Fewer come out only when ``frames`` has none at all.
+    """
+    before: Frame | None = None
+    after = next(frames, None)
+    shown: int | None = None
+    for k in range(num_frames):
+        time_s = start_s + k / fps
+        while after is not None and after.time_s <= time_s:
+            before, after = after, next(frames, None)
+        nearest = _nearer(before, after, time_s)
+        if nearest is None:
+            return
+        yield nearest, nearest.pts == shown
+        shown = nearest.pts
+
+
+def _nearer(before: Frame | None, after: Frame | None, time_s: float) -> Frame | None:
+    if before is None or after is None:
+        return before or after
+    return before if time_s - before.time_s <= after.time_s - time_s else after

@@ -1,0 +1,315 @@
+"""Find faces in one picture, with networks and cascades that arrive inside pip packages.
+
+BlazeFace sees 128 × 128 pixels and loses any face below an eighth of what it is shown, which in a wide film
+frame is most of them. It is so fast that the frame is shown to it several times: once whole, then in
+overlapping squares. What the squares invent is removed later, by the presence gate and by the tracker.
+
+MediaPipe's full-range network is absent on purpose: the only file in its wheel is the sparse variant, whose
+DENSIFY operator OpenCV's importer does not know, and it found no more faces than the short-range one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+
+from pipeline.errors import UsageError
+from pipeline.models.packaged import packaged_model
+from schemas.config import DetectorChoice
+from schemas.face import XYXY
+
+BgrImage = UInt8[np.ndarray, "H W 3"]
+Boxes = Float[np.ndarray, "N 4"]
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBox:
+    """One face: ``box`` is xyxy in pixels of the picture that was given and may reach outside it.
+
+    The box runs from the hairline to the chin and leaves out the ears, whatever the model itself outlines.
+    ``score`` is 0 to 1 and comparable only between boxes of one detector.
+    """
+
+    box: XYXY
+    score: float
+
+
+class Detector(Protocol):
+    """Finds the faces of a picture of any size; ``name`` is the one it has in ``DETECTORS``."""
+
+    name: str
+
+    def detect(self, image: BgrImage) -> list[FaceBox]:
+        """All faces from the detector's own minimum score, best first. ``image`` is BGR."""
+        ...
+
+
+def iou(a: Boxes, b: Boxes) -> Float[np.ndarray, "N M"]:
+    """Intersection over union of every box of ``a`` [N, 4] with every box of ``b`` [M, 4], all xyxy."""
+    overlap = _overlap(a, b)
+    union = _area(a)[:, None] + _area(b)[None, :] - overlap
+    return overlap / np.maximum(union, 1e-9)
+
+
+def _area(boxes: Boxes) -> Float[np.ndarray, " N"]:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+
+
+def _overlap(a: Boxes, b: Boxes) -> Float[np.ndarray, "N M"]:
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    return np.prod(np.maximum(high - low, 0), axis=2)
+
+
+def weighted_nms(
+    boxes: Float[np.ndarray, "N 4"],
+    scores: Float[np.ndarray, " N"],
+    min_iou: float = 0.3,
+    max_containment: float = 0.7,
+) -> list[tuple[Float[np.ndarray, " 4"], float]]:
+    """Merge boxes of one face into their score-weighted mean, best first.
+
+    This is BlazeFace's "tie resolution by blending" (Bazarevsky et al., arXiv 1907.05047, section 4), with one
+    addition: of two merged boxes one of which lies inside the other, the better survives, because a square
+    that cuts a face finds a smaller one inside it.
+
+    Args:
+        boxes: xyxy.
+        scores: one per box.
+        min_iou: overlap with the best remaining box from which a box joins it (MediaPipe's 0.3).
+        max_containment: share of the smaller box inside a better one above which it is dropped.
+    """
+    order = np.lexsort((*boxes.T, -scores))
+    merged: list[tuple[Float[np.ndarray, " 4"], float]] = []
+    while order.size:
+        best = order[0]
+        same = iou(boxes[best : best + 1], boxes[order])[0] > min_iou
+        same[0] = True
+        group = order[same]
+        box = np.average(boxes[group], axis=0, weights=scores[group])
+        if not any(_containment(box, kept) > max_containment for kept, _ in merged):
+            merged.append((box, float(scores[best])))
+        order = order[~same]
+    return merged
+
+
+def _containment(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float:
+    smaller = min(_area(a[None])[0], _area(b[None])[0])
+    return float(_overlap(a[None], b[None])[0, 0] / max(smaller, 1e-9))
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A square of the picture, in its pixels; it may reach outside, where the network sees black."""
+
+    x0: float
+    y0: float
+    side: float
+
+
+def windows(width: int, height: int, min_aspect: float = 1.2, max_tiles: int = 5) -> list[Window]:
+    """The whole picture letterboxed, then squares of its short side that overlap by at least a third.
+
+    Args:
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        min_aspect: long side over short side below which the whole picture is enough.
+        max_tiles: bound on the squares; a strip longer than they reach is seen with gaps.
+    """
+    long, short = max(width, height), min(width, height)
+    whole = Window((width - long) / 2, (height - long) / 2, long)
+    if long < min_aspect * short:
+        return [whole]
+    num_tiles = min(max_tiles, 1 + math.ceil((long - short) / (short / 2)))
+    offsets = np.linspace(0, long - short, num_tiles)
+    tiles = [Window(float(o), 0, short) if width > height else Window(0, float(o), short) for o in offsets]
+    return [whole, *tiles]
+
+
+def blazeface_anchors(input_px: int = 128) -> Float32[np.ndarray, "896 2"]:
+    """Anchor centres (x, y) as a share of the input, in the order of the network's answers.
+
+    MediaPipe's SsdAnchorsCalculator with the short-range options (strides 8, 16, 16, 16, one aspect ratio plus
+    the interpolated one, fixed anchor size 1): layers of equal stride share a grid, so each cell of the
+    16 × 16 grid has 2 anchors and each of the 8 × 8 grid 6.
+    """
+    layers = []
+    for stride, anchors_per_cell in ((8, 2), (16, 6)):
+        cells = input_px // stride
+        y, x = np.mgrid[0:cells, 0:cells]
+        centres = np.stack([x, y], axis=-1).reshape(-1, 2)
+        layers.append(np.repeat((centres + 0.5) / cells, anchors_per_cell, axis=0))
+    return np.concatenate(layers).astype(np.float32)
+
+
+class BlazeFace:
+    """MediaPipe's short-range face detector, run by OpenCV."""
+
+    name = "blazeface_short"
+    input_px = 128
+    # Raw scores are clipped before the logistic (MediaPipe's score_clipping_thresh).
+    max_raw_score = 100.0
+    # Boxes below this never help a better one in the blending.
+    min_candidate_score = 0.1
+    # The network outlines brows to chin and ear to ear. Over 112 labelled frames (people, meshes, anime) the
+    # hairline lies 0.13 to 0.25 of its height above, and the face without ears is 0.82 to 0.94 as wide.
+    hairline = 0.20
+    ear_inset = 0.04
+
+    def __init__(self, min_score: float = 0.5) -> None:
+        self.min_score = min_score
+        self._net = cv2.dnn.readNetFromTFLite(str(packaged_model("face_detection_short_range").path))
+        self._anchors = blazeface_anchors(self.input_px)
+
+    def detect(self, image: BgrImage) -> list[FaceBox]:
+        """All faces from ``min_score``, best first. ``image`` is BGR."""
+        height, width = image.shape[:2]
+        boxes, scores = [], []
+        for window in windows(width, height):
+            found, found_scores = self._read(image, window)
+            whole = _uncut(found, window, width, height)
+            boxes.append(found[whole])
+            scores.append(found_scores[whole])
+        merged = weighted_nms(np.concatenate(boxes), np.concatenate(scores))
+        return [FaceBox(self._to_convention(box), score) for box, score in merged if score >= self.min_score]
+
+    def _read(self, image: BgrImage, window: Window) -> tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]:
+        """Candidates of one window: boxes (as the network outlines them) in pixels of ``image``, and scores."""
+        patch = _letterbox(image, window, self.input_px)
+        self._net.setInput(cv2.dnn.blobFromImage(patch, 1 / 127.5, mean=(127.5, 127.5, 127.5), swapRB=True))
+        raw_scores, raw_boxes = self._net.forward(("classificators", "regressors"))
+        clipped = np.clip(raw_scores[0, :, 0].astype(np.float64), -self.max_raw_score, self.max_raw_score)
+        scores = 1 / (1 + np.exp(-clipped))
+        centre = raw_boxes[0, :, :2] / self.input_px + self._anchors
+        half = raw_boxes[0, :, 2:4] / (2 * self.input_px)
+        kept = (scores >= self.min_candidate_score) & (half > 0).all(axis=1)
+        unit = np.concatenate([centre - half, centre + half], axis=1)[kept].astype(np.float64)
+        return unit * window.side + [window.x0, window.y0, window.x0, window.y0], scores[kept]
+
+    def _to_convention(self, box: Float[np.ndarray, " 4"]) -> XYXY:
+        x0, y0, x1, y1 = (float(edge) for edge in box)
+        inset = self.ear_inset * (x1 - x0)
+        return x0 + inset, y0 - self.hairline * (y1 - y0), x1 - inset, y1
+
+
+def _letterbox(image: BgrImage, window: Window, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
+    """The window scaled to a square; black where it reaches outside the picture."""
+    height, width = image.shape[:2]
+    scale = size_px / window.side
+    left, top = max(0, round(window.x0)), max(0, round(window.y0))
+    right, bottom = min(width, round(window.x0 + window.side)), min(height, round(window.y0 + window.side))
+    fit = (max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale)))
+    # Area averaging: bilinear sampling of a five times larger frame would alias.
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    x = min(max(0, round((left - window.x0) * scale)), size_px - fit[0])
+    y = min(max(0, round((top - window.y0) * scale)), size_px - fit[1])
+    canvas = np.zeros((size_px, size_px, 3), np.uint8)
+    canvas[y : y + fit[1], x : x + fit[0]] = cv2.resize(image[top:bottom, left:right], fit, interpolation=how)
+    return canvas
+
+
+def _uncut(boxes: Float[np.ndarray, "N 4"], window: Window, width: int, height: int) -> np.ndarray:
+    """Which boxes do not touch an edge where the window cuts the picture: there half a face looks whole."""
+    margin = 0.01 * window.side
+    right, bottom = window.x0 + window.side, window.y0 + window.side
+    whole = np.ones(len(boxes), bool)
+    if window.x0 >= 1:
+        whole &= boxes[:, 0] > window.x0 + margin
+    if window.y0 >= 1:
+        whole &= boxes[:, 1] > window.y0 + margin
+    if right <= width - 1:
+        whole &= boxes[:, 2] < right - margin
+    if bottom <= height - 1:
+        whole &= boxes[:, 3] < bottom - margin
+    return whole
+
+
+class CatCascade:
+    """OpenCV's frontal cat face cascade on the picture turned by 0, 20 and -20 degrees.
+
+    The cascade knows upright heads only, and a cat on film rarely holds its head upright. Equalising the
+    histogram, as the cascade's authors do, adds false alarms. The score is the logistic of the last stage's
+    margin: it orders cats but is no probability.
+    """
+
+    name = "cat_cascade"
+    analysis_side_px = 480  # as many cats as at 640 in two thirds of the time
+    angles_deg = (0.0, 20.0, -20.0)
+    scale_step = 1.1
+    min_neighbours = 3
+    min_face = 0.1  # of the long side
+
+    def __init__(self, min_score: float = 0.5) -> None:
+        self.min_score = min_score
+        self._cascade = cv2.CascadeClassifier(str(packaged_model("haarcascade_frontalcatface").path))
+
+    def detect(self, image: BgrImage) -> list[FaceBox]:
+        """All cat faces from ``min_score``, best first. ``image`` is BGR."""
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        scale = min(1.0, self.analysis_side_px / max(grey.shape))
+        if scale < 1:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        found = [face for angle in self.angles_deg for face in self._read(grey, angle)]
+        if not found:
+            return []
+        boxes = np.array([box for box, _ in found]) / scale
+        merged = weighted_nms(boxes, np.array([score for _, score in found]))
+        return [FaceBox((float(b[0]), float(b[1]), float(b[2]), float(b[3])), s) for b, s in merged]
+
+    def _read(self, grey: UInt8[np.ndarray, "H W"], angle_deg: float) -> list[tuple[list[float], float]]:
+        """Boxes (upright, in pixels of ``grey``) and scores of one rotation."""
+        turned, back = _turn(grey, angle_deg)
+        smallest = max(24, int(self.min_face * max(grey.shape)))
+        boxes, _, margins = self._cascade.detectMultiScale3(
+            turned, self.scale_step, self.min_neighbours, minSize=(smallest, smallest), outputRejectLevels=True
+        )
+        found = []
+        for (x, y, width, height), margin in zip(boxes, np.ravel(margins), strict=True):
+            score = 1 / (1 + math.exp(-float(margin)))
+            cx, cy = back @ [x + width / 2, y + height / 2, 1]
+            if score >= self.min_score:
+                found.append(([cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2], score))
+        return found
+
+
+def _turn(grey: UInt8[np.ndarray, "H W"], angle_deg: float) -> tuple[np.ndarray, Float[np.ndarray, "2 3"]]:
+    """The picture turned about its centre on a canvas that holds all of it, and the matrix that turns back."""
+    height, width = grey.shape
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle_deg, 1.0)
+    cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
+    size = (math.ceil(height * sin + width * cos), math.ceil(height * cos + width * sin))
+    matrix[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+    turned = cv2.warpAffine(grey, matrix, size) if angle_deg else grey
+    return turned, cv2.invertAffineTransform(matrix)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorModel:
+    """What the registry knows about a detector: how to build it, its file, and where it was measured to work."""
+
+    build: Callable[[float], Detector]
+    packaged: str  # the file's name in ``packaged_model``, for its SHA-256 and licence
+    measured: str
+
+
+DETECTORS: dict[str, DetectorModel] = {
+    BlazeFace.name: DetectorModel(BlazeFace, "face_detection_short_range", "people, meshes, anime; weak on the rest"),
+    CatCascade.name: DetectorModel(CatCascade, "haarcascade_frontalcatface", "real cats, about six frames in ten"),
+}
+
+
+def build_detectors(choices: Sequence[DetectorChoice]) -> list[Detector]:
+    """Load the chosen detectors, in the order of ``choices``.
+
+    Raises:
+        UsageError: for a model that is not in ``DETECTORS``, or whose packaged file is missing.
+    """
+    for choice in choices:
+        if choice.model not in DETECTORS:
+            allowed = ", ".join(sorted(DETECTORS))
+            raise UsageError(f"there is no face detector {choice.model!r}: choose from {allowed}")
+    return [DETECTORS[choice.model].build(choice.min_score) for choice in choices]

@@ -1,0 +1,64 @@
+"""What became of everything that entered a build, step by step; nothing may vanish without a reason.
+
+A step counts one kind of thing (sources, shots, tracks, clips), named by ``unit``: where the unit changes,
+one step's ``passed`` need not be the next one's ``entered``, since one source becomes many shots.
+"""
+
+from typing import Self
+
+from pydantic import NonNegativeInt, PositiveInt, model_validator
+
+from schemas.base import Record
+
+
+class FunnelDrop(Record):
+    """One reason for leaving at a step.
+
+    ``reason`` is a RejectReason or an error class. ``median_measured`` is the median of the numbers that
+    caused the drops and ``limit`` what they missed; None where the reason has no number, or where several
+    limits applied (domains may differ).
+    """
+
+    reason: str
+    count: PositiveInt
+    median_measured: float | None = None
+    limit: float | None = None
+
+
+class FunnelStep(Record):
+    """One step: of ``entered`` items, ``passed`` went on and the others left for the reasons in ``drops``."""
+
+    stage: str
+    entered: NonNegativeInt
+    passed: NonNegativeInt
+    drops: tuple[FunnelDrop, ...] = ()
+    unit: str = "clips"
+
+    @model_validator(mode="after")
+    def _sums_up(self) -> Self:
+        dropped = sum(drop.count for drop in self.drops)
+        if self.entered != self.passed + dropped:
+            raise ValueError(
+                f"the funnel step {self.stage!r} loses items without a reason: "
+                f"{self.entered} entered, {self.passed} passed and {dropped} were dropped"
+            )
+        reasons = [drop.reason for drop in self.drops]
+        if len(reasons) != len(set(reasons)):
+            raise ValueError(f"the funnel step {self.stage!r} counts one reason twice: {sorted(reasons)}")
+        return self
+
+
+class Funnel(Record):
+    """The steps of a build in the order in which they happened."""
+
+    steps: tuple[FunnelStep, ...]
+
+    @model_validator(mode="after")
+    def _continuous(self) -> Self:
+        for before, after in zip(self.steps, self.steps[1:], strict=False):
+            if before.unit == after.unit and after.entered != before.passed:
+                raise ValueError(
+                    f"the funnel breaks between {before.stage!r} and {after.stage!r}: "
+                    f"{before.passed} {before.unit} left the one, {after.entered} entered the other"
+                )
+        return self
