@@ -1,7 +1,7 @@
 """A picture laid out in pixels: text, images and plots, drawn by matplotlib, encoded to the same bytes every time.
 
 Only matplotlib's own copy of its font is used, never one of the system: the pictures belong to a release, and
-a release must not depend on what is installed beside it. For the same reason nothing global is read or set.
+a release must not depend on what is installed beside it. Pyplot's global state is never touched.
 """
 
 import unicodedata
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
-import matplotlib
+import matplotlib as mpl
 import numpy as np
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, get_font
 
 _DPI = 100  # px per inch; only matters for font sizes, which are given in px here
-_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+_FONTS = Path(mpl.get_data_path()) / "fonts" / "ttf"
 _UNKNOWN_GLYPH = "\N{REPLACEMENT CHARACTER}"
 
 INK = "#1f2328"
@@ -63,6 +63,10 @@ class Page:
     def image(self, x: int, y: int, image: RGB) -> None:
         """Place an image pixel for pixel with its top left corner at ``x, y``."""
         self._figure.figimage(image, xo=x, yo=self.height_px - y - image.shape[0], origin="upper")
+
+    def fill(self, x: int, y: int, width_px: int, height_px: int, rgb: tuple[int, int, int]) -> None:
+        """Fill a rectangle."""
+        self.image(x, y, np.full((height_px, width_px, 3), rgb, np.uint8))
 
     def plot(self, x: float, y: float, width_px: float, height_px: float) -> Axes:
         """Empty axes inside that rectangle; ticks and labels fall outside it."""
@@ -110,6 +114,12 @@ def printable(text: str) -> str:
         for char in shown
         if unicodedata.category(char) not in ("Cc", "Cf", "Cs")
     )
+
+
+def is_legible(text: str) -> bool:
+    """Whether the font can show at least half of the text."""
+    shown = printable(text).replace(" ", "")
+    return bool(shown) and 2 * shown.count(_UNKNOWN_GLYPH) <= len(shown)
 
 
 def shortened(text: str, width_px: float, size_px: float, *, bold: bool = False) -> str:

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import av
-import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int64
+from av.error import FFmpegError
+from jaxtyping import Bool, Float32
 from matplotlib.axes import Axes
 
 from pipeline.errors import DecodeError
-from pipeline.page import FAINT, INK, LINE, RGB, Page, font, wrapped
+from pipeline.overlay import AXES_RGB, SURE_RGB, UNSURE_RGB, overlaid
+from pipeline.page import FAINT, INK, LINE, RGB, Page, font, is_legible, text_width_px, wrapped
 from schemas.clip import Clip
 from schemas.scores import SyncScore
 
@@ -33,30 +34,7 @@ _PLOT_PX = 170
 _PLOT_BELOW_PX = 58  # tick labels and the axis title
 _OVERVIEW_TILE_PX = 176
 _OVERVIEW_LABEL_PX = 300
-_OVERSAMPLED = 2  # overlays are drawn larger and averaged down: smooth lines at sub-pixel places
 
-# The outlines of the 68 points as annotated in 300-W (Sagonas et al., 2013): first, last, closed.
-_OUTLINES = (
-    (0, 16, False),
-    (17, 21, False),
-    (22, 26, False),
-    (27, 30, False),
-    (31, 35, False),
-    (36, 41, True),
-    (42, 47, True),
-    (48, 59, True),
-    (60, 67, True),
-)
-BONES = tuple(
-    (a, b)
-    for first, last, closed in _OUTLINES
-    for a, b in [(k, k + 1) for k in range(first, last)] + ([(last, first)] if closed else [])
-)
-
-_UNSURE, _SURE = np.array([255, 106, 61.0]), np.array([64, 240, 200.0])
-# Columns: the head's right-hand side of the image, its crown and its nose, in camera axes (x right, y down, z away).
-_HEAD_AXES = np.diag([1.0, -1.0, -1.0])
-_AXIS_COLORS = ((235, 60, 60), (70, 200, 80), (70, 120, 255))
 _MOUTH, _SOUND, _INVALID = "#d1495b", "#9fb8d8", "#f2d0a9"
 
 
@@ -88,20 +66,21 @@ def frames_of(mp4: bytes, indices: Iterable[int]) -> dict[int, RGB]:
     """
     wanted = set(indices)
     try:
-        with av.open(io.BytesIO(mp4)) as container:
+        with av.open(io.BytesIO(mp4), "r") as container:
             stream = container.streams.video[0]
             # Decoded elsewhere in parallel already; one thread also keeps the decoder from holding frames back.
             stream.codec_context.thread_count = 1
-            packets = sorted((p for p in container.demux(stream) if p.size), key=lambda p: p.dts)
-            index_of = {pts: k for k, pts in enumerate(sorted(p.pts for p in packets))}
+            packets = [packet for packet in container.demux(stream) if packet.size]
+            times = sorted(packet.pts for packet in packets if packet.pts is not None)
+            index_of: dict[int | None, int] = {pts: k for k, pts in enumerate(times)}
             if all(packet.is_keyframe for packet in packets):
-                packets = [packet for packet in packets if index_of[packet.pts] in wanted]
+                packets = [packet for packet in packets if index_of.get(packet.pts) in wanted]
             found = {}
             for packet in [*packets, None]:
                 for frame in stream.codec_context.decode(packet):
-                    if index_of[frame.pts] in wanted:
-                        found[index_of[frame.pts]] = frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, IndexError) as error:
+                    if (k := index_of.get(frame.pts)) in wanted:
+                        found[k] = frame.to_ndarray(format="rgb24")
+    except (FFmpegError, IndexError) as error:
         raise DecodeError(f"the clip's mp4 ({len(mp4)} bytes) cannot be decoded: {error}") from error
     if missing := sorted(wanted - found.keys()):
         raise DecodeError(f"the clip's mp4 has {len(index_of)} frames and no frame {missing[0]}")
@@ -112,8 +91,8 @@ def draw_clip(
     clip: Clip,
     frames: Iterable[RGB],
     arrays: Mapping[str, np.ndarray],
-    envelope: Float32[np.ndarray, "T"] | None = None,
-    vad: Bool[np.ndarray, "T"] | None = None,
+    envelope: Float32[np.ndarray, " T"] | None = None,
+    vad: Bool[np.ndarray, " T"] | None = None,
 ) -> bytes:
     """Draw a contact sheet: who the clip is, twelve of its frames with overlays, and mouth against sound.
 
@@ -149,6 +128,8 @@ def draw_clip(
         page.image(x, y, tile)
         label = f"{frame / clip.plan.fps:.2f} s" + ("" if arrays["valid"][frame] else "  no face")
         page.text(x + 8, y + TILE_PX - 14, label, size_px=13, bold=True, color="white")
+    if clip.landmark_scheme != "none":
+        _write_key(page, _HEADER_PX + grid_px + 23)
     axes = page.plot(_MARGIN_PX + 40, plot_y, width_px - 2 * _MARGIN_PX - 40, _PLOT_PX)
     _plot_speech(axes, clip, arrays, envelope, vad, shown)
     return page.png()
@@ -178,38 +159,6 @@ def draw_overview(rows: Sequence[OverviewRow], *, max_rows: int = MAX_OVERVIEW_R
     return page.png()
 
 
-def overlaid(
-    frame: RGB,
-    landmarks: Float32[np.ndarray, "68 3"] | None,
-    pose: Float32[np.ndarray, "7"] | None,
-    size_px: int,
-) -> RGB:
-    """A square frame at ``size_px`` with its points and pose axes on it.
-
-    Points and their lines go from orange (confidence 0) to mint (1); points of confidence 0 are left out.
-    """
-    side = size_px * _OVERSAMPLED
-    shrinks = frame.shape[0] > side
-    tile = cv2.resize(frame, (side, side), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    if landmarks is not None:
-        _draw_points(tile, landmarks * np.array([side / frame.shape[1], side / frame.shape[0], 1.0]))
-    if pose is not None:
-        _draw_axes(tile, pose)
-    return cv2.resize(tile, (size_px, size_px), interpolation=cv2.INTER_AREA)
-
-
-def head_axes(pose: Float32[np.ndarray, "7"]) -> np.ndarray:
-    """Where the head's own axes point on the image: [3 axes (right, up, nose), 2 (x right, y down)], length 0 to 1.
-
-    Orthographic; the rotation is ``schemas.face.POSE_CONVENTION``: R = Rz(roll) Ry(yaw) Rx(-pitch).
-    """
-    yaw, pitch, roll = np.radians(pose[:3].astype(np.float64))
-    about_z = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
-    about_y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
-    return (about_z @ about_y @ about_x @ _HEAD_AXES)[:2].T
-
-
 def _tiles(clip: Clip, frames: Iterable[RGB], arrays: Mapping[str, np.ndarray], shown: list[int]) -> list[RGB]:
     wanted, tiles, num_read = set(shown), [], 0
     for k, frame in enumerate(frames):
@@ -227,40 +176,6 @@ def _darken_foot(tile: RGB) -> None:
     """Shade the bottom edge so that white figures can be read on any picture."""
     fade = np.linspace(1.0, 0.35, 36)[:, None, None]
     tile[-36:] = (tile[-36:] * fade).astype(np.uint8)
-
-
-def _draw_points(tile: RGB, points: np.ndarray) -> None:
-    there = np.isfinite(points).all(axis=1) & (points[:, 2] > 0)
-    sure = np.clip(np.where(there, points[:, 2], 0), 0, 1)[:, None]
-    colors = (_UNSURE + (_SURE - _UNSURE) * sure).tolist()
-    places = _fixed_point(np.where(there[:, None], points[:, :2], 0.0))
-    for a, b in BONES:
-        if there[a] and there[b]:
-            color = colors[a] if sure[a] < sure[b] else colors[b]
-            cv2.line(tile, places[a], places[b], color, 2, cv2.LINE_AA, _SHIFT)
-    for k in np.flatnonzero(there):
-        cv2.circle(tile, places[k], 3 << _SHIFT, colors[k], cv2.FILLED, cv2.LINE_AA, _SHIFT)
-
-
-def _draw_axes(tile: RGB, pose: np.ndarray) -> None:
-    if not np.isfinite(pose).all() or pose[6] <= 0:
-        return
-    side = tile.shape[0]
-    centre = pose[3:5] * side
-    tips = centre + head_axes(pose) * side * 0.22
-    (start,) = _fixed_point(centre[None])
-    for tip, color in zip(_fixed_point(tips), _AXIS_COLORS, strict=True):
-        cv2.arrowedLine(tile, start, tip, (20, 20, 20), 7, cv2.LINE_AA, _SHIFT, 0.16)
-        cv2.arrowedLine(tile, start, tip, color, 4, cv2.LINE_AA, _SHIFT, 0.16)
-
-
-_SHIFT = 3  # OpenCV takes coordinates in eighths of a pixel
-
-
-def _fixed_point(points: np.ndarray) -> list[tuple[int, int]]:
-    # A wild estimate must not overflow OpenCV's integers; off the tile is off the tile.
-    eighths: Int64[np.ndarray, "N 2"] = np.clip(points * (1 << _SHIFT), -(2**20), 2**20).round().astype(np.int64)
-    return [(int(x), int(y)) for x, y in eighths]
 
 
 def _write_header(page: Page, clip: Clip) -> None:
@@ -285,12 +200,21 @@ def _write_header(page: Page, clip: Clip) -> None:
         page.text(_MARGIN_PX, y, wrapped("  ·  ".join(facts), page.width_px - 2 * _MARGIN_PX, 14, 1)[0])
 
 
+def _write_key(page: Page, y: float) -> None:
+    """Say what the colours on the tiles mean, in those colours."""
+    colors = {"points: sure": SURE_RGB, "unsure": UNSURE_RGB, **{f"{name} axis": rgb for name, rgb in AXES_RGB.items()}}
+    x = _MARGIN_PX
+    for label, rgb in colors.items():
+        page.fill(x, round(y) - 5, 11, 11, rgb)
+        page.text(x + 17, y, label, size_px=13)
+        x += round(text_width_px(label, 13)) + 36
+
+
 def describe_sync(sync: SyncScore) -> str:
     """The score in words: its numbers, or why there are none."""
     if sync.status == "unknown":
         return f"sync unknown: {sync.why or 'no reason given'}"
-    lag = "?" if sync.lag_frames is None else f"{sync.lag_frames:+d}"
-    return f"sync z {_figure(sync.z, '.1f')}, p {_figure(sync.p, '.3f')}, lag {lag} frames"
+    return f"sync z {_figure(sync.z, '.1f')}, p {_figure(sync.p, '.3f')}, lag {_figure(sync.lag_frames, '+d')} fr"
 
 
 def _figure(value: float | None, form: str) -> str:
@@ -299,7 +223,7 @@ def _figure(value: float | None, form: str) -> str:
 
 def _write_label(page: Page, row: OverviewRow, y: float) -> None:
     clip, width_px = row.clip, _OVERVIEW_LABEL_PX - 24
-    lines = wrapped(row.title or clip.plan.source_id, width_px, 16, 2, bold=True)
+    lines = wrapped(row.title if is_legible(row.title) else clip.plan.source_id, width_px, 16, 2, bold=True)
     for line in lines:
         y += 22
         page.text(_MARGIN_PX, y, line, size_px=16, bold=True)
@@ -339,7 +263,8 @@ def _plot_speech(
     if np.isfinite(mouth).any():
         axes.plot(times, mouth, color=_MOUTH, lw=1.8, label="mouth opening", solid_joinstyle="round")
     else:
-        axes.plot([], [], " ", label="no mouth curve: nothing reads this domain's mouths")
+        why = "nothing reads this domain's mouths" if clip.landmark_scheme == "none" else "no frame is sure enough"
+        axes.plot([], [], " ", label=f"no mouth curve: {why}")
     axes.plot((np.array(shown) + 0.5) / fps, np.full(len(shown), 1.05), "v", ms=5, color=FAINT, label="frames above")
     _label_axes(axes, num_frames / fps)
 

@@ -9,7 +9,9 @@ nothing still pending can change it, a few seconds late; what is remembered is b
 
 import math
 from collections import deque
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -76,13 +78,20 @@ class ShotDetector:
         self._hold = fade + 2 * dissolve
         # Cuts are judged this many frames late: the adaptive window, then the frames that would betray a flash.
         self._delay = config.adaptive_window + self._flash
+        self._touch = math.ceil(config.plateau_s * fps)
         self._film = Film(length=self._hold + self._delay + 2)
         self._proposals = _CutProposals(config, fps)
         self._fades = FadeFinder(config, fps, self._film, self._flash)
         self._dissolves = DissolveFinder(config, fps, self._film)
         self._proposed: set[int] = set()
         self._found: deque[Boundary] = deque()
+        self._faded: list[Boundary] = []  # handed out lately
         self._next: int | None = None
+
+    @property
+    def num_remembered(self) -> int:
+        """Frames of which a thumbnail is kept; bounded by the configured lengths, not by the film's."""
+        return len(self._film)
 
     def push(self, frame: int, time_s: float, image: UInt8[np.ndarray, "H W 3"]) -> list[Boundary]:
         """Take the next frame (BGR, long side at most 640 px) and return the boundaries that became certain.
@@ -104,7 +113,7 @@ class ShotDetector:
         self._proposed.update(self._proposals.finish())
         self._settle(self._film.last)
         self._found.extend(self._fades.finish())
-        self._found.extend(self._dissolves.finish())
+        self._add(self._dissolves.finish())
         return self._release(self._film.last + 2)
 
     def _settle(self, upto: int) -> None:
@@ -117,8 +126,20 @@ class ShotDetector:
             if is_cut:
                 self._found.append(Boundary(frame=frame, kind="cut", start_frame=frame, stop_frame=frame))
             self._found.extend(self._fades.step(frame, is_cut=is_cut))
-            self._found.extend(self._dissolves.step(frame, is_cut=is_cut))
+            self._add(self._dissolves.step(frame, is_cut=is_cut))
             self._next += 1
+
+    def _add(self, dissolves: list[Boundary]) -> None:
+        """Keep dissolves; one that begins where the last one ended is the rest of it."""
+        for new in dissolves:
+            touching = [
+                b for b in self._found if b.kind == "dissolve" and new.start_frame - b.stop_frame <= self._touch
+            ]
+            for old in touching:
+                self._found.remove(old)
+            start = min([new.start_frame, *(b.start_frame for b in touching)])
+            middle = (start + new.stop_frame) // 2
+            self._found.append(Boundary(frame=middle, kind="dissolve", start_frame=start, stop_frame=new.stop_frame))
 
     def _is_cut(self, frame: int) -> bool:
         film, config = self._film, self._config
@@ -127,7 +148,8 @@ class ShotDetector:
         before, after = film[frame - 1], film[frame]
         if min(before.contrast, after.contrast) < config.flat_contrast:
             return False  # to or from a flat picture: the fade finder tells a step from a ramp
-        if similarity(before, after) >= config.same_scene:
+        found_again = similarity(before, after)
+        if found_again >= config.same_scene and not (found_again < config.same_scene_calm and self._is_calm(frame)):
             return False
         # A flash shows the same scene again: behind its beginning, or before its end.
         for distance in range(1, self._flash + 1):
@@ -138,13 +160,23 @@ class ShotDetector:
                 return False
         return True
 
+    def _is_calm(self, frame: int) -> bool:
+        """Whether nothing moves on either side: then a smaller jump is a cut. Every second frame may be a copy."""
+        film = self._film
+        pairs = [(frame - 3, frame - 1), (frame, frame + 2)]
+        return all(
+            film.first <= a and b <= film.last and similarity(film[a], film[b]) >= self._config.calm for a, b in pairs
+        )
+
     def _release(self, horizon: int) -> list[Boundary]:
         """Boundaries before ``horizon`` that no pending transition can reach, in order, none overlapping."""
         pending = self._fades.pending_since
         horizon = horizon if pending is None else min(horizon, pending)
         ready = sorted((b for b in self._found if max(b.frame, b.stop_frame) < horizon), key=_order)
         self._found = deque(b for b in self._found if max(b.frame, b.stop_frame) >= horizon)
-        fades = [b for b in (*ready, *self._found) if b.kind == "fade"]
+        # The rise out of black is itself nearly a dissolve; the fade knows its extent better.
+        fades = [b for b in (*self._faded, *ready, *self._found) if b.kind == "fade"]
+        self._faded = [b for b in fades if b.stop_frame >= horizon - self._hold]
         return [b for b in ready if b.kind != "dissolve" or not any(_overlap(b, fade) for fade in fades)]
 
 
@@ -154,3 +186,48 @@ def _order(boundary: Boundary) -> tuple[int, int]:
 
 def _overlap(a: Boundary, b: Boundary) -> bool:
     return a.start_frame < b.stop_frame and b.start_frame < a.stop_frame
+
+
+def shots_between(boundaries: Iterable[Boundary], span: FrameSpan, time_s: Callable[[int], float]) -> list[Shot]:
+    """Turn boundaries into the shots between them, which together are exactly ``span``.
+
+    Args:
+        boundaries: in any order; those that lie on or outside the ends of ``span`` divide nothing, but the
+            extent of their transition still counts.
+        span: frames of the file, or of one run of it.
+        time_s: presentation time in seconds of a frame; also called with ``span.stop``, for the end.
+
+    Returns:
+        The shots in order. ``clean`` is the longest part of a shot that touches no transition's extent.
+    """
+    ordered = sorted(boundaries, key=lambda b: (b.frame, b.kind == "limit", b.start_frame, b.stop_frame))
+    begun: dict[int, str] = {span.start: "start"}
+    for boundary in ordered:
+        if span.start < boundary.frame < span.stop:
+            begun.setdefault(boundary.frame, boundary.kind)
+    extents = [(b.start_frame, b.stop_frame) for b in ordered if b.start_frame < b.stop_frame]
+    return [
+        Shot(
+            span=FrameSpan(start=start, stop=stop),
+            start_s=time_s(start),
+            stop_s=time_s(stop),
+            boundary=begun[start],
+            clean=_longest_outside(extents, start, stop),
+        )
+        for start, stop in pairwise([*begun, span.stop])
+    ]
+
+
+def _longest_outside(extents: list[tuple[int, int]], start: int, stop: int) -> FrameSpan | None:
+    free: list[tuple[int, int]] = []
+    at = start
+    for first, last in sorted(extents):
+        if at < min(first, stop):
+            free.append((at, min(first, stop)))
+        at = max(at, last)
+    if at < stop:
+        free.append((at, stop))
+    if not free:
+        return None
+    longest = max(free, key=lambda part: part[1] - part[0])
+    return FrameSpan(start=longest[0], stop=longest[1])

@@ -25,7 +25,6 @@ class ClipPlan(Record):
     native_crop_px: float
     face_ratio: float
     num_neighbours: int
-    boundary_times_s: tuple[float, ...] = ()
 
 
 class Scores(Record):

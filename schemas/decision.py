@@ -32,7 +32,11 @@ class RejectReason(StrEnum):
 
 
 class Decision(Record):
-    """Keep or reject one clip. A rejection carries the number that caused it and the limit it missed."""
+    """Keep or reject one clip. A rejection carries the number that caused it and the limit it missed.
+
+    ``measured`` is None where the clip has no such number (no audio, sync unknown) or the reason is none.
+    ``who`` and ``at`` (ISO 8601, UTC) belong to reviewers: filters are pure and repeat themselves.
+    """
 
     clip_id: Id
     keep: bool
@@ -41,3 +45,5 @@ class Decision(Record):
     measured: float | None = None
     limit: float | None = None
     note: str = ""
+    who: str = ""
+    at: str = ""

@@ -26,21 +26,30 @@ class FunnelDrop(Record):
 
 
 class FunnelStep(Record):
-    """One step: of ``entered`` items, ``passed`` went on and the others left for the reasons in ``drops``."""
+    """One step: of ``entered`` items, ``passed`` went on, ``drops`` left and ``pending`` have no outcome yet.
+
+    Raises:
+        ValueError: unless entered = passed + dropped + pending: nothing may vanish without a reason.
+    """
 
     stage: str
     entered: NonNegativeInt
     passed: NonNegativeInt
     drops: tuple[FunnelDrop, ...] = ()
     unit: str = "clips"
+    pending: NonNegativeInt = 0
+
+    @property
+    def num_dropped(self) -> int:
+        """Items lost at this step, for all reasons."""
+        return sum(drop.count for drop in self.drops)
 
     @model_validator(mode="after")
     def _sums_up(self) -> Self:
-        dropped = sum(drop.count for drop in self.drops)
-        if self.entered != self.passed + dropped:
+        if self.entered != self.passed + self.num_dropped + self.pending:
             raise ValueError(
                 f"the funnel step {self.stage!r} loses items without a reason: "
-                f"{self.entered} entered, {self.passed} passed and {dropped} were dropped"
+                f"{self.entered} entered, {self.passed} passed, {self.num_dropped} dropped, {self.pending} pending"
             )
         reasons = [drop.reason for drop in self.drops]
         if len(reasons) != len(set(reasons)):

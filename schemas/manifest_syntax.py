@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -19,6 +19,7 @@ from schemas.base import Record
 MAX_MANIFEST_BYTES = 64 * 1024**2  # about 200,000 sources
 _MAX_DEPTH = 8  # a span inside spans inside a source inside the list is 5
 # libyaml's parser where PyYAML was built with it: ten times faster, the same events.
+_YAML = cast("Any", yaml)  # untyped
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -90,7 +91,11 @@ class _Node:
     """A YAML value with its line; mappings keep repeated keys so that they can be reported."""
 
     line: int
-    value: Any  # a scalar, list[_Node], or _Mapping
+    value: object  # a scalar, _Sequence, or _Mapping
+
+
+class _Sequence(list[_Node]):
+    """The children of a list."""
 
 
 class _Mapping(list[tuple[_Node, _Node]]):
@@ -104,8 +109,8 @@ class _YamlTree:
     """
 
     def __init__(self, text: str) -> None:
-        self._events: Iterator[Any] = yaml.parse(text, Loader=_LOADER)
-        self._scalars = yaml.SafeLoader("")
+        self._events: Iterator[Any] = _YAML.parse(text, Loader=_LOADER)
+        self._scalars: Any = _YAML.SafeLoader("")
 
     def root(self) -> _Node | None:
         """The document's value, or None for an empty file."""
@@ -129,7 +134,7 @@ class _YamlTree:
             return _Node(line, self._scalar(event, line))
         children = self._children(depth)
         if isinstance(event, yaml.SequenceStartEvent):
-            return _Node(line, list(children))
+            return _Node(line, _Sequence(children))
         return _Node(line, _Mapping(zip(children, children, strict=True)))
 
     def _children(self, depth: int) -> Iterator[_Node]:
@@ -139,7 +144,7 @@ class _YamlTree:
             yield self._node(event, depth + 1)
 
     def _scalar(self, event: Any, line: int) -> Any:
-        tag = self._scalars.resolve(yaml.ScalarNode, event.value, event.implicit)
+        tag: str = self._scalars.resolve(yaml.ScalarNode, event.value, event.implicit)
         try:
             return self._scalars.construct_object(yaml.ScalarNode(tag, event.value))
         except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -155,12 +160,12 @@ def _line(event: Any) -> int:
 def _plain(node: _Node) -> Any:
     if isinstance(node.value, _Mapping):
         return {str(key.value): _plain(value) for key, value in node.value}
-    if isinstance(node.value, list):
+    if isinstance(node.value, _Sequence):
         return [_plain(child) for child in node.value]
     return node.value
 
 
-def _yaml_root(text: str) -> _Node:
+def _yaml_root(text: str) -> _Mapping:
     try:
         root = _YamlTree(text).root()
     except yaml.MarkedYAMLError as error:
@@ -174,18 +179,18 @@ def _yaml_root(text: str) -> _Node:
         raise SyntaxProblemError(None, "is empty; expected a list named 'sources:'")
     if not isinstance(root.value, _Mapping):
         raise SyntaxProblemError(root.line, "expected a mapping with a list named 'sources:'")
-    return root
+    return root.value
 
 
 def yaml_entries(text: str) -> Iterator[Entry | SyntaxProblemError]:
     """Yield the entries of a YAML manifest, and problems in between that do not end the reading."""
     found = False
-    for key, value in _yaml_root(text).value:
+    for key, value in _yaml_root(text):
         if key.value != "sources" or found:
             yield SyntaxProblemError(key.line, "is not expected at the top; only one list 'sources' is", str(key.value))
             continue
         found = True
-        if not isinstance(value.value, list) or isinstance(value.value, _Mapping):
+        if not isinstance(value.value, _Sequence):
             yield SyntaxProblemError(value.line, "expected a list of sources, each beginning with '- id:'", "sources")
             continue
         for item in value.value:
@@ -237,7 +242,7 @@ def jsonl_entries(text: str) -> Iterator[Entry | SyntaxProblemError]:
         if not isinstance(value, dict):
             yield SyntaxProblemError(number, "expected one JSON object per line")
             continue
-        yield Entry(number, value)
+        yield Entry(number, cast("dict[str, Any]", value))
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
@@ -272,7 +277,7 @@ def csv_entries(text: str, allowed: frozenset[str], required: tuple[str, ...]) -
     """Yield one entry per row below the header; an empty cell is a field that is not given."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = [name.strip() for name in next(rows, [])]
+        header = [name.strip() for name in next(rows, list[str]())]
         if not any(header):
             raise SyntaxProblemError(1, f"is empty; expected a header line: {','.join(required)}")
         _csv_header(header, allowed, required)

@@ -1,8 +1,9 @@
 """The shard field table: the contract between the builder and every reader.
 
 One definition serves the writer, the verifier, the README and the loaders. ``T`` is the number of
-video frames of the clip, ``P`` the points of its landmark scheme, ``M`` the motion channels,
-``L`` the stored HuBERT layers and ``C`` their width.
+video frames of the clip, ``A`` its audio samples, ``Tm`` its log-mel frames, ``P`` the points of its
+landmark scheme, ``M`` the motion channels, ``L`` the stored HuBERT layers, and ``C`` and ``D`` the
+widths of HuBERT and expression features, which depend on the models.
 """
 
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Literal
 
 from schemas.base import Id, Record
 from schemas.clip import ClipPlan, Provenance, Scores
-from schemas.face import MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS
+from schemas.face import LANDMARK_SCHEMES, MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS
 
 SAMPLE_RATE_HZ = 16000
-MEL_PER_FRAME = 4
+MEL_PER_FRAME = 4  # at 25 fps
+MEL_HOP_SAMPLES = 160
 
 Series = Literal["visual", "speech"]
 
@@ -31,8 +33,17 @@ class Field:
     meaning: str
 
     def shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
-        """The exact shape for a clip; ``sizes`` maps axis names (T, P, M, ...) to lengths."""
+        """The exact shape for a clip; ``sizes`` maps axis names (T, P, M, ...) to lengths.
+
+        Raises:
+            KeyError: for an axis that ``sizes`` does not name.
+        """
         return tuple(int(axis) if axis.isdigit() else sizes[axis] for axis in self.axes)
+
+    def fits(self, shape: tuple[int, ...], sizes: dict[str, int]) -> bool:
+        """Whether an array of ``shape`` may be this field of a clip; axes that ``sizes`` leaves out are free."""
+        free = {axis: length for axis, length in zip(self.axes, shape, strict=False) if not axis.isdigit()}
+        return len(shape) == len(self.axes) and all(shape) and shape == self.shape(free | sizes)
 
 
 FIELDS: tuple[Field, ...] = (
@@ -40,6 +51,7 @@ FIELDS: tuple[Field, ...] = (
     Field("flac", "visual", "i16", ("A",), "1/32768", False, "16 kHz mono from the first frame's time; exactly 640 T samples"),
     Field("json", "visual", "", (), "", False, "SampleInfo: who, where from, conventions, scores"),
     Field("landmarks.npy", "visual", "f4", ("T", "P", "3"), "px, px, 0–1", False, "x, y on the crop and confidence, per frame"),
+    Field("landmarks_smooth.npy", "visual", "f4", ("T", "P", "3"), "px, px, 0–1", False, "the same, filtered in time without lag"),
     Field("pose.npy", "visual", "f4", ("T", "7"), "deg ×3, crop ×3, 0–1", False, ", ".join(POSE_FIELDS)),
     Field("motion.npy", "visual", "f4", ("T", "M"), "0–1", False, ", ".join(MOTION_CHANNELS)),
     Field("valid.npy", "visual", "?", ("T",), "", False, "a face is there"),
@@ -57,8 +69,17 @@ def fields_of(series: Series) -> dict[str, Field]:
     return {field.suffix: field for field in FIELDS if field.series == series}
 
 
+def num_audio_samples(num_frames: int, fps: int) -> int:
+    """Samples of the flac of a clip: 640 per frame at 25 fps."""
+    return num_frames * SAMPLE_RATE_HZ // fps
+
+
 class SampleInfo(Record):
-    """The ``json`` member of a sample."""
+    """The ``json`` member of a sample.
+
+    ``title`` to ``language`` are the source's own. ``mel`` and ``hubert`` say how those features were
+    computed; ``hubert`` is empty where the release has none.
+    """
 
     schema_version: Literal[1] = 1
     clip_id: Id
@@ -85,3 +106,18 @@ class SampleInfo(Record):
     plan: ClipPlan
     scores: Scores
     provenance: Provenance
+
+    def sizes(self) -> dict[str, int]:
+        """Lengths of the axes that a clip fixes, for ``Field.shape`` and ``Field.fits``.
+
+        Raises:
+            KeyError: for an unknown landmark scheme.
+        """
+        num_samples = num_audio_samples(self.num_frames, self.fps)
+        return {
+            "T": self.num_frames,
+            "A": num_samples,
+            "Tm": num_samples // MEL_HOP_SAMPLES,
+            "P": LANDMARK_SCHEMES[self.landmark_scheme],
+            "M": len(self.motion_channels),
+        }

@@ -72,14 +72,14 @@ def _to_spans(value: Any) -> list[TimeSpan]:
         start, stop = cast("list[Any]", pair)
         for side in (start, stop):
             if not isinstance(side, int | float) or isinstance(side, bool):
-                raise ValueError(f"span {number} needs two numbers of seconds, found {describe_kind(side)}")
+                raise ValueError(f"span {number} needs two numbers of seconds, found {describe_kind(side)}")  # noqa: TRY004
         if not 0 <= start < stop < MAX_SPAN_S:
             raise ValueError(f"span {number} needs 0 <= start < stop, found {start} to {stop}")
         spans.append(TimeSpan(start_s=start, stop_s=stop))
     return spans
 
 
-def describe_kind(value: Any) -> str:
+def describe_kind(value: object) -> str:
     """What a person would call the type of ``value``."""
     if value is None:
         return "nothing"
@@ -91,7 +91,7 @@ def describe_kind(value: Any) -> str:
         list: "a list",
         dict: "a mapping",
     }
-    name = names.get(cast("type", type(value)), "something else")
+    name = names.get(type(value), "something else")
     return f"{name} ({value!r})" if isinstance(value, bool | int | float) else name
 
 

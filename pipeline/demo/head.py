@@ -4,7 +4,8 @@ Every surface is triangles, filled by OpenCV in the order of their depth at twic
 of thirty lines that a detector trained on photographs takes for a face.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -12,30 +13,18 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from pipeline.demo import mesh
-from pipeline.demo.mesh import FaceMesh, Proportions, face_mesh, head_rotation
+from pipeline.demo.mesh import FaceMesh, face_mesh, head_rotation
+from pipeline.demo.solids import Character, Surface, body, hair, inside_of, skull
 
-Rgb = tuple[float, float, float]
 Image = UInt8[np.ndarray, "H W 3"]
 
 _OVERSAMPLING = 2
 _CAMERA_CM = 75.0  # distance; nearer would swell the nose
+_EYE = np.array([0.0, 0.0, _CAMERA_CM])  # from the camera to the origin
 _NECK_PIVOT = np.array([0.0, 3.0, 7.0])
 _KEY_LIGHT = np.array([-0.45, -0.55, -0.70]) / np.linalg.norm([0.45, 0.55, 0.70])
 _FILL_LIGHT = np.array([0.8, 0.0, -0.6])
 _SUBPIXEL_BITS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Character:
-    """Who is drawn: shape and colours (RGB, 0 to 255), hair length in cm below the top of the ears."""
-
-    proportions: Proportions = field(default_factory=Proportions)
-    skin: Rgb = (224, 172, 142)
-    lips: Rgb = (176, 84, 84)
-    hair: Rgb = (70, 44, 28)
-    iris: Rgb = (84, 62, 40)
-    cloth: Rgb = (58, 84, 120)
-    hair_cm: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +44,6 @@ class HeadTruth:
 
     box: tuple[float, float, float, float]
     landmarks: Float[np.ndarray, "468 2"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Surface:
-    """Triangles with a colour and a gloss each; points in centimetres of the head."""
-
-    points: Float[np.ndarray, "V 3"]
-    triangles: Int[np.ndarray, "M 3"]
-    colours: Float[np.ndarray, "M 3"]
-    gloss: Float[np.ndarray, "M"]
 
 
 def render_head(
@@ -89,16 +68,19 @@ def render_head(
 
     corner, patch = _patch(background, pose)
     lens = _Lens(pose, corner)
-    _paint(patch, lens, [_body(character)])
     placed = place(moved)
-    skull = [_turned(surface, place) for surface in _skull(character)]
     skin = _skin(character)
-    behind = [surface for surface in skull[:-1]]
-    _paint(patch, lens, behind)
-    _paint_openings(patch, lens, placed, character, mouth_open, gaze)
-    faces = _Surface(skin.refinement.apply(placed), skin.triangles, skin.colours, skin.gloss)
-    _paint(patch, lens, [faces, skull[-1]])
-    _paint_lashes(patch, lens, placed, character)
+    locks = hair(character)
+    locks = replace(locks, points=place(locks.points))
+    # Farthest first: within a group by depth, between groups by hand, since they touch.
+    _paint(patch, lens, [inside_of(locks)])
+    for solid in body(character):
+        _paint(patch, lens, [solid])
+    _paint(patch, lens, [replace(solid, points=place(solid.points)) for solid in skull(character)])
+    _paint_openings(patch, lens, placed, character, gaze)
+    skin_surface = Surface(skin.refinement.apply(placed), skin.triangles, skin.colours, skin.gloss)
+    _paint(patch, lens, [skin_surface, *_lashes(placed, rotation, character)])
+    _paint(patch, lens, [locks])
     image = background.copy()
     height, width = (side // _OVERSAMPLING for side in patch.shape[:2])
     x, y = corner
@@ -126,14 +108,14 @@ class _Lens:
 def _patch(background: Image, pose: HeadPose) -> tuple[tuple[int, int], Image]:
     """Corner and enlarged copy of the part of the picture that the head and shoulders may cover."""
     height, width = background.shape[:2]
-    reach = pose.scale_px * np.array([[-26.0, -16.0], [26.0, 60.0]]) + pose.centre_px
+    reach = pose.scale_px * np.array([[-26.0, -16.0], [26.0, 75.0]]) + pose.centre_px
     x0, y0 = np.clip(np.floor(reach[0]).astype(int), 0, [width - 1, height - 1])
     x1, y1 = np.clip(np.ceil(reach[1]).astype(int), [x0 + 1, y0 + 1], [width, height])
     part = background[y0:y1, x0:x1]
     return (int(x0), int(y0)), cv2.resize(part, None, fx=_OVERSAMPLING, fy=_OVERSAMPLING)
 
 
-def _paint(patch: Image, lens: _Lens, surfaces: list[_Surface]) -> None:
+def _paint(patch: Image, lens: _Lens, surfaces: Iterable[Surface]) -> None:
     """Fill the triangles of all surfaces that face the camera, farthest first."""
     polygons, colours, depths = [], [], []
     for surface in surfaces:
@@ -148,11 +130,11 @@ def _paint(patch: Image, lens: _Lens, surfaces: list[_Surface]) -> None:
         cv2.fillConvexPoly(patch, polygon, colour, cv2.LINE_8, _SUBPIXEL_BITS)
 
 
-def _light(surface: _Surface) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, "M"]]:
+def _light(surface: Surface) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarray, "M"]]:
     """Colour of each triangle under two lamps (Lambert, plus a Blinn highlight), and whether it faces the camera."""
     a, b, c = (surface.points[surface.triangles[:, corner]] for corner in range(3))
     flat = np.cross(b - a, c - a)
-    towards = (flat * (a + [0, 0, _CAMERA_CM])).sum(1) < 0
+    towards = (flat * (a + _EYE)).sum(1) < 0
     smooth = np.zeros_like(surface.points)
     for corner in range(3):
         np.add.at(smooth, surface.triangles[:, corner], flat)
@@ -160,7 +142,7 @@ def _light(surface: _Surface) -> tuple[Float[np.ndarray, "M 3"], Float[np.ndarra
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
     key = np.maximum(normals @ _KEY_LIGHT, 0.0)
     fill = np.maximum(normals @ _FILL_LIGHT, 0.0)
-    halfway = _KEY_LIGHT + [0, 0, -1.0]
+    halfway = _KEY_LIGHT - np.array([0.0, 0.0, 1.0])
     shine = np.maximum(normals @ (halfway / np.linalg.norm(halfway)), 0.0) ** 30
     brightness = 0.42 + 0.60 * key + 0.16 * fill
     return np.clip(surface.colours * brightness[:, None] + 255 * (surface.gloss * shine)[:, None], 0, 255), towards
@@ -171,7 +153,6 @@ def _paint_openings(
     lens: _Lens,
     placed: Float[np.ndarray, "468 3"],
     character: Character,
-    mouth_open: float,
     gaze: tuple[float, float],
 ) -> None:
     """Eyes, teeth and throat: behind the skin, which is painted over them with its holes."""
@@ -194,34 +175,32 @@ def _paint_openings(
     upper, lower = placed[list(mesh.INNER_LIP_UPPER)], placed[list(mesh.INNER_LIP_LOWER)]
     cv2.fillPoly(patch, [lens.polygon(np.vstack([upper, lower[-2:0:-1]]))], (58, 18, 20), cv2.LINE_AA, _SUBPIXEL_BITS)
     gap = lower - upper
-    teeth = np.vstack([upper[2:-2], (upper + np.minimum(0.38, 0.6 / (2.2 * mouth_open + 1e-3)) * gap)[-3:1:-1]])
+    teeth = np.vstack([upper[2:-2], (upper + 0.36 * gap)[-3:1:-1]])
     cv2.fillPoly(patch, [lens.polygon(teeth)], (236, 232, 222), cv2.LINE_AA, _SUBPIXEL_BITS)
     tongue = np.vstack([(lower - 0.3 * gap)[3:-3], lower[-4:2:-1]])
     cv2.fillPoly(patch, [lens.polygon(tongue)], (150, 66, 68), cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _paint_lashes(patch: Image, lens: _Lens, placed: Float[np.ndarray, "468 3"], character: Character) -> None:
-    dark = tuple(0.35 * part for part in character.hair)
-    for lids in mesh.UPPER_LIDS:
-        line = [lens.polygon(placed[list(lids)])]
-        thickness = max(1, round(0.16 * lens.scale_px))
-        cv2.polylines(patch, line, False, dark, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
-
-
-@dataclass(frozen=True, slots=True)
-class _Refinement:
-    """Adds a point on every edge, bent outwards by its neighbours (Loop's edge rule), so that facets are not seen."""
-
-    sources: Int[np.ndarray, "E 4"]
-    weights: Float[np.ndarray, "E 4"]
-
-    def apply(self, points: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "VE 3"]:
-        return np.vstack([points, (points[self.sources] * self.weights[..., None]).sum(1)])
+def _lashes(
+    placed: Float[np.ndarray, "468 3"], rotation: Float[np.ndarray, "3 3"], character: Character
+) -> list[Surface]:
+    """Dark strips along the upper lids, as triangles, so that the nose hides the far ones on a turned head."""
+    outwards = rotation @ np.array([0.0, -0.17, -0.12])
+    strips = []
+    for side, lids in enumerate(mesh.UPPER_LIDS):
+        line = placed[list(lids)]
+        points = np.vstack([line + 0.3 * outwards, line + outwards * (1.0 + np.sin(np.linspace(0, np.pi, 9)))[:, None]])
+        near = np.arange(8)
+        strip = np.concatenate([np.stack([near, near + 9, near + 1], 1), np.stack([near + 1, near + 9, near + 10], 1)])
+        strip = strip[:, ::-1] if side == 0 else strip
+        colours = np.tile(0.3 * np.array(character.hair), (len(strip), 1))
+        strips.append(Surface(points, strip, colours, np.zeros(len(strip))))
+    return strips
 
 
 @dataclass(frozen=True, slots=True)
 class _Skin:
-    refinement: _Refinement
+    refinement: mesh.Refinement
     triangles: Int[np.ndarray, "M 3"]
     colours: Float[np.ndarray, "M 3"]
     gloss: Float[np.ndarray, "M"]
@@ -230,12 +209,12 @@ class _Skin:
 @lru_cache(maxsize=16)
 def _skin(character: Character) -> _Skin:
     face = face_mesh(character.proportions)
-    refinement, triangles = _refine(face.triangles)
+    refinement, triangles = mesh.refine(face.triangles)
     lips = mesh.region_of(face.points, face.triangles, (*mesh.OUTER_LIP_UPPER, *mesh.OUTER_LIP_LOWER[-2:0:-1]))
     brows = np.logical_or.reduce([mesh.region_of(face.points, face.triangles, brow) for brow in mesh.BROWS])
     colours = np.where(lips[:, None], character.lips, character.skin)
     colours = np.where(brows[:, None], 0.65 * np.array(character.hair) + 0.2 * np.array(character.skin), colours)
-    colours += _blush(face, lips | brows)[:, None] * np.array([14.0, -16.0, -12.0])
+    colours = colours * (1.0 + _blush(face, lips | brows)[:, None] * np.array([0.06, -0.10, -0.08]))
     gloss = np.where(lips, 0.22, np.where(brows, 0.0, 0.10))
     return _Skin(refinement, triangles, np.repeat(colours, 4, axis=0), np.repeat(gloss, 4))
 
@@ -246,23 +225,3 @@ def _blush(face: FaceMesh, painted: Float[np.ndarray, "M"]) -> Float[np.ndarray,
     spots = [face.points[50], face.points[280], face.points[mesh.NOSE_TIP]]
     glow = sum(np.exp(-((centres - spot) ** 2).sum(1) / 2.0**2) for spot in spots)
     return np.where(painted, 0.0, glow)
-
-
-def _refine(triangles: Int[np.ndarray, "M 3"]) -> tuple[_Refinement, Int[np.ndarray, "M4 3"]]:
-    """Divide each triangle into four; the children of triangle m are 4 m to 4 m + 3."""
-    opposite: dict[tuple[int, int], list[int]] = {}
-    for triangle in triangles.tolist():
-        for corner in range(3):
-            a, b = triangle[corner], triangle[(corner + 1) % 3]
-            opposite.setdefault((min(a, b), max(a, b)), []).append(triangle[(corner + 2) % 3])
-    edge_point = {edge: mesh.NUM_POINTS + number for number, edge in enumerate(opposite)}
-    sources, weights = [], []
-    for (a, b), others in opposite.items():
-        inner = len(others) == 2  # an edge with one triangle is a rim and stays straight
-        sources.append((a, b, others[0], others[-1]))
-        weights.append((0.375, 0.375, 0.125, 0.125) if inner else (0.5, 0.5, 0.0, 0.0))
-    children = []
-    for a, b, c in triangles.tolist():
-        ab, bc, ca = (edge_point[min(p, q), max(p, q)] for p, q in ((a, b), (b, c), (c, a)))
-        children += [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-    return _Refinement(np.array(sources), np.array(weights)), np.array(children)

@@ -30,7 +30,7 @@ BROWS = ((70, 63, 105, 66, 107, 55, 65, 52, 53, 46), (300, 293, 334, 296, 336, 2
 _CHIN_RIDGE = (152, 148, 377, 176, 400, 199, 175, 200)
 _EARS = (234, 93, 132, 454, 323, 361, 127, 356)
 _JAW_HINGE = np.array([0.0, 0.5, 7.2])  # in front of the ears
-_JAW_ANGLE = np.radians(13.0)  # lips about 2 cm apart
+_JAW_ANGLE = np.radians(14.0)  # lips about 2 cm apart
 
 Points = Float[np.ndarray, "P 3"]
 
@@ -73,7 +73,7 @@ def _neutral() -> tuple[Points, Int[np.ndarray, "M 3"]]:
 
 
 @lru_cache(maxsize=16)
-def face_mesh(proportions: Proportions = Proportions()) -> FaceMesh:  # noqa: B008 (frozen)
+def face_mesh(proportions: Proportions = Proportions()) -> FaceMesh:
     """The face of one person, with the paths of its jaw and lids worked out once."""
     neutral, triangles = _neutral()
     points = _reshape(neutral, proportions)
@@ -94,7 +94,7 @@ def _reshape(points: Points, shape: Proportions) -> Points:
     """Stretch smoothly: every field fades with distance, so that no crease appears."""
     moved = points.copy()
     for lids in UPPER_LIDS:
-        moved += _swelling(points, points[list(lids)].mean(0) + [0, 0.25, 0], 1.9, shape.eye_size)
+        moved += _swelling(points, points[list(lids)].mean(0) + np.array([0.0, 0.25, 0.0]), 1.9, shape.eye_size)
     moved += _swelling(points, points[NOSE_TIP] + [0, -0.5, 1.5], 2.2, shape.nose_size)
     moved += _swelling(points, points[list(INNER_LIP_UPPER)].mean(0), 1.8, shape.lip_size)
     low = np.clip((points[:, 1] - 1.0) / 7.0, 0.0, 1.0)
@@ -134,7 +134,9 @@ def _lid_path(points: Points, triangles: Int[np.ndarray, "M 3"], side: int) -> P
     return _spread(fixed, triangles)
 
 
-def _spread(anchors: Mapping[int, Float[np.ndarray, "D"]], triangles: Int[np.ndarray, "M 3"]) -> Float[np.ndarray, "P D"]:
+def _spread(
+    anchors: Mapping[int, Float[np.ndarray, "D"]], triangles: Int[np.ndarray, "M 3"]
+) -> Float[np.ndarray, "P D"]:
     """Fill in between anchored points so that each free point is the mean of its neighbours (harmonic on the mesh)."""
     laplacian = np.zeros((NUM_POINTS, NUM_POINTS))
     for first, second in ((0, 1), (1, 2), (2, 0)):
@@ -150,10 +152,40 @@ def _spread(anchors: Mapping[int, Float[np.ndarray, "D"]], triangles: Int[np.nda
     return filled
 
 
-def region_of(
-    points: Points, triangles: Int[np.ndarray, "M 3"], contour: tuple[int, ...]
-) -> Bool[np.ndarray, "M"]:
+def region_of(points: Points, triangles: Int[np.ndarray, "M 3"], contour: tuple[int, ...]) -> Bool[np.ndarray, "M"]:
     """Which triangles lie inside a closed contour, seen from the front: lips and brows by their outlines."""
     from matplotlib.path import Path
 
     return Path(points[list(contour), :2]).contains_points(points[triangles].mean(1)[:, :2])
+
+
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """Adds a point on every edge, bent outwards by its neighbours (Loop's edge rule), so that facets are not seen."""
+
+    sources: Int[np.ndarray, "E 4"]
+    weights: Float[np.ndarray, "E 4"]
+
+    def apply(self, points: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "VE 3"]:
+        """The points themselves, then one per edge."""
+        return np.vstack([points, (points[self.sources] * self.weights[..., None]).sum(1)])
+
+
+def refine(triangles: Int[np.ndarray, "M 3"]) -> tuple[Refinement, Int[np.ndarray, "M4 3"]]:
+    """Divide each triangle into four; the children of triangle m are 4 m to 4 m + 3."""
+    opposite: dict[tuple[int, int], list[int]] = {}
+    for triangle in triangles.tolist():
+        for corner in range(3):
+            a, b = triangle[corner], triangle[(corner + 1) % 3]
+            opposite.setdefault((min(a, b), max(a, b)), []).append(triangle[(corner + 2) % 3])
+    edge_point = {edge: NUM_POINTS + number for number, edge in enumerate(opposite)}
+    sources, weights = [], []
+    for (a, b), others in opposite.items():
+        inner = len(others) == 2  # an edge with one triangle is a rim and stays straight
+        sources.append((a, b, others[0], others[-1]))
+        weights.append((0.375, 0.375, 0.125, 0.125) if inner else (0.5, 0.5, 0.0, 0.0))
+    children = []
+    for a, b, c in triangles.tolist():
+        ab, bc, ca = (edge_point[min(p, q), max(p, q)] for p, q in ((a, b), (b, c), (c, a)))
+        children += [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
+    return Refinement(np.array(sources), np.array(weights)), np.array(children)

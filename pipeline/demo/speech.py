@@ -64,7 +64,7 @@ class Speech:
         return np.interp(time_s, np.arange(len(self.opening)) / OPENING_HZ, self.opening)
 
 
-def synthesise_speech(duration_s: float, seed: int, voice: Voice = Voice()) -> Speech:  # noqa: B008 (frozen)
+def synthesise_speech(duration_s: float, seed: int, voice: Voice = Voice()) -> Speech:
     """Say ``duration_s`` of nothing in particular; the same arguments give the same samples.
 
     Source-filter synthesis after Klatt, "Software for a cascade/parallel formant synthesizer", JASA 67 (1980):
@@ -110,7 +110,7 @@ def chords(duration_s: float, seed: int) -> Float32[np.ndarray, "L"]:
 
 
 def _articulate(num_steps: int, random: np.random.Generator, voice: Voice) -> Float[np.ndarray, "K 7"]:
-    """Targets per control step (F1, F2, F3, voicing, hiss, opening, pitch), moved between as smoothly as a jaw moves."""
+    """Targets per control step (F1, F2, F3, voicing, hiss, opening, pitch), moved between as jaws do."""
     rows = np.empty((num_steps, 7))
     at = 0
     for seconds, row in _phones(random, voice):

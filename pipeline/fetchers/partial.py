@@ -47,7 +47,7 @@ class Partial:
     @property
     def offset(self) -> int:
         """Bytes that are here and may be continued."""
-        return self.path.stat().st_size if self._facts and self.path.exists() else 0
+        return self.path.stat().st_size if self.validator and self.path.exists() else 0
 
     @property
     def validator(self) -> str:

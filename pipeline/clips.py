@@ -1,0 +1,303 @@
+"""From a plan to a finished clip, in one pass over its frames.
+
+The range is decoded once: every frame is cropped, encoded, landmarked and measured as it comes by,
+so memory does not depend on the clip's size. The arrays are made from what that pass leaves behind.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, UInt8
+
+from pipeline.errors import DecodeError
+from pipeline.headpose import estimate_poses
+from pipeline.landmarks import LandmarkTrack, estimate_landmarks
+from pipeline.media.audio import read_audio, write_flac
+from pipeline.media.decode import Frame, iter_at_rate, iter_frames
+from pipeline.media.encode import ClipWriter
+from pipeline.models.landmarkers import Landmarker
+from pipeline.models.registry import ModelSet
+from pipeline.motion import MotionTrack, estimate_motion
+from pipeline.quality import QualityMeter
+from pipeline.speech import log_mel, speech_envelope, speech_ratio, voice_activity
+from pipeline.sync import score_sync
+from schemas.base import Box
+from schemas.clip import Clip, ClipPlan, Provenance, Scores
+from schemas.config import BuildConfig
+from schemas.face import LANDMARK_SCHEMES, POSE_FIELDS, XYXY, FaceTrack
+from schemas.media import Video
+from schemas.sample import SAMPLE_RATE_HZ
+from schemas.scores import SyncScore
+
+_PREVIEW_RATE_HZ = 48000
+# A sighting vouches for frames up to this many strides of the detector away.
+_SIGHTING_REACH = 1.01
+FRONTAL_DEG = 30.0
+HIGH_QUALITY_PX = 512
+LOW_RESOLUTION_PX = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """A clip's audio and what was heard in it."""
+
+    samples: Float32[np.ndarray, " A"]
+    ratio: float | None
+    rms: float | None
+
+
+def make_clip(
+    path: Path, video: Video, plan: ClipPlan, track: FaceTrack, domain: str, models: ModelSet, tool_version: str
+) -> tuple[Clip, dict[str, bytes]]:
+    """Cut, crop, encode and annotate one clip.
+
+    Args:
+        path: the local file.
+        video: what probing found.
+        plan: span and square.
+        track: the face that the plan follows.
+        domain: the source's domain.
+        models: loaded once per process.
+        tool_version: recorded in the provenance.
+
+    Returns:
+        The record, and the sample's members by suffix.
+
+    Raises:
+        DecodeError: when the range yields no frame.
+    """
+    config = models.config
+    boxes = boxes_on_crop(track, plan, config.crop.size_px)
+    meter = QualityMeter()
+    writer = ClipWriter(config.crop.size_px, plan.fps, crf=config.crop.crf, preset=config.crop.preset)
+    if video.audio is not None:
+        writer.declare_audio(_PREVIEW_RATE_HZ)
+    repeats: list[bool] = []
+    frames = _passing(_crops(path, video, plan, config.crop.size_px, repeats), boxes, writer, meter)
+    landmarker = models.landmarker(domain)
+    faces = _landmarks(frames, boxes, landmarker, config, plan)
+    if len(repeats) != plan.num_frames:
+        raise DecodeError(f"{path.name} holds no frame at {plan.span.start_s:.3f} s: the file is damaged there")
+    motion = estimate_motion(faces.mesh, faces.confidence)
+    valid = _validity(track, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
+    sound = _sound(path, video, plan, models)
+    sync = _sync(motion, valid, sound, plan, config, landmarker is not None)
+    files = _members(writer, path, video, plan, faces, motion, valid, sound, models)
+    scores = _scores(plan, track, faces, files, valid, meter, sound, sync, landmarker is not None)
+    clip = Clip(
+        plan=plan,
+        domain=domain,
+        landmark_scheme=landmarker.scheme if landmarker else "none",
+        scores=scores,
+        provenance=Provenance(
+            tool_version=tool_version,
+            profile=config.profile,
+            models=models.files(domain),
+            native_fps=f"{video.average_fps.numerator}/{video.average_fps.denominator}",
+            detector=track.detector,
+        ),
+        flags=_flags(scores),
+        files={suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())},
+    )
+    return clip, files
+
+
+def boxes_on_crop(track: FaceTrack, plan: ClipPlan, size_px: int) -> list[XYXY]:
+    """The face box of every output frame, in pixels of the crop, interpolated between sightings."""
+    times = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
+    seen = np.array(track.times_s)
+    path = np.array(track.boxes)
+    at = np.stack([np.interp(times, seen, path[:, column]) for column in range(4)], axis=1)
+    origin = np.array([plan.square.x0, plan.square.y0] * 2)
+    scaled = (at - origin) * (size_px / plan.square.width_px)
+    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in scaled]
+
+
+def crop_square(image: UInt8[np.ndarray, "H W 3"], square: Box, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
+    """Cut a square (whole pixels, may reach beyond the image: black) and scale it to ``size_px``."""
+    x0, y0, x1, y1 = (round(v) for v in (square.x0, square.y0, square.x1, square.y1))
+    height, width = image.shape[:2]
+    patch = image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
+    margins = (max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0))
+    if any(margins):
+        patch = cv2.copyMakeBorder(patch, *margins, cv2.BORDER_CONSTANT)
+    shrinking = patch.shape[0] > size_px
+    return cv2.resize(patch, (size_px, size_px), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+
+
+def _crops(
+    path: Path, video: Video, plan: ClipPlan, size_px: int, repeats: list[bool]
+) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+    last: UInt8[np.ndarray, "S S 3"] | None = None
+    upright = (video.width_px, video.height_px)
+    frames = _within(iter_frames(path, video, start_s=plan.span.start_s), plan.span.stop_s)
+    for frame, repeated in iter_at_rate(frames, plan.span.start_s, plan.fps, plan.num_frames):
+        if last is None or not repeated:
+            last = crop_square(frame.to_array(upright, "rgb24"), plan.square, size_px)
+        repeats.append(repeated)
+        yield last
+
+
+def _within(frames: Iterator[Frame], stop_s: float) -> Iterator[Frame]:
+    """Frames before the span's end: the next shot's first frame must never be the nearest."""
+    for frame in frames:
+        if frame.time_s >= stop_s - 1e-9:
+            return
+        yield frame
+
+
+def _passing(
+    crops: Iterator[UInt8[np.ndarray, "S S 3"]], boxes: list[XYXY], writer: ClipWriter, meter: QualityMeter
+) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+    """Encode and measure each frame on its way to the landmarker."""
+    for crop, box in zip(crops, boxes, strict=False):
+        writer.add(crop)
+        meter.add(crop, box)
+        yield crop
+
+
+def _landmarks(
+    frames: Iterator[UInt8[np.ndarray, "S S 3"]],
+    boxes: list[XYXY],
+    landmarker: Landmarker | None,
+    config: BuildConfig,
+    plan: ClipPlan,
+) -> LandmarkTrack:
+    if landmarker is not None:
+        return estimate_landmarks(frames, boxes, landmarker, config.landmarks, plan.fps)
+    for _ in frames:
+        pass
+    points = np.zeros((plan.num_frames, LANDMARK_SCHEMES["none"], 3), np.float32)
+    mesh = np.zeros((plan.num_frames, 468, 3), np.float32)
+    return LandmarkTrack(points, points, mesh, np.zeros(plan.num_frames, np.float32))
+
+
+def _validity(
+    track: FaceTrack, plan: ClipPlan, video: Video, faces: LandmarkTrack, stride: int, has_landmarker: bool
+) -> Bool[np.ndarray, " T"]:
+    """A face is there: the landmarker saw it, or, where none covers the domain, the detector did nearby."""
+    if has_landmarker:
+        return faces.confidence > 0
+    times: Float64[np.ndarray, " T"] = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
+    gaps = np.abs(times[:, None] - np.array(track.times_s)[None, :]).min(axis=1)
+    return gaps <= _SIGHTING_REACH * stride / float(video.average_fps)
+
+
+def _sound(path: Path, video: Video, plan: ClipPlan, models: ModelSet) -> _Sound:
+    num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
+    if video.audio is None:
+        return _Sound(np.zeros(num_samples, np.float32), None, None)
+    samples = read_audio(path, video.audio.index, plan.span.start_s, num_samples)
+    heard = voice_activity(samples, models.vad())
+    ratio = speech_ratio(heard, models.config.speech)
+    return _Sound(samples, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
+
+
+def _sync(
+    motion: MotionTrack,
+    valid: Bool[np.ndarray, " T"],
+    sound: _Sound,
+    plan: ClipPlan,
+    config: BuildConfig,
+    covered: bool,
+) -> SyncScore:
+    if not covered:
+        return SyncScore(status="unknown", why="no landmarks in this domain")
+    if sound.ratio is None:
+        return SyncScore(status="unknown", why="no audio")
+    envelope = speech_envelope(sound.samples, plan.num_frames, plan.fps)
+    return score_sync(motion.mouth_raw, valid, envelope, config.sync, plan.fps)
+
+
+def _members(
+    writer: ClipWriter,
+    path: Path,
+    video: Video,
+    plan: ClipPlan,
+    faces: LandmarkTrack,
+    motion: MotionTrack,
+    valid: Bool[np.ndarray, " T"],
+    sound: _Sound,
+    models: ModelSet,
+) -> dict[str, bytes]:
+    config = models.config
+    if video.audio is not None:
+        num_samples = plan.num_frames * _PREVIEW_RATE_HZ // plan.fps
+        writer.add_audio(read_audio(path, video.audio.index, plan.span.start_s, num_samples, _PREVIEW_RATE_HZ))
+    pose = estimate_poses(faces.mesh, faces.confidence, config.crop.size_px, config.crop.size_px)
+    files = {
+        "mp4": writer.finish(),
+        "flac": write_flac(sound.samples, SAMPLE_RATE_HZ),
+        "landmarks.npy": npy(faces.points),
+        "landmarks_smooth.npy": npy(faces.smoothed),
+        "pose.npy": npy(pose),
+        "motion.npy": npy(motion.channels),
+        "valid.npy": npy(valid),
+        "mel.npy": npy(log_mel(sound.samples, config.speech)),
+    }
+    hubert = models.hubert()
+    if hubert is not None:
+        files["hubert.npy"] = npy(hubert.features(sound.samples, plan.num_frames, config.speech.hubert_rate_conversion))
+    return files
+
+
+def npy(array: np.ndarray) -> bytes:
+    """An array as the bytes of a .npy file, without pickle."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _scores(
+    plan: ClipPlan,
+    track: FaceTrack,
+    faces: LandmarkTrack,
+    files: dict[str, bytes],
+    valid: Bool[np.ndarray, " T"],
+    meter: QualityMeter,
+    sound: _Sound,
+    sync: SyncScore,
+    covered: bool,
+) -> Scores:
+    seen = faces.confidence > 0
+    pose = np.load(io.BytesIO(files["pose.npy"]), allow_pickle=False)
+    yaw = pose[seen, POSE_FIELDS.index("yaw_deg")]
+    return Scores(
+        native_crop_px=plan.native_crop_px,
+        padding=round(plan.padding, 5),
+        face_ratio=round(float(valid.mean()), 5),
+        face_px=round(plan.face.height_px, 2),
+        num_neighbours=plan.num_neighbours,
+        landmark_ratio=round(float(seen.mean()), 5) if covered else None,
+        landmark_confidence=round(float(faces.confidence[seen].mean()), 5) if seen.any() else None,
+        yaw_abs_median_deg=round(float(np.median(np.abs(yaw))), 3) if seen.any() else None,
+        yaw_range_deg=round(float(np.ptp(yaw)), 3) if seen.any() else None,
+        speech_ratio=sound.ratio,
+        audio_rms=sound.rms,
+        sync=sync,
+        sharpness=round(meter.sharpness, 3),
+        exposure=round(meter.exposure, 5),
+        motion=round(meter.motion, 6),
+        internal_cut=round(meter.internal_cut, 4),
+        duplicate_frame_ratio=round(meter.duplicate_frame_ratio, 4),
+        hold_frames=round(meter.hold_frames, 2),
+        track_purity=round(track.purity, 4),
+    )
+
+
+def _flags(scores: Scores) -> tuple[str, ...]:
+    flags = []
+    if scores.native_crop_px < LOW_RESOLUTION_PX:
+        flags.append("low_res")
+    if scores.native_crop_px >= HIGH_QUALITY_PX:
+        flags.append("hq")
+    if scores.yaw_abs_median_deg is not None and scores.yaw_abs_median_deg < FRONTAL_DEG:
+        flags.append("frontal")
+    if scores.sync.status == "unknown":
+        flags.append("sync_unknown")
+    return tuple(flags)

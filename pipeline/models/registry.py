@@ -1,0 +1,126 @@
+"""The models of a build, loaded once per process and handed to the stages.
+
+Which models a domain needs is read from the configuration before any work begins, so that a missing
+file is one clear error at the start and never a quiet change of method half-way.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import cv2
+
+from pipeline.models.detectors import Detector, build_detectors, detector_files
+from pipeline.models.landmarkers import FaceMesh468, Landmarker, face_presence
+from pipeline.models.packaged import packaged_model
+from pipeline.models.speech import Hubert, SileroVad
+from schemas.base import content_hash
+from schemas.config import BuildConfig, DomainConfig
+from schemas.models import ModelCard
+
+# What each packaged file was measured on, for the dataset card.
+_MEASURED: dict[str, tuple[tuple[str, ...], str]] = {
+    "face_detection_short_range": (("real", "mesh", "disney_human", "disney_animal"), "docs/accuracy.md"),
+    "face_landmark": (("real", "mesh", "disney_human"), "docs/accuracy.md"),
+    "haarcascade_frontalcatface_extended.xml": (("disney_animal",), "docs/accuracy.md"),
+    "silero_vad": (("real", "mesh"), "docs/accuracy.md"),
+}
+_COMMERCIAL = {"Apache-2.0": True, "MIT": True, "BSD-3-Clause": True}
+
+
+@dataclass
+class ModelSet:
+    """All models of one configuration; each is loaded at its first use and then kept."""
+
+    config: BuildConfig
+    _detectors: dict[str, list[Detector]] = field(default_factory=dict)
+    _landmarker: Landmarker | None = None
+    _vad: SileroVad | None = None
+    _hubert: Hubert | None = None
+
+    def __post_init__(self) -> None:
+        # The same numbers whatever the machine's core count; workers run side by side.
+        cv2.setNumThreads(1)
+
+    def check(self) -> None:
+        """Locate and verify every file that the configuration needs.
+
+        Raises:
+            UsageError: naming the file that is missing and how to get it.
+        """
+        for domain in self.config.domains:
+            self.files(domain)
+        if self.config.speech.hubert:
+            self.hubert()
+
+    def domain(self, name: str) -> DomainConfig:
+        """Settings of one domain."""
+        return self.config.domains[name]
+
+    def detectors(self, name: str) -> list[Detector]:
+        """The detectors of one domain, in their order."""
+        if name not in self._detectors:
+            self._detectors[name] = build_detectors(self.domain(name).detectors)
+        return self._detectors[name]
+
+    def presence(self, name: str) -> Callable[..., float] | None:
+        """The presence gate of a human-like domain, None elsewhere."""
+        return face_presence if self.domain(name).presence_gate else None
+
+    def landmarker(self, name: str) -> Landmarker | None:
+        """The landmarker that covers the domain; None where none does."""
+        if self.domain(name).landmarker == "none":
+            return None
+        if self._landmarker is None:
+            self._landmarker = FaceMesh468(self.config.landmarks.min_confidence)
+        return self._landmarker
+
+    def vad(self) -> SileroVad:
+        """The voice activity detector."""
+        if self._vad is None:
+            self._vad = SileroVad()
+        return self._vad
+
+    def hubert(self) -> Hubert | None:
+        """The speech network, when one is configured."""
+        if self.config.speech.hubert and self._hubert is None:
+            self._hubert = Hubert(self.config.speech.hubert, self.config.speech.hubert_layers)
+        return self._hubert
+
+    def files(self, name: str) -> dict[str, str]:
+        """SHA-256 of every model file that a domain's clips depend on, by name."""
+        domain = self.domain(name)
+        packaged = {file for choice in domain.detectors for file in detector_files(choice.model)}
+        if domain.presence_gate or domain.landmarker != "none":
+            packaged.add("face_landmark")
+        packaged.add("silero_vad")
+        found = {file: packaged_model(file).sha256 for file in sorted(packaged)}
+        hubert = self.hubert()
+        return found if hubert is None else {**found, "hubert": hubert.sha256}
+
+    def detection_hash(self, name: str) -> str:
+        """One hash over the files that analysis depends on."""
+        return content_hash({k: v for k, v in self.files(name).items() if k.startswith(("face", "haar"))})
+
+    def cards(self, names: set[str]) -> list[ModelCard]:
+        """The model files behind clips of the named domains, as the dataset card lists them."""
+        files = {file: sha for name in sorted(names) for file, sha in self.files(name).items()}
+        return [self._card(file, sha) for file, sha in sorted(files.items())]
+
+    def _card(self, file: str, sha256: str) -> ModelCard:
+        if file == "hubert":
+            return ModelCard(
+                name="HuBERT", file=self.config.speech.hubert, sha256=sha256, package="transformers",
+                licence="as its folder states", commercial_use=None, domains=(), measured="",
+            )  # fmt: skip
+        model = packaged_model(file)
+        domains, measured = _MEASURED.get(file, ((), ""))
+        return ModelCard(
+            name=file,
+            file=model.path.name,
+            sha256=sha256,
+            package=model.package,
+            licence=model.licence,
+            commercial_use=_COMMERCIAL.get(model.licence),
+            domains=domains,
+            measured=measured,
+        )

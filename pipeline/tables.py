@@ -1,0 +1,286 @@
+"""The files beside a release's shards, written and checked: WIDS indexes, clip list, Parquet manifest, record.
+
+All of them repeat what the shards' own json says, so that a reader can choose clips, or a builder cut
+them again, without opening a shard; what repeats must agree.
+"""
+
+import hashlib
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from pipeline.storage import Storage
+from schemas.arrow import record_schema, table_of
+from schemas.base import canonical_json
+from schemas.clip import Clip, Scores
+from schemas.release import (
+    CLIP_LIST_FILE,
+    MANIFEST_FILE,
+    ClipListRow,
+    Fault,
+    ManifestRow,
+    Release,
+    ReleaseSource,
+    ShardRecord,
+    Split,
+    index_file,
+)
+from schemas.sample import SampleInfo, Series
+from schemas.source import Source
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseItem:
+    """One clip on its way into a release.
+
+    ``sha256`` is the source file's. ``key`` is whatever ``read_file`` needs to find the clip's files (its
+    key in the workspace); it is not the sample's key, which is the clip id.
+    """
+
+    clip: Clip
+    source: Source
+    identity_id: str
+    split: Split
+    sha256: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseSetup:
+    """What a release records beside its clips; ``requested`` is clips by split, then domain."""
+
+    tool_version: str
+    config_hash: str
+    requested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    mel: Mapping[str, float] = field(default_factory=dict)
+    hubert: Mapping[str, str] = field(default_factory=dict)
+    with_identity: bool = False
+
+
+@dataclass(slots=True)
+class Tables:
+    """What accumulates while shards are written."""
+
+    shards: list[ShardRecord] = field(default_factory=list)
+    rows: list[ManifestRow] = field(default_factory=list)
+    clips: list[ClipListRow] = field(default_factory=list)
+
+    def add_clip(
+        self,
+        item: ReleaseItem,
+        info: SampleInfo,
+        paths: Mapping[Series, str],
+        extents: Mapping[Series, tuple[int, int]],
+    ) -> None:
+        """Enter one clip that lies in the shards ``paths`` at ``extents`` (offset and length in bytes)."""
+        self.rows.append(_manifest_row(item, info, paths, extents))
+        self.clips.append(_clip_list_row(item, info))
+
+
+def _manifest_row(
+    item: ReleaseItem, info: SampleInfo, paths: Mapping[Series, str], extents: Mapping[Series, tuple[int, int]]
+) -> ManifestRow:
+    shared = info.model_dump(include=set(ManifestRow.model_fields) & set(SampleInfo.model_fields) - {"scores"})
+    return ManifestRow(
+        **shared,
+        source_sha256=item.sha256,
+        duration_s=item.clip.duration_s,
+        start_s=info.plan.span.start_s,
+        visual_shard=paths["visual"],
+        visual_offset=extents["visual"][0],
+        visual_bytes=extents["visual"][1],
+        speech_shard=paths["speech"],
+        speech_offset=extents["speech"][0],
+        speech_bytes=extents["speech"][1],
+        scores=info.scores,
+    )
+
+
+def _clip_list_row(item: ReleaseItem, info: SampleInfo) -> ClipListRow:
+    shared = info.model_dump(include=set(ClipListRow.model_fields) & set(SampleInfo.model_fields) - {"plan"})
+    return ClipListRow(**shared, sha256=item.sha256, plan=info.plan)
+
+
+def publish(destination: Storage, path: str, data: bytes) -> str:
+    """Write a file and return its sha256."""
+    destination.write(path, data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_tables(destination: Storage, name: str, tables: Tables) -> dict[str, str]:
+    """The files beside the shards; sha256 by path."""
+    files: dict[str, str] = {}
+    by_index: defaultdict[tuple[Split, Series], list[ShardRecord]] = defaultdict(list)
+    for shard in sorted(tables.shards, key=lambda shard: shard.path):
+        by_index[shard.split, shard.series].append(shard)
+    for (split, series), shards in by_index.items():
+        path = index_file(split, series)
+        files[path] = publish(destination, path, canonical_json(_wids_index(f"{name}-{split}-{series}", shards)))
+    lines = [canonical_json(row) + b"\n" for row in sorted(tables.clips, key=lambda row: row.plan.clip_id)]
+    files[CLIP_LIST_FILE] = publish(destination, CLIP_LIST_FILE, b"".join(lines))
+    buffer = io.BytesIO()
+    pq.write_table(table_of(tables.rows, ManifestRow, flatten=True), buffer, compression="zstd")
+    files[MANIFEST_FILE] = publish(destination, MANIFEST_FILE, buffer.getvalue())
+    return files
+
+
+def _wids_index(name: str, shards: list[ShardRecord]) -> dict[str, object]:
+    entries = [
+        {"url": shard.path, "nsamples": shard.num_samples, "filesize": shard.num_bytes, "dataset": shard.domain}
+        for shard in shards
+    ]
+    return {"wids_version": 1, "name": name, "shardlist": entries}
+
+
+def release_record(
+    name: str,
+    inputs_hash: str,
+    items: Iterable[ReleaseItem],
+    setup: ReleaseSetup,
+    shards: Iterable[ShardRecord],
+    files: Mapping[str, str],
+) -> Release:
+    """The record of a release, without anything that depends on when or where it was written."""
+    counts: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    models: defaultdict[str, set[str]] = defaultdict(set)
+    sources: dict[str, ReleaseSource] = {}
+    clips = list(items)
+    for item in clips:
+        counts[item.split][item.clip.domain] = counts[item.split].get(item.clip.domain, 0) + 1
+        for model, digest in item.clip.provenance.models.items():
+            models[model].add(digest)
+        sources[item.source.id] = ReleaseSource(
+            source_id=item.source.id,
+            uri=item.source.public_uri,
+            title=item.source.title,
+            domain=item.source.domain,
+            license=item.source.license,
+            credit=item.source.credit or "",
+            sha256=item.sha256,
+        )
+    return Release(
+        name=name,
+        tool_version=setup.tool_version,
+        config_hash=setup.config_hash,
+        inputs_hash=inputs_hash,
+        num_clips=len(clips),
+        duration_s=sum(item.clip.duration_s for item in clips),
+        counts=counts,
+        requested={split: dict(domains) for split, domains in setup.requested.items()},
+        shards=tuple(sorted(shards, key=lambda shard: shard.path)),
+        sources=tuple(sources[source_id] for source_id in sorted(sources)),
+        models={model: ", ".join(sorted(digests)) for model, digests in sorted(models.items())},
+        files=dict(files),
+        with_identity=setup.with_identity,
+    )
+
+
+# ---- checking ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SeenClip:
+    """Where a clip was found (shard; offset and length in bytes), and what its json says."""
+
+    shard: str
+    extent: tuple[int, int]
+    info: SampleInfo
+    digest: str
+
+
+SeenClips = Mapping[Series, Mapping[str, SeenClip]]
+
+
+def check_table(path: str, data: bytes, release: Release, seen: SeenClips) -> Iterator[Fault]:
+    """Compare one of the files of ``write_tables`` with the record and the clips found in the shards."""
+    if path == MANIFEST_FILE:
+        yield from _check_manifest(data, seen)
+    elif path == CLIP_LIST_FILE:
+        yield from _check_clip_list(data, release, seen)
+    else:
+        yield from _check_index(path, data, release)
+
+
+def first_error(error: ValidationError) -> str:
+    """One sentence for a record that does not validate."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the whole"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{place}: {first['msg']}{more}"
+
+
+def _check_index(path: str, data: bytes, release: Release) -> Iterator[Fault]:
+    try:
+        index = json.loads(data)
+        found = sorted((entry["url"], entry["nsamples"], entry["filesize"]) for entry in index["shardlist"])
+        version = index["wids_version"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        yield Fault(path=path, problem=f"is no WIDS index ({type(error).__name__}: {error})")
+        return
+    own = [shard for shard in release.shards if index_file(shard.split, shard.series) == path]
+    expected = sorted((shard.path, shard.num_samples, shard.num_bytes) for shard in own)
+    if version != 1 or found != expected:
+        yield Fault(path=path, problem=f"does not list the {len(own)} shards of its split and series with their sizes")
+
+
+def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
+    try:
+        table = pq.read_table(io.BytesIO(data))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        yield Fault(path=MANIFEST_FILE, problem=f"is no readable Parquet file ({type(error).__name__})")
+        return
+    if not table.schema.equals(record_schema(ManifestRow, flatten=True)):
+        yield Fault(path=MANIFEST_FILE, problem="has other columns than this version writes")
+        return
+    rows = {row["clip_id"]: row for row in table.to_pylist()}
+    yield from _same_clips(MANIFEST_FILE, list(table.column("clip_id").to_pylist()), seen)
+    for series, clips in seen.items():
+        for clip_id in sorted(clips.keys() & rows.keys()):
+            row, expected = rows[clip_id], (clips[clip_id].shard, *clips[clip_id].extent)
+            found = (row[f"{series}_shard"], row[f"{series}_offset"], row[f"{series}_bytes"])
+            if found != expected:
+                problem = f"{series} part: expected {expected}, found {found}"
+                yield Fault(path=MANIFEST_FILE, problem=problem, clip_id=clip_id)
+            if series == "visual" and (wrong := _differences(row, clips[clip_id].info)):
+                problem = f"differs from the clip's json in {', '.join(wrong)}"
+                yield Fault(path=MANIFEST_FILE, problem=problem, clip_id=clip_id)
+
+
+def _differences(row: Mapping[str, object], info: SampleInfo) -> list[str]:
+    said = {name: getattr(info, name) for name in ManifestRow.model_fields if name in SampleInfo.model_fields}
+    scores = table_of([said.pop("scores")], Scores, flatten=True).to_pylist()[0]
+    said |= {f"scores_{name}": value for name, value in scores.items()}
+    return [name for name, value in said.items() if row[name] != (list(value) if isinstance(value, tuple) else value)]
+
+
+def _check_clip_list(data: bytes, release: Release, seen: SeenClips) -> Iterator[Fault]:
+    digests = {source.source_id: source.sha256 for source in release.sources}
+    listed: list[str] = []
+    for number, line in enumerate(data.splitlines(), start=1):
+        try:
+            row = ClipListRow.model_validate_json(line)
+        except ValidationError as error:
+            yield Fault(path=CLIP_LIST_FILE, problem=f"line {number}: {first_error(error)}")
+            continue
+        listed.append(row.plan.clip_id)
+        clip = seen["visual"].get(row.plan.clip_id)
+        if clip and (row.plan != clip.info.plan or row.sha256 != digests.get(row.plan.source_id)):
+            problem = "differs from the clip's json or its source's sha256"
+            yield Fault(path=CLIP_LIST_FILE, problem=problem, clip_id=row.plan.clip_id)
+    yield from _same_clips(CLIP_LIST_FILE, listed, seen)
+
+
+def _same_clips(path: str, listed: list[str], seen: SeenClips) -> Iterator[Fault]:
+    there = seen["visual"].keys()
+    if len(listed) != len(set(listed)):
+        yield Fault(path=path, problem="lists a clip more than once")
+    for clip_id in sorted(there - set(listed)):
+        yield Fault(path=path, problem="is not listed", clip_id=clip_id)
+    for clip_id in sorted(set(listed) - there):
+        yield Fault(path=path, problem="is listed but in no visual shard", clip_id=clip_id)
