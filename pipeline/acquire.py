@@ -117,7 +117,9 @@ class _Fetching:
         from pipeline.fetchers.web import fetch_video
 
         self.partial.discard()
-        stem, uri = f"{self.source.id}-page", self.source.uri
+        uri = self.source.uri
+        # yt-dlp continues whatever lies under the name, so the name says which address it came from.
+        stem = f"{self.source.id}-page-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
         try:
             video = self._retry(lambda: fetch_video(uri, self.into, stem, self.config, self.limiter, self.progress))
         except SourceError as error:

@@ -75,13 +75,15 @@ def _draw_points(tile: RGB, points: np.ndarray) -> None:
     there = np.isfinite(points).all(axis=1) & (points[:, 2] > 0)
     sure = np.clip(np.where(there, points[:, 2], 0), 0, 1)[:, None]
     colors = ((1 - sure) * np.array(UNSURE_RGB) + sure * np.array(SURE_RGB)).tolist()
+    weight = tile.shape[0] / 512  # line widths were chosen on this size
+    thickness, radius = max(1, round(2 * weight)), round((3 << _SHIFT) * weight)
     places = _fixed_point(np.where(there[:, None], points[:, :2], 0.0))
     for a, b in BONES:
         if there[a] and there[b]:
             color = colors[a] if sure[a] < sure[b] else colors[b]
-            cv2.line(tile, places[a], places[b], color, 2, cv2.LINE_AA, _SHIFT)
+            cv2.line(tile, places[a], places[b], color, thickness, cv2.LINE_AA, _SHIFT)
     for k in np.flatnonzero(there):
-        cv2.circle(tile, places[k], 3 << _SHIFT, colors[k], cv2.FILLED, cv2.LINE_AA, _SHIFT)
+        cv2.circle(tile, places[k], radius, colors[k], cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_axes(tile: RGB, pose: np.ndarray) -> None:

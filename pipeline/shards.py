@@ -295,7 +295,9 @@ class _Pair:
     def add(self, item: ReleaseItem, info: SampleInfo, members: Members) -> None:
         """Append one sample to both shards."""
         with clear_write_errors(str(self._place.folder)):
-            extents = {series: self._tar(series).add(info.clip_id, files) for series, files in members.items()}
+            extents: dict[Series, tuple[int, int]] = {
+                series: self._tar(series).add(info.clip_id, files) for series, files in members.items()
+            }
         self.rows.append((item, info, extents))
 
     def _tar(self, series: Series) -> SampleTar:

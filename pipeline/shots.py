@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from itertools import pairwise
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -19,10 +20,13 @@ from jaxtyping import UInt8
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, HistogramDetector
 
-from pipeline.transitions import DissolveFinder, FadeFinder, Film, look_at, similarity
+from pipeline.looks import Film, look_at, similarity
+from pipeline.transitions import DissolveFinder, FadeFinder
 from schemas.base import FrameSpan
 from schemas.config import ShotConfig
 from schemas.media import Boundary, Shot
+
+ShotStart = Literal["start", "cut", "fade", "dissolve", "limit"]
 
 
 class _CutProposals:
@@ -86,7 +90,7 @@ class ShotDetector:
         self._proposed: set[int] = set()
         self._found: deque[Boundary] = deque()
         self._faded: list[Boundary] = []  # handed out lately
-        self._next: int | None = None
+        self._next = 0  # first frame that is not judged yet
 
     @property
     def num_remembered(self) -> int:
@@ -100,15 +104,16 @@ class ShotDetector:
             ValueError: if ``frame`` does not follow the last one.
         """
         del time_s  # boundaries are frames; presentation times are put in by shots_between
+        if not self._film:
+            self._next = frame
         self._film.append(look_at(frame, image))
-        self._next = frame if self._next is None else self._next
         self._proposed.update(self._proposals.push(frame, image))
         self._settle(frame - self._delay)
         return self._release(self._next - self._hold)
 
     def finish(self) -> list[Boundary]:
         """End the run and return every boundary that was still held."""
-        if self._next is None:
+        if not self._film:
             return []
         self._proposed.update(self._proposals.finish())
         self._settle(self._film.last)
@@ -118,16 +123,14 @@ class ShotDetector:
 
     def _settle(self, upto: int) -> None:
         """Judge every frame up to ``upto`` (inclusive), in order: first as a cut, then for the gradual finders."""
-        assert self._next is not None
-        while self._next <= upto:
-            frame = self._next
+        for frame in range(self._next, upto + 1):
             is_cut = frame in self._proposed and self._is_cut(frame)
             self._proposed.discard(frame)
             if is_cut:
                 self._found.append(Boundary(frame=frame, kind="cut", start_frame=frame, stop_frame=frame))
             self._found.extend(self._fades.step(frame, is_cut=is_cut))
             self._add(self._dissolves.step(frame, is_cut=is_cut))
-            self._next += 1
+        self._next = max(self._next, upto + 1)
 
     def _add(self, dissolves: list[Boundary]) -> None:
         """Keep dissolves; one that begins where the last one ended is the rest of it."""
@@ -201,7 +204,7 @@ def shots_between(boundaries: Iterable[Boundary], span: FrameSpan, time_s: Calla
         The shots in order. ``clean`` is the longest part of a shot that touches no transition's extent.
     """
     ordered = sorted(boundaries, key=lambda b: (b.frame, b.kind == "limit", b.start_frame, b.stop_frame))
-    begun: dict[int, str] = {span.start: "start"}
+    begun: dict[int, ShotStart] = {span.start: "start"}
     for boundary in ordered:
         if span.start < boundary.frame < span.stop:
             begun.setdefault(boundary.frame, boundary.kind)

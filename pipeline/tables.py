@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from pipeline.storage import Storage
-from schemas.arrow import record_schema, table_of
+from schemas.arrow import record_schema, row_of, table_of
 from schemas.base import canonical_json
-from schemas.clip import Clip, Scores
+from schemas.clip import Clip
 from schemas.release import (
     CLIP_LIST_FILE,
     MANIFEST_FILE,
@@ -33,6 +33,8 @@ from schemas.release import (
 )
 from schemas.sample import SampleInfo, Series
 from schemas.source import Source
+
+MAX_TABLE_BYTES = 4 << 30  # of an unpacked manifest: a million clips need about one
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,12 @@ def _check_index(path: str, data: bytes, release: Release) -> Iterator[Fault]:
 
 def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
     try:
-        table = pq.read_table(io.BytesIO(data))
+        file = pq.ParquetFile(io.BytesIO(data))
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        if sum(group.total_byte_size for group in groups) > MAX_TABLE_BYTES:
+            yield Fault(path=MANIFEST_FILE, problem=f"would unpack to more than {MAX_TABLE_BYTES} bytes")
+            return
+        table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
         yield Fault(path=MANIFEST_FILE, problem=f"is no readable Parquet file ({type(error).__name__})")
         return
@@ -254,8 +261,7 @@ def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
 
 def _differences(row: Mapping[str, object], info: SampleInfo) -> list[str]:
     said = {name: getattr(info, name) for name in ManifestRow.model_fields if name in SampleInfo.model_fields}
-    scores = table_of([said.pop("scores")], Scores, flatten=True).to_pylist()[0]
-    said |= {f"scores_{name}": value for name, value in scores.items()}
+    said |= {f"scores_{name}": value for name, value in row_of(said.pop("scores"), flatten=True).items()}
     return [name for name, value in said.items() if row[name] != (list(value) if isinstance(value, tuple) else value)]
 
 

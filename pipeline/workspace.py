@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from pipeline.errors import UsageError, WorkspaceError
 from pipeline.storage import Storage, clear_write_errors
 from schemas.base import Record, canonical_json, content_hash
+from schemas.decision import Decision
 from schemas.ledger import LedgerRow
 
 R = TypeVar("R", bound=Record)
@@ -106,6 +107,10 @@ class Workspace:
         prefix = "ledger" if source_id is None else f"ledger/{source_id}"
         rows = [LedgerRow.model_validate_json(self.storage.read(name)) for name in self.storage.names(prefix)]
         return sorted(rows, key=lambda row: (row.source_id, row.at, row.stage, row.item, row.attempt))
+
+    def reviews(self) -> list[Decision]:
+        """All human decisions, in order of their names."""
+        return [Decision.model_validate_json(self.storage.read(name)) for name in self.storage.names("decisions")]
 
     # ---- folders on this machine ---------------------------------------------------------------
 

@@ -3,11 +3,13 @@
 Values take their JSON form: exact rates are strings ("30000/1001"), enumerations their values, tuples
 lists. Nested records are structs, or one column per leaf when flattened.
 """
+# pyright: standard
+# (pyarrow carries no types, so strict mode would only repeat that on every line)
 
 import types
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 import pyarrow as pa
 
@@ -62,10 +64,14 @@ def record_schema(kind: type[Record], *, flatten: bool = False) -> pa.Schema:
 
 def table_of(records: Iterable[Record], kind: type[Record], *, flatten: bool = False) -> pa.Table:
     """A table with one row per record, in the given order; of the schema also when there are none."""
-    rows = [record.model_dump(mode="json") for record in records]
-    if flatten:
-        rows = [_flat(row, kind) for row in rows]
+    rows = [row_of(record, flatten=flatten) for record in records]
     return pa.Table.from_pylist(rows, schema=record_schema(kind, flatten=flatten))
+
+
+def row_of(record: Record, *, flatten: bool = False) -> dict[str, Any]:
+    """One row of ``table_of`` as plain values, as Arrow gives them back (dicts apart, which become pairs)."""
+    row = record.model_dump(mode="json")
+    return _flat(row, type(record)) if flatten else row
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
@@ -94,7 +100,7 @@ def _flat(row: dict[str, Any], kind: type[Record], prefix: str = "") -> dict[str
     return flat
 
 
-def _is_record(annotation: Any) -> bool:
+def _is_record(annotation: Any) -> TypeGuard[type[Record]]:
     return isinstance(annotation, type) and issubclass(annotation, Record)
 
 

@@ -6,13 +6,18 @@ sample's json as well (``landmark_scheme``, ``pose_convention``, ``motion_channe
 
 from schemas.base import Record
 
-# yaw + : the nose points to image left (300W-LP, Hopenet, FSA-Net). pitch + : up. roll + : clockwise on screen.
-# R = Rz(roll) Ry(yaw) Rx(-pitch) in camera axes x right, y down, z forward. tx, ty: face centre in
-# crop units (0 = left/top, 1 = right/bottom); tz: distance in inter-ocular-at-f=2w units; all with confidence last.
+# Degrees: yaw + when the nose points to image left, pitch + up, roll + clockwise on screen (the signs of 300W-LP,
+# Hopenet and FSA-Net). R = Rz(roll) Ry(yaw) Rx(-pitch) carries an upright face that looks at the camera, in axes
+# x image right, y down, z away from the viewer, to the pose seen. tx, ty: the centre of the head's rigid points as
+# a share of the crop's width and height (0 = left, top; 1 = right, bottom). tz: its distance in distances between the
+# outer eye corners, for a focal length of two crop widths. The confidence is the landmarker's; 0 means all are 0.
 POSE_CONVENTION = "anitalk-1"
 POSE_FIELDS = ("yaw_deg", "pitch_deg", "roll_deg", "tx", "ty", "tz", "confidence")
 
-# Each channel runs from 0 to 1 over the character's own range in the clip; brow_raise likewise.
+# Each from 0 to 1 over the character's own range in the clip: lips closed to widest open; lips narrowest to widest;
+# eyes open to closed (the character's own left and right: its left eye is at image right when it faces the camera);
+# brows lowest to highest. A channel that hardly moves stays near 0 (mouth_open, closures) or .5 (the other two).
+# confidence is the landmarker's; where it is 0 all are 0.
 MOTION_CHANNELS = (
     "mouth_open",
     "mouth_width",
@@ -22,7 +27,8 @@ MOTION_CHANNELS = (
     "confidence",
 )
 
-# Points per scheme; "none" has arrays of the ibug68 shape with confidence 0.
+# Points per scheme, each x, y in crop pixels (centres at whole numbers) and a confidence from 0 to 1. ibug68 is the
+# order of 300-W. "none" has arrays of the ibug68 shape with confidence 0.
 LANDMARK_SCHEMES = {"ibug68": 68, "none": 68}
 
 XYXY = tuple[float, float, float, float]

@@ -57,6 +57,22 @@ class SyntaxProblemError(ValueError):
         self.line, self.message, self.field_name = line, message, field_name
 
 
+def describe_kind(value: object) -> str:
+    """What a person would call the type of ``value``."""
+    if value is None:
+        return "nothing"
+    names: dict[type, str] = {
+        bool: "a yes/no value",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
+    name = names.get(type(value), "something else")
+    return f"{name} ({value!r})" if isinstance(value, bool | int | float) else name
+
+
 def read_text(path: Path) -> str:
     """The manifest's text, without a byte order mark.
 

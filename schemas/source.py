@@ -21,6 +21,7 @@ from schemas.manifest_syntax import (
     Problem,
     SyntaxProblemError,
     csv_entries,
+    describe_kind,
     jsonl_entries,
     read_text,
     yaml_entries,
@@ -77,22 +78,6 @@ def _to_spans(value: Any) -> list[TimeSpan]:
             raise ValueError(f"span {number} needs 0 <= start < stop, found {start} to {stop}")
         spans.append(TimeSpan(start_s=start, stop_s=stop))
     return spans
-
-
-def describe_kind(value: object) -> str:
-    """What a person would call the type of ``value``."""
-    if value is None:
-        return "nothing"
-    names: dict[type, str] = {
-        bool: "a yes/no value",
-        int: "a number",
-        float: "a number",
-        str: "text",
-        list: "a list",
-        dict: "a mapping",
-    }
-    name = names.get(type(value), "something else")
-    return f"{name} ({value!r})" if isinstance(value, bool | int | float) else name
 
 
 Text = Annotated[str, AfterValidator(_check_text)]

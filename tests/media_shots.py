@@ -147,20 +147,21 @@ def film(seed: int, num_scenes: int) -> Film:
     rng = np.random.default_rng(seed)
     photos = [_photo(name) for name in PHOTOS]
     joints: list[Joint] = ["cut", "black", "white", "dissolve", "black_in", "black_out"]
-    cutter, traps, used, last = _Cutter(rng), [], 0, -1
+    cutter, traps, last = _Cutter(rng), [], -1
     scene = None
     for _ in range(num_scenes):
         choice = int(rng.choice([k for k in range(len(photos) + 4) if k != last or k >= len(photos)]))
         last = choice
         picture = photos[choice] if choice < len(photos) else _drawing(rng)
         trap = str(rng.choice(TRAPS)) if rng.random() < 0.5 else None
-        following = Scene(picture, int(rng.integers(16, 70)), rng, trap)
+        kind = rng.choice(joints, p=[0.5, 0.1, 0.07, 0.23, 0.05, 0.05])
+        sudden = kind in {"cut", "black_out"}
+        # No trap inside a transition: those take up to 35 frames of the scene that follows.
+        following = Scene(picture, int(rng.integers(16, 70) if sudden else rng.integers(72, 84)), rng, trap)
+        used = 0
         if scene is not None:
-            kind = rng.choice(joints, p=[0.5, 0.1, 0.07, 0.23, 0.05, 0.05])
             used = cutter.join(kind, lambda k, s=scene: s.frame(s.length + k), lambda k, s=following: s.frame(k))
         first = len(cutter.frames) - used
-        following.at = max(following.at, used + 8)
-        following.length = max(following.length, used + 24)
         if trap:
             traps.append((first + following.at, trap))
         cutter.emit(following.frame(k) for k in range(used, following.length))

@@ -18,10 +18,12 @@ from pipeline.models.detectors import (
     Detector,
     blazeface_anchors,
     build_detectors,
+    detector_files,
     iou,
     weighted_nms,
     windows,
 )
+from pipeline.models.packaged import PACKAGED_MODELS
 from schemas.config import EMBEDDED_DOMAINS, DetectorChoice
 
 # Hairline to chin, without ears, read off the photograph.
@@ -152,6 +154,15 @@ def test_an_unknown_model_is_a_usage_error_that_lists_the_choices():
     with pytest.raises(UsageError, match=r"'retinaface'.*blazeface_short, cat_cascade"):
         build_detectors([DetectorChoice(model="retinaface", min_score=0.5)])
 
+    with pytest.raises(UsageError, match="'retinaface'"):
+        detector_files("retinaface")
+
+
+def test_every_detector_names_pinned_files():
+    for name, model in DETECTORS.items():
+        assert detector_files(name) == model.files
+        assert all(file in PACKAGED_MODELS for file in model.files)
+
 
 def test_every_embedded_domain_can_be_built():
     for domain in EMBEDDED_DOMAINS.values():
@@ -166,7 +177,8 @@ def test_every_embedded_domain_can_be_built():
 def test_the_box_spans_hairline_to_chin(blazeface, portrait):
     faces = blazeface.detect(portrait)
     assert len(faces) == 1
-    assert best_iou(faces, ASTRONAUT_FACE) > 0.75
+    assert best_iou(faces, ASTRONAUT_FACE) > 0.85
+    assert np.abs(np.array(faces[0].box) - ASTRONAUT_FACE[0]).max() < 8
     assert faces[0].score > 0.8
 
 
@@ -181,7 +193,7 @@ def test_the_box_follows_the_scale(blazeface, portrait, scale):
 def test_the_box_follows_the_face(blazeface, portrait, x, y):
     faces = blazeface.detect(paste(portrait, 640, 360, [(x, y)], 0.7))
     truth = (ASTRONAUT_FACE - [80, 0, 80, 0]) * 0.7 + [x, y, x, y]
-    assert best_iou(faces, truth) > 0.65
+    assert best_iou(faces, truth) > 0.55  # a face of 77 px is 27 px to the network: edges are off by a tenth
 
 
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (640, 272), (360, 640)])

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline import page, sheet
 from pipeline.errors import DecodeError
+from pipeline.headpose import rotation_from_angles
 from pipeline.overlay import AXES_RGB, BONES, SURE_RGB, head_axes, overlaid
 from schemas.base import Box, TimeSpan
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
@@ -112,6 +113,13 @@ def test_nose_points_to_image_left_for_positive_yaw(yaw, pitch, roll):
     assert (lengths**2).sum() == pytest.approx(2)
 
 
+@given(st.floats(-80, 80), st.floats(-80, 80), st.floats(-80, 80))
+def test_the_axes_turn_with_the_rotation_that_the_pose_was_read_from(yaw, pitch, roll):
+    turned = rotation_from_angles(yaw, pitch, roll) @ np.array([[1, 0, 0], [0, -1, 0], [0, 0, -1]]).T
+    drawn = head_axes(np.array([yaw, pitch, roll, 0.5, 0.5, 1, 1]))
+    assert drawn == pytest.approx(turned[:2].T, abs=1e-9)
+
+
 def test_nose_points_up_for_positive_pitch_and_the_head_turns_clockwise_for_positive_roll():
     right, up, nose = head_axes(np.array([0, 30, 0, 0.5, 0.5, 1, 1]))
     assert nose == pytest.approx([0, -0.5])
@@ -146,7 +154,7 @@ def test_a_point_changes_the_picture_at_its_place_and_nowhere_else(x, y, k):
     changed = np.argwhere(np.abs(drawn.astype(int) - 90).max(axis=2) > 20)
     assert changed.mean(axis=0) == pytest.approx([y * 4, x * 4], abs=1)
     assert np.ptp(changed, axis=0).max() <= 6
-    assert drawn[y * 4, x * 4] == pytest.approx(SURE_RGB, abs=12)
+    assert drawn[y * 4, x * 4].astype(int) == pytest.approx(SURE_RGB, abs=12)
 
 
 def test_the_less_sure_a_point_the_warmer_its_colour():
@@ -181,6 +189,33 @@ def test_a_sheet_has_its_size_and_is_the_same_bytes_every_time():
     assert b"tEXt" not in sheets[0]
     assert b"tIME" not in sheets[0]
     assert decoded(sheets[0]).shape == (892, 1596, 3)
+
+
+def test_a_tile_shows_its_own_frame_with_its_own_points():
+    arrays = make_arrays(23)
+    arrays["landmarks"][:] = 0
+    arrays["pose"][:] = 0
+    arrays["landmarks"][22, 8] = (32, 32, 1)
+    image = decoded(
+        sheet.draw_clip(make_clip(23), [np.full((64, 64, 3), 20 + 8 * k, np.uint8) for k in range(23)], arrays)
+    )
+    for position in range(12):
+        row, column = divmod(position, 6)
+        x, y = 20 + column * 260, 104 + row * 260
+        assert (image[y + 10, x + 10] == 20 + 8 * 2 * position).all()
+        has_point = image[y + 128, x + 128].astype(int) == pytest.approx(SURE_RGB, abs=12)
+        assert has_point == (position == 11)
+
+
+def test_frames_without_a_face_are_shaded_in_the_plot():
+    shaded = []
+    for invalid in (slice(0, 0), slice(10, 20)):
+        arrays = make_arrays(40, confidence=0.0)
+        arrays["valid"][invalid] = False
+        image = decoded(sheet.draw_clip(make_clip(40), [GREY] * 40, arrays))
+        row = image[-60 - 80].astype(int)  # the middle of the plot
+        shaded.append((np.abs(row - (242, 208, 169)).max(axis=1) < 4).sum() / (1596 - 80))
+    assert shaded == pytest.approx([0, 10 / 40], abs=0.01)
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 12, 13])

@@ -17,8 +17,8 @@ from schemas.config import ShotConfig
 from schemas.media import Boundary
 from tests.media_shots import SIZE, Truth, film
 
-# Settings were chosen on seeds 1 to 5; these were looked at only as a score.
-HELD_OUT_SEEDS = (101, 102, 103, 104, 105, 106)
+# Settings were chosen on seeds 1 to 3; these were looked at only as a score.
+HELD_OUT_SEEDS = (201, 202, 203, 204, 205)
 SINGLE_TAKES = (
     "WDA_AlexandriaOcasioCortez_000.mp4",
     "bbaf2n.mpg",

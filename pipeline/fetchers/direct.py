@@ -43,7 +43,7 @@ _PLAYLIST_TYPES = {
     "application/dash+xml",
 }
 _HTML_START = re.compile(rb"^(\xef\xbb\xbf)?\s*<(!doctype\s+html|html[\s>])", re.IGNORECASE)
-_CONTENT_RANGE = re.compile(r"^bytes (\d+)-\d+/(\d+|\*)$")
+_CONTENT_RANGE = re.compile(r"^bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)$")
 _RETRIED_STATUS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY}
 _SENTENCES = {
     401: "asks for a login (401); this tool uses no accounts",
@@ -144,8 +144,17 @@ def _follow(
         response.close()
         if not location:
             raise SourceError(f"{redact(url)} redirects without saying where.")
-        url = urljoin(url, location)
+        url = _joined(url, location)
     raise SourceError(f"{redact(uri)} redirects more than {config.max_redirects} times.")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        joined = urljoin(url, location)
+        _ = urlsplit(joined).port
+    except ValueError as error:
+        raise SourceError(f"{redact(url)} redirects to an address that cannot be read: {error}.") from error
+    return joined
 
 
 def _headers(url: str, partial: Partial) -> dict[str, str]:
@@ -191,7 +200,7 @@ def _chunks(response: BaseHTTPResponse, url: str) -> Iterator[bytes]:
 
 def _content_length(response: BaseHTTPResponse) -> int | None:
     text = response.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else None
 
 
 def _validator(response: BaseHTTPResponse) -> str:
@@ -253,7 +262,7 @@ def _seconds(retry_after: str | None) -> float | None:
         return float(text[:9])
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -107,8 +107,7 @@ def fetch_video(
 def _single(found: Any, url: str) -> dict[str, Any]:
     if found and found.get("_type") in {"playlist", "multi_video"}:
         entries = [entry for entry in found.get("entries") or [] if entry]
-        # The generic extractor numbers a page's videos, so the page's own title is the better one.
-        found = {**entries[0], "title": found.get("title") or entries[0].get("title")} if len(entries) == 1 else None
+        found = entries[0] if len(entries) == 1 else None
     if not found:
         raise SourceError(f"{redact(url)} holds no single video.")
     return found

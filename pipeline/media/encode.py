@@ -21,9 +21,7 @@ class ClipWriter:
 
     def __init__(self, size_px: int, fps: int, *, crf: int, preset: str) -> None:
         self._buffer = io.BytesIO()
-        # faststart puts the index first: the clip plays while it is still arriving.
-        options = {"movflags": "+faststart", "fflags": "+bitexact"}
-        self._container = av.open(self._buffer, "w", format="mp4", options=options)
+        self._container = av.open(self._buffer, "w", format="mp4", options={"fflags": "+bitexact"})
         self._stream = self._container.add_stream("libx264", rate=fps)
         self._stream.width = self._stream.height = size_px
         self._stream.pix_fmt = "yuv420p"

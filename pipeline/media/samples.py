@@ -56,14 +56,14 @@ def read_picture(data: bytes, fps: int) -> Picture:
         ValueError: when it cannot be read or has no video stream.
     """
     try:
-        with av.open(io.BytesIO(data), format="mp4") as container:
+        with av.open(io.BytesIO(data), "r", format="mp4") as container:
             if not container.streams.video:
                 raise ValueError("no video stream")
             stream = container.streams.video[0]
             times, num_keys = [], 0
             for packet in container.demux(stream):
                 if packet.pts is not None and packet.size:
-                    times.append(packet.pts * stream.time_base)
+                    times.append(packet.pts * packet.time_base)
                     num_keys += packet.is_keyframe
             times.sort()
             steps = {after - before for before, after in itertools.pairwise(times)}
@@ -153,12 +153,13 @@ def _video_complaints(info: SampleInfo, data: bytes, *, deep: bool) -> Iterator[
 
 
 def _decode_complaints(info: SampleInfo, data: bytes) -> Iterator[Complaint]:
-    num_frames = num_keys = 0
+    num_frames = num_keys = num_damaged = 0
     try:
-        with av.open(io.BytesIO(data), format="mp4") as container:
+        with av.open(io.BytesIO(data), "r", format="mp4") as container:
             for frame in container.decode(video=0):
                 num_frames += 1
                 num_keys += bool(frame.key_frame)
+                num_damaged += frame.is_corrupt  # the decoder paints over damage and only leaves this mark
     except FFmpegError as error:
         yield Complaint("mp4", f"{info.num_frames} decodable frames", f"{num_frames}, then {error.strerror}")
         return
@@ -166,18 +167,19 @@ def _decode_complaints(info: SampleInfo, data: bytes) -> Iterator[Complaint]:
         yield Complaint("mp4", f"{info.num_frames} decodable frames", f"{num_frames}")
     elif num_keys != num_frames:
         yield Complaint("mp4", "only key frames when decoded", f"{num_keys} of {num_frames}")
+    if num_damaged:
+        yield Complaint("mp4", "undamaged frames", f"{num_damaged} of {num_frames} damaged")
 
 
 def _audio_complaints(info: SampleInfo, data: bytes) -> Iterator[Complaint]:
     expected = info.sizes()["A"]
     num_samples = 0
     try:
-        with av.open(io.BytesIO(data), format="flac") as container:
-            stream = container.streams.audio[0]
-            form = (stream.codec_context.name, stream.rate, stream.codec_context.channels, stream.codec_context.format)
-            if (*form[:3], form[3].name) != ("flac", SAMPLE_RATE_HZ, 1, "s16"):
-                found = f"{form[0]}, {form[1]} Hz, {form[2]} channels, {form[3].name}"
-                yield Complaint("flac", f"flac, {SAMPLE_RATE_HZ} Hz, 1 channel, s16", found)
+        with av.open(io.BytesIO(data), "r", format="flac") as container:
+            context = container.streams.audio[0].codec_context
+            found = f"{context.name}, {context.rate} Hz, {context.channels} ch, {getattr(context.format, 'name', '?')}"
+            if found != (wanted := f"flac, {SAMPLE_RATE_HZ} Hz, 1 ch, s16"):
+                yield Complaint("flac", wanted, found)
             for frame in container.decode(audio=0):
                 num_samples += frame.samples
                 if num_samples > expected:

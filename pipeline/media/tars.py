@@ -102,8 +102,8 @@ def iter_samples(stream: HashedStream) -> Iterator[TarSample]:
     """
     sample: TarSample | None = None
     with tarfile.open(fileobj=stream, mode="r|", format=tarfile.USTAR_FORMAT) as tar:
-        for member in tar:
-            tar.members = []  # a stream reader keeps every header otherwise
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # every header would be kept otherwise
             key, _, suffix = member.name.partition(".")
             if sample is None or key != sample.key:
                 if sample is not None:

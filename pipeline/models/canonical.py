@@ -41,7 +41,7 @@ _CHIN_BACK_DEG = 2.0
 @lru_cache(maxsize=1)
 def canonical_face() -> Float64[np.ndarray, "468 3"]:
     """The average face at yaw, pitch and roll zero, in outer-eye-corner distances."""
-    text = files(__package__).joinpath(_TABLE).read_text(encoding="ascii")
+    text = files("pipeline.models").joinpath(_TABLE).read_text(encoding="ascii")
     points = np.loadtxt(text.splitlines(), delimiter=",", comments="#", dtype=np.float64)
     points.setflags(write=False)  # cached and shared
     return points
@@ -85,6 +85,7 @@ def mirror_pairs(points: Points) -> Int64[np.ndarray, "P"]:
     pairs = np.array([_EYE_CORNERS[0], _EYE_CORNERS[1], _FOREHEAD, _CHIN])
     swapped = np.array([_EYE_CORNERS[1], _EYE_CORNERS[0], _FOREHEAD, _CHIN])
     scale, rotation, shift = align(mirrored[swapped], points[pairs])
+    partner = np.arange(len(points))
     for _ in range(5):
         moved = scale * mirrored @ rotation.T + shift
         partner = linear_sum_assignment(np.linalg.norm(points[:, None] - moved[None], axis=-1))[1]

@@ -21,7 +21,7 @@ from schemas.models import ModelCard
 _MEASURED: dict[str, tuple[tuple[str, ...], str]] = {
     "face_detection_short_range": (("real", "mesh", "disney_human", "disney_animal"), "docs/accuracy.md"),
     "face_landmark": (("real", "mesh", "disney_human"), "docs/accuracy.md"),
-    "haarcascade_frontalcatface_extended.xml": (("disney_animal",), "docs/accuracy.md"),
+    "haarcascade_frontalcatface.xml": (("disney_animal",), "docs/accuracy.md"),
     "silero_vad": (("real", "mesh"), "docs/accuracy.md"),
 }
 _COMMERCIAL = {"Apache-2.0": True, "MIT": True, "BSD-3-Clause": True}

@@ -1,0 +1,96 @@
+"""Read a build configuration: the profile's defaults, then a file, then single settings."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import UsageError
+from schemas.config import BuildConfig
+
+_MAX_BYTES = 1024 * 1024
+
+
+def read_config(path: Path | None, overrides: Iterable[str] = (), profile: str = "embedded") -> BuildConfig:
+    """The configuration of a build.
+
+    Args:
+        path: a YAML file that names only what differs from the defaults.
+        overrides: ``key.inside=value`` settings, applied last; values are read as YAML.
+        profile: whose defaults to begin with.
+
+    Raises:
+        UsageError: naming every setting that is unknown or has a value that is not allowed.
+    """
+    given: dict[str, Any] = {"profile": profile}
+    if path is not None:
+        given = merged(given, _read_file(path))
+    for override in overrides:
+        given = merged(given, _read_override(override))
+    return checked(given, str(path) if path else "--set")
+
+
+def overlaid(config: BuildConfig, path: Path | None, overrides: Iterable[str] = ()) -> BuildConfig:
+    """A configuration with some settings replaced, by file and by single settings as in :func:`read_config`."""
+    given = config.model_dump(mode="json")
+    if path is not None:
+        given = merged(given, _read_file(path))
+    for override in overrides:
+        given = merged(given, _read_override(override))
+    return checked(given, str(path) if path else "--set")
+
+
+def checked(given: Mapping[str, Any], where: str) -> BuildConfig:
+    """Defaults with ``given`` merged in, validated as a whole.
+
+    Raises:
+        UsageError: with one line per problem.
+    """
+    try:
+        return BuildConfig.model_validate(merged(BuildConfig().model_dump(mode="json"), given))
+    except ValidationError as error:
+        problems = [
+            f"{where}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, found {problem['input']!r}"
+            for problem in error.errors()
+        ]
+        raise UsageError("\n".join(problems)) from error
+
+
+def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``change`` laid over it, mapping by mapping; lists and values are replaced."""
+    result = dict(base)
+    for key, value in change.items():
+        below = result.get(key)
+        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UsageError(f"the configuration {path} is larger than {_MAX_BYTES} bytes: is it the right file?")
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(f"the configuration {path} must be a mapping of settings, found a {type(content).__name__}")
+    return content
+
+
+def _read_override(text: str) -> dict[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name.strip():
+        raise UsageError(f"--set takes key=value, such as domains.real.limits.min_speech_ratio=0.4; found {text!r}")
+    try:
+        content: Any = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {name}: {value!r} is not a YAML value") from error
+    for part in reversed(name.strip().split(".")):
+        content = {part: content}
+    return content

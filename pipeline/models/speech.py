@@ -1,0 +1,137 @@
+"""Speech networks: Silero's voice activity detector, and HuBERT.
+
+Silero's package imports torch at once; only its ONNX file is wanted, so it is run directly. HuBERT
+is loaded through transformers, from local files only: nothing is downloaded behind the user's back.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float16, Float32
+
+from pipeline.errors import UsageError
+from pipeline.models.packaged import packaged_model
+
+VAD_STEP = 512  # samples at 16 kHz: 32 ms
+_VAD_CONTEXT = 64
+_RATE_HZ = 16000
+_HUBERT_STRIDE = 320  # samples per hidden state: 50 Hz
+
+
+class SileroVad:
+    """Silero VAD 6 by ONNX Runtime, one thread; stateless between calls.
+
+    Raises:
+        UsageError: when the package that carries its file is missing.
+    """
+
+    def __init__(self) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        path = packaged_model("silero_vad").path
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def probabilities(self, samples: Float32[np.ndarray, " L"]) -> Float32[np.ndarray, " N"]:
+        """Probability of speech per 32 ms step, N = ceil(L / 512); the last step is padded with silence."""
+        num_steps = -(-len(samples) // VAD_STEP)
+        padded = np.zeros(_VAD_CONTEXT + num_steps * VAD_STEP, np.float32)
+        padded[_VAD_CONTEXT : _VAD_CONTEXT + len(samples)] = samples
+        state = np.zeros((2, 1, 128), np.float32)
+        rate = np.array(_RATE_HZ, np.int64)
+        found = np.zeros(num_steps, np.float32)
+        for step in range(num_steps):
+            window = padded[None, step * VAD_STEP : step * VAD_STEP + _VAD_CONTEXT + VAD_STEP]
+            output, state = self._session.run(None, {"input": window, "state": state, "sr": rate})
+            found[step] = output[0, 0]
+        return found
+
+
+class Hubert:
+    """Hidden states of a HuBERT model.
+
+    Args:
+        name: a local folder as ``save_pretrained`` writes it (``config.json``, ``model.safetensors``,
+            ``preprocessor_config.json``), or a hub name whose files are already in the local cache.
+        layers: which hidden states to keep: 0 is the embedding's output, negative counts from the end.
+
+    Raises:
+        UsageError: when the files are not on this machine, or not in safetensors.
+    """
+
+    def __init__(self, name: str, layers: Sequence[int]) -> None:
+        import torch
+        from transformers import AutoFeatureExtractor, HubertModel
+
+        self._torch = torch
+        try:
+            self._model: Any = HubertModel.from_pretrained(name, local_files_only=True, use_safetensors=True)
+            self._extractor: Any = AutoFeatureExtractor.from_pretrained(name, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"the HuBERT model {name!r} is not on this machine as safetensors with its preprocessor_config.json: "
+                f"set speech.hubert to a folder that holds them (the build downloads no weights by itself)"
+            ) from error
+        num_states = self._model.config.num_hidden_layers + 1
+        wrong = [layer for layer in layers if not -num_states <= layer < num_states]
+        if wrong:
+            raise UsageError(f"speech.hubert_layers: {wrong} do not exist, {name!r} has layers 0 to {num_states - 1}")
+        self._layers = [layer % num_states for layer in layers]
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = self._model.eval().to(self._device)
+        if self._device == "cuda":
+            self._model = self._model.half()
+        self.sha256 = _weights_hash(name, self._model)
+
+    def features(
+        self, samples: Float32[np.ndarray, " A"], num_frames: int, conversion: Literal["mean", "concat"] = "mean"
+    ) -> Float16[np.ndarray, "L T C"]:
+        """Hidden states at 25 Hz for exactly ``num_frames`` video frames.
+
+        The whole clip goes through in one pass, because attention is global and chunks would differ.
+        Two 50 Hz states make one frame, by their mean or side by side; the last state is repeated where
+        the convolutions leave the end uncovered.
+
+        Args:
+            samples: 16 kHz mono, 640 per frame.
+            num_frames: T.
+            conversion: how two states become one.
+        """
+        torch = self._torch
+        inputs = self._extractor(samples, sampling_rate=_RATE_HZ, return_tensors="pt").input_values
+        inputs = inputs.to(self._device, self._model.dtype)
+        with torch.inference_mode():
+            states = self._model(inputs, output_hidden_states=True).hidden_states
+        kept = torch.stack([states[layer][0] for layer in self._layers]).float().cpu().numpy()
+        return pair_states(kept, num_frames, conversion)
+
+
+def pair_states(
+    states: Float32[np.ndarray, "L N C"], num_frames: int, conversion: Literal["mean", "concat"]
+) -> Float16[np.ndarray, "L T D"]:
+    """Two 50 Hz states per video frame, edge-padded to exactly ``num_frames``; D is C (mean) or 2 C (concat)."""
+    wanted = 2 * num_frames
+    missing = wanted - states.shape[1]
+    if missing > 0:
+        states = np.pad(states, ((0, 0), (0, missing), (0, 0)), mode="edge")
+    layers, _, width = states.shape
+    pairs = states[:, :wanted].reshape(layers, num_frames, 2, width)
+    made = pairs.mean(axis=2) if conversion == "mean" else pairs.reshape(layers, num_frames, 2 * width)
+    return made.astype(np.float16)
+
+
+def _weights_hash(name: str, model: Any) -> str:
+    """SHA-256 of the weights file, or of the weights where the files lie in a cache."""
+    file = Path(name) / "model.safetensors"
+    if file.is_file():
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.float().cpu().numpy().tobytes())
+    return digest.hexdigest()
