@@ -6,8 +6,9 @@ from jaxtyping import UInt8
 
 from schemas.face import XYXY
 
-# Below this mean difference (0 to 1) a frame counts as a repetition of the one before: encoder noise stays under it.
-_SAME_FRAME = 0.0012
+# A frame repeats the one before when no part of it changed by more than this (0 to 1): encoder noise stays under
+# it, and a mouth that moves in a still picture does not.
+_SAME_FRAME = 0.02
 _THUMB_PX = 64
 
 
@@ -25,6 +26,7 @@ class QualityMeter:
         self._sharpness: list[float] = []
         self._exposure: list[float] = []
         self._changes: list[float] = []
+        self._largest_changes: list[float] = []
         self._histogram_changes: list[float] = []
         self._thumb: np.ndarray | None = None
         self._histogram: np.ndarray | None = None
@@ -49,7 +51,9 @@ class QualityMeter:
         counts = [np.histogram(thumb[..., c], bins=16, range=(0, 1))[0] for c in range(3)]
         histogram = np.concatenate(counts) / (3 * _THUMB_PX * _THUMB_PX)
         if self._thumb is not None and self._histogram is not None:
-            self._changes.append(float(np.abs(thumb - self._thumb).mean()))
+            change = np.abs(thumb - self._thumb)
+            self._changes.append(float(change.mean()))
+            self._largest_changes.append(float(change.max()))
             self._histogram_changes.append(float(np.abs(histogram - self._histogram).sum() / 2))
         self._thumb, self._histogram = thumb, histogram
 
@@ -85,10 +89,10 @@ class QualityMeter:
     @property
     def duplicate_frame_ratio(self) -> float:
         """Part of the frames that repeat the one before, 0 to 1."""
-        return float(np.mean(np.array(self._changes) < _SAME_FRAME)) if self._changes else 0.0
+        return float(np.mean(np.array(self._largest_changes) < _SAME_FRAME)) if self._changes else 0.0
 
     @property
     def hold_frames(self) -> float:
         """Median number of frames for which a picture is held."""
-        fresh = np.flatnonzero(np.array([1.0, *self._changes]) >= _SAME_FRAME)
+        fresh = np.flatnonzero(np.array([1.0, *self._largest_changes]) >= _SAME_FRAME)
         return float(np.median(np.diff(fresh))) if len(fresh) > 1 else float(len(self._changes) + 1)

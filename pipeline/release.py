@@ -20,7 +20,7 @@ from pipeline.media.audio import read_flac
 from pipeline.models.speech import SileroVad
 from pipeline.select import apply_license, apply_reviews, decide, funnel
 from pipeline.shards import write_release
-from pipeline.sheet import OverviewRow, draw_clip, draw_overview, evenly_spaced, frames_of
+from pipeline.sheet import NUM_TILES, OVERVIEW_FRAMES, OverviewRow, draw_clip, draw_overview, evenly_spaced, frames_of
 from pipeline.speech import speech_envelope, voice_activity
 from pipeline.split import Member, SplitResult, split
 from pipeline.storage import Storage
@@ -37,8 +37,6 @@ from schemas.sample import SAMPLE_RATE_HZ
 from schemas.source import Source
 
 log = logging.getLogger(__name__)
-
-_OVERVIEW_FRAMES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +314,7 @@ def overview(workspace: Workspace, clips: Sequence[MadeClip]) -> bytes:
     for _, mine in sorted(by_source.items()):
         middle = median(one.clip.duration_s for one in mine)
         shown = min(mine, key=lambda one: (abs(one.clip.duration_s - middle), one.clip.clip_id))
-        indices = evenly_spaced(shown.clip.plan.num_frames, _OVERVIEW_FRAMES)
+        indices = evenly_spaced(shown.clip.plan.num_frames, OVERVIEW_FRAMES)
         frames = frames_of(workspace.result_file("clip", shown.key, "mp4"), indices)
         arrays = clip_arrays(workspace, shown.key)
         rows.append(
@@ -364,10 +362,12 @@ def draw_made_clip(workspace: Workspace, made: MadeClip) -> bytes:
         steps = voice_activity(samples, SileroVad())
         at = np.minimum(np.arange(num_frames) * len(steps) // num_frames, len(steps) - 1)
         heard = steps[at] >= 0.5
-    frames = frames_of(workspace.result_file("clip", made.key, "mp4"), range(num_frames))
+    # Only the shown frames are decoded; the sheet reads nothing of the others.
+    shown = frames_of(workspace.result_file("clip", made.key, "mp4"), evenly_spaced(num_frames, NUM_TILES))
+    blank = np.zeros_like(next(iter(shown.values())))
     return draw_clip(
         made.clip,
-        (frames[index] for index in range(num_frames)),
+        (shown.get(index, blank) for index in range(num_frames)),
         clip_arrays(workspace, made.key),
         envelope,
         heard,

@@ -145,7 +145,7 @@ def _check_shard(storage: Storage, shard: ShardRecord, release: Release, seen: _
         return [_fault(shard.path, "is missing")]
     if stream.num_bytes != shard.num_bytes:
         faults.append(_fault(shard.path, f"expected {shard.num_bytes} bytes, found {stream.num_bytes}"))
-    if False:
+    if digest != shard.sha256:
         faults.append(_fault(shard.path, f"expected sha256 {shard.sha256}, found {digest}"))
     if num_samples != shard.num_samples:
         faults.append(_fault(shard.path, f"expected {shard.num_samples} samples, found {num_samples}"))

@@ -164,7 +164,7 @@ class SelectLimits(Record):
     max_abs_yaw_deg: float = 60.0  # median over the clip (hallo keeps 60)
     min_sync_z: float = 1.0  # only where sync is known
     require_sync: bool = False
-    min_motion: float = 0.002  # mean frame difference (0 to 1): stills and slide shows
+    min_motion: float = 0.0004  # mean frame difference (0 to 1): stills and slide shows; a talking mesh measured .0012
     min_sharpness: float = 0.0
     min_exposure: float = 0.08  # mean luma, 0 to 1
     max_exposure: float = 0.95

@@ -1,0 +1,330 @@
+"""The ``anitalk`` command.
+
+Packages are imported by the commands that need them, so that ``--help`` and the small commands
+answer at once and an installation with fewer extras still has the commands that work there.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from flows.listing import Format, write_rows
+
+if TYPE_CHECKING:
+    from pipeline.build import BuildRecord, Results
+    from schemas.config import BuildConfig
+
+app = typer.Typer(
+    name="anitalk",
+    help="Build cross-domain talking-head video datasets: from a list of sources to verified WebDataset shards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+WorkspaceOption = Annotated[str, typer.Option("--workspace", "-w", help="Folder or URI (s3://…) of the workspace.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings that differ.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as split.seed=1; repeatable.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")]
+
+
+def main() -> NoReturn:
+    """Run the command line; every mistake of a user's ends in one sentence and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code: 0, 1 faults, 2 user's mistake, 3 screening, 130 interrupted."""
+    try:
+        result = app(arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        return _fail("interrupted: run the same command again to go on", EXIT_INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - what is no mistake of the user is raised again
+        return _failure(error)
+    return result if isinstance(result, int) else 0
+
+
+def _failure(error: Exception) -> int:
+    # Typer carries its own copy of click; its errors know how to show themselves.
+    if hasattr(error, "exit_code") and hasattr(error, "show"):
+        error.show()
+        return error.exit_code
+    if type(error).__name__ == "Abort":
+        return _fail("interrupted: run the same command again to go on", EXIT_INTERRUPTED)
+    if isinstance(error, ModuleNotFoundError):
+        return _fail(_missing(error), EXIT_USAGE)
+    from pipeline.errors import AnitalkError, UsageError
+
+    if isinstance(error, UsageError):
+        return _fail(str(error), EXIT_USAGE)
+    if isinstance(error, AnitalkError):
+        return _fail(str(error), EXIT_FAULTS)
+    if isinstance(error, BrokenPipeError):
+        # The reader has left, as `| head` does; a flush at exit must not complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    raise error
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    name = (error.name or "").split(".")[0]
+    if name in {"pipeline", "flows", "schemas", "training"}:
+        return (
+            f"{error}: a folder or file named '{name}' seems to hide the installed package: "
+            "run anitalk from another folder"
+        )
+    return f"the package '{name}' is not installed: pip install 'anitalk[build]'"
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stdout.flush()
+    sys.stderr.write(f"anitalk: {message}\n")
+    return code
+
+
+@app.callback()
+def _options(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log each finished step.")] = False) -> None:
+    level = logging.INFO if verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    # FFmpeg's own log is noise about damage that the ledger reports in sentences.
+    logging.getLogger("libav").setLevel(logging.CRITICAL)
+
+
+# ---- build and release ---------------------------------------------------------------------------------------------
+
+
+@app.command()
+def build(
+    manifest: Annotated[Path, typer.Argument(help="List of sources: YAML, CSV or JSONL.")],
+    workspace: WorkspaceOption,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    profile: Annotated[str, typer.Option(help="Whose models and defaults to use.")] = "embedded",
+    release_name: Annotated[str | None, typer.Option("--release", help="Make this release at the end.")] = None,
+    inline: Annotated[bool, typer.Option(help="In this process. At present the only way to run.")] = True,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N sources.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, stop.")] = False,
+) -> int:
+    """Take every source as far as it goes; run again to go on where it stopped."""
+    del inline
+    from flows.progress import ConsoleProgress
+    from flows.settings import read_config
+    from pipeline.build import Builder
+    from pipeline.workspace import Workspace
+
+    settings = read_config(config, set_ or (), profile)
+    sources = _read_sources(manifest, settings)[:limit]
+    if dry_run:
+        return _dry_run(sources, workspace, settings)
+    place = Workspace(workspace, create=True)
+    with place.lock(), ConsoleProgress() as progress:
+        Builder(place, sources, settings, progress).run()
+    _print_status(place)
+    if release_name is None:
+        return 0
+    return release(release_name, workspace, config=None, set_=None)
+
+
+def _read_sources(manifest: Path, settings: "BuildConfig") -> tuple:  # type: ignore[type-arg]
+    from pipeline.errors import UsageError
+    from schemas.source import ManifestError, read_manifest
+
+    try:
+        read = read_manifest(manifest, settings.domains, settings.acquire.schemes)
+    except ManifestError as error:
+        raise UsageError(str(error)) from error
+    for warning in read.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    return read.sources
+
+
+def _dry_run(sources: tuple, workspace: str, settings: "BuildConfig") -> int:  # type: ignore[type-arg]
+    from pipeline.models.registry import ModelSet
+
+    models = ModelSet(settings)
+    models.check()
+    domains = sorted({source.domain for source in sources})
+    names = sorted({card.name for card in models.cards(set(domains))})
+    print(f"{len(sources)} sources in {', '.join(domains)} would be built in {workspace}, with {', '.join(names)}.")  # noqa: T201
+    columns = ("id", "domain", "license", "uri")
+    write_rows([source.model_dump(mode="json") for source in sources], columns, Format.TABLE, None)
+    return 0
+
+
+@app.command()
+def release(
+    name: Annotated[str, typer.Argument(help="Name of the release.")],
+    workspace: WorkspaceOption,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    to: Annotated[str | None, typer.Option(help="Folder or URI for releases; the workspace's own by default.")] = None,
+    allow_license: Annotated[list[str] | None, typer.Option(help="Only sources of this licence; repeatable.")] = None,
+    commercial_only: Annotated[bool, typer.Option("--commercial-only", help="Only commercial use allowed.")] = False,
+    with_identity: Annotated[bool, typer.Option("--with-identity", help="Include face embeddings.")] = False,
+) -> int:
+    """Select, split and pack all finished clips into an immutable release."""
+    from flows.settings import overlaid
+    from pipeline.build import load_build
+    from pipeline.release import ReleaseOptions, make_release
+    from pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    with place.lock():
+        made = load_build(place)
+        settings = overlaid(made.config, config, set_ or ())
+        options = ReleaseOptions(tuple(allow_license or ()), commercial_only, with_identity)
+        record, choice, location = make_release(place, made, settings, name, options, to=to)
+    for shortfall in choice.split.shortfalls:
+        print(  # noqa: T201
+            f"short of clips: {shortfall.domain} {shortfall.split} has {shortfall.got} of {shortfall.requested}"
+        )
+    print(f"{record.num_clips} clips, {record.duration_s / 60:.1f} min, in {len(record.shards)} shards")  # noqa: T201
+    print(f"release  {location}")  # noqa: T201
+    print(f"card     {location}/README.md")  # noqa: T201
+    return 0
+
+
+@app.command()
+def verify(
+    location: Annotated[str, typer.Argument(metavar="RELEASE", help="Folder or URI of a release.")],
+    fast: Annotated[bool, typer.Option("--fast", help="Checksums and structure only: decode no video.")] = False,
+) -> int:
+    """Check a release: checksums, invariants, schema, splits. Exit code 1 when there are faults."""
+    from pipeline.verify import verify_release
+
+    faults = verify_release(location, deep=not fast)
+    for fault in faults:
+        print(f"{fault.path}: {fault.clip_id + ': ' if fault.clip_id else ''}{fault.problem}")  # noqa: T201
+    print(f"{location}: {f'{len(faults)} faults' if faults else 'verified, no faults'}")  # noqa: T201
+    return EXIT_FAULTS if faults else 0
+
+
+# ---- looking -------------------------------------------------------------------------------------------------------
+
+
+def _opened(workspace: str) -> tuple["Results", "BuildRecord"]:
+    from pipeline.build import Results, load_build
+    from pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    made = load_build(place)
+    return Results(place, made.config), made
+
+
+@app.command()
+def status(
+    workspace: WorkspaceOption, json_: Annotated[bool, typer.Option("--json", help="For programs.")] = False
+) -> None:
+    """Show what became of every source: the funnel, failures by class, and what is left."""
+    from pipeline.workspace import Workspace
+
+    _print_status(Workspace(workspace), as_json=json_)
+
+
+def _print_status(place: object, *, as_json: bool = False) -> None:
+    from flows.report import print_status
+
+    print_status(place, as_json=as_json)  # type: ignore[arg-type]
+
+
+def _listing(name: str, rows: "Callable[[Results, BuildRecord], tuple[list, tuple[str, ...]]]") -> None:  # type: ignore[type-arg]
+    def command(workspace: WorkspaceOption, form: FormatOption = Format.TABLE, output: OutputOption = None) -> None:
+        results, made = _opened(workspace)
+        found, columns = rows(results, made)
+        write_rows(found, columns, form, output)
+
+    command.__doc__ = f"List the {name} of a workspace."
+    app.command(name=name)(command)
+
+
+def _register_listings() -> None:
+    from flows import report
+
+    for name, rows in report.LISTINGS.items():
+        _listing(name, rows)
+
+
+_register_listings()
+
+
+@app.command()
+def show(
+    clip: Annotated[str, typer.Argument(help="Id of a finished clip, or a part of it that only one has.")],
+    workspace: WorkspaceOption,
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
+) -> None:
+    """Draw a contact sheet: frames with landmarks and pose axes, mouth curve against the speech envelope."""
+    from pipeline.release import draw_made_clip, find_clip, survey
+    from pipeline.storage import clear_write_errors
+
+    results, made = _opened(workspace)
+    found = find_clip(survey(results, made.sources), clip)
+    picture = draw_made_clip(results.workspace, found)
+    with clear_write_errors(str(output)):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_bytes(picture)
+    print(output)  # noqa: T201
+
+
+# ---- upkeep --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def gc(workspace: WorkspaceOption) -> None:
+    """Drop fetched media whose clips are all done; their hashes stay, and local sources are never touched."""
+    from pipeline.build import load_build
+    from pipeline.upkeep import drop_media
+    from pipeline.workspace import Workspace
+
+    place = Workspace(workspace)
+    with place.lock():
+        num_files, num_bytes = drop_media(place, load_build(place))
+    print(f"dropped {num_files} fetched files, {num_bytes / 1e6:.1f} MB")  # noqa: T201
+
+
+@app.command()
+def doctor(
+    workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="Check its disk too.")] = None,
+) -> int:
+    """Check this machine: versions, OpenCV, FFmpeg, GPU, disk, model files; say how to mend what is missing."""
+    from flows.doctor import examine
+
+    findings = examine(workspace)
+    for finding in findings:
+        print(f"{'ok  ' if finding.fine else 'MEND'}  {finding.subject:<12} {finding.text}")  # noqa: T201
+    return 0 if all(finding.fine for finding in findings) else EXIT_FAULTS
+
+
+@app.command()
+def schema(name: Annotated[str | None, typer.Argument(help="A record's name; all of them by default.")] = None) -> None:
+    """Print the JSON Schemas of sources, clips, samples, releases and the rest."""
+    import json
+
+    from pipeline.errors import UsageError
+    from schemas.arrow import json_schemas
+
+    schemas = json_schemas()
+    if name is not None and name not in schemas:
+        raise UsageError(f"there is no record {name!r}: choose from {', '.join(schemas)}")
+    print(json.dumps(schemas[name] if name else schemas, indent=1))  # noqa: T201
+
+
+@app.command()
+def demo(workspace: WorkspaceOption = "out/demo") -> int:
+    """Render a few sources, build them, release the clips and verify the release; needs no network."""
+    from flows.demo import run_demo
+
+    return run_demo(Path(workspace))
+
+
+if __name__ == "__main__":
+    main()

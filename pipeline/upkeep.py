@@ -1,0 +1,28 @@
+"""Free what is no longer needed."""
+
+import shutil
+
+from pipeline.build import BuildRecord, Results
+from pipeline.workspace import Workspace
+
+
+def drop_media(workspace: Workspace, build: BuildRecord) -> tuple[int, int]:
+    """Delete fetched media of sources whose planned clips are all there.
+
+    Files that lie outside the workspace (local sources) are never touched. The acquire results stay,
+    with their hashes, so nothing is fetched again until something has to be decoded again.
+
+    Returns:
+        How many files were deleted, and their bytes.
+    """
+    results = Results(workspace, build.config)
+    num_files = num_bytes = 0
+    for source in build.sources:
+        folder = workspace.media_path(source.id)
+        if not folder.is_dir() or not results.complete(source):
+            continue
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        num_files += len(files)
+        num_bytes += sum(path.stat().st_size for path in files)
+        shutil.rmtree(folder)
+    return num_files, num_bytes
