@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
@@ -83,11 +84,13 @@ def _survey_source(results: Results, source: Source, failures: list[LedgerRow], 
     if fetched is None:
         _stopped(source, found, [row for row in failures if row.stage == "acquire"])
         return
+    found.rows.append(_done(source, "acquire"))
     video = results.video(source)
     if video is None:
         key = results.probe_key(source, fetched)
         _stopped(source, found, [row for row in failures if row.key == key])
         return
+    found.rows.append(_done(source, "probe"))
     analysis, plan = results.analysis(source), results.plan(source)
     if analysis is None or plan is None:
         *_, last = [None, *(run for _, run in results.runs(source, video))]
@@ -95,6 +98,7 @@ def _survey_source(results: Results, source: Source, failures: list[LedgerRow], 
         key = results.analyse_key(source, video, *place)
         _stopped(source, found, [row for row in failures if row.key == key], stage="analyse")
         return
+    found.rows.append(_done(source, "analyse"))
     refused_shots = {refusal.item for refusal in plan.refusals if "/" not in refusal.item}
     shots_of_tracks = [track.shot_index for run in _numbered(analysis[2]) for track in run]
     found.num_shots += plan.num_shots
@@ -121,6 +125,10 @@ def _survey_source(results: Results, source: Source, failures: list[LedgerRow], 
         found.rows += [failed[clip_id] for clip_id in sorted(missing) if clip_id in failed]
         if not missing <= failed.keys():
             found.left.append(source.id)
+
+
+def _done(source: Source, stage: Literal["acquire", "probe", "analyse"]) -> LedgerRow:
+    return LedgerRow(stage=stage, source_id=source.id, item=source.id, attempt=1, outcome="done")
 
 
 def _numbered(runs: Sequence) -> Iterator[list]:  # type: ignore[type-arg]

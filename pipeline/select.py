@@ -120,9 +120,12 @@ def apply_license(
     allow_license: Collection[str] = (),
     commercial_only: bool = False,
 ) -> Decision:
-    """The decision, unless it keeps a clip that ``license_problem`` objects to."""
+    """The decision, or a rejection where ``license_problem`` objects.
+
+    That also replaces other rejections: a review may lift those, and must not lift this one with them.
+    """
     problem = license_problem(source, models, allow_license=allow_license, commercial_only=commercial_only)
-    if not decision.keep or not problem:
+    if not problem:
         return decision
     return Decision(clip_id=decision.clip_id, keep=False, reason=RejectReason.LICENSE, note=problem)
 

@@ -23,7 +23,7 @@ def ties(*, source_id: str, identity_id: str, title: str, sha256: str = "") -> t
     Titles count without case, accents, punctuation and spacing, so "Big Film (HD)" and "big film hd" are one.
     An empty value binds nothing. Splitter and verifier both ask here, so they cannot disagree.
     """
-    plain = title
+    plain = unicodedata.normalize("NFKD", title).casefold()
     plain = re.sub(r"[\W_]+", "", "".join(letter for letter in plain if not unicodedata.combining(letter)))
     named = {"source": source_id, "identity": identity_id, "title": plain, "file": sha256}
     return tuple(f"{name}:{value}" for name, value in named.items() if value)

@@ -95,9 +95,9 @@ def _video_stream(container: Any, shape: tuple[int, ...], fps: Fraction, coding:
     context.sample_aspect_ratio = coding.sample_aspect_ratio
     options = dict(coding.options)
     if coding.codec == "libx264":
-        options = {"preset": "veryfast", "crf": "12", "bf": str(coding.bframes)} | options
-        if coding.interlaced:
-            options["x264-params"] = "tff=1"
+        # mbtree makes x264's bytes depend on what memory held before.
+        params = "mbtree=0:tff=1" if coding.interlaced else "mbtree=0"
+        options = {"preset": "veryfast", "crf": "12", "bf": str(coding.bframes), "x264-params": params} | options
     elif coding.codec in {"mpeg4", "mpeg2video"}:
         options = {"qscale": "2", "bf": str(coding.bframes)} | options
         video.bit_rate = 4_000_000

@@ -35,7 +35,7 @@ class Film:
     traps: list[tuple[int, str]]
 
 
-def _photo(name: str) -> np.ndarray:
+def photo(name: str) -> np.ndarray:
     image = getattr(skimage.data, name)()
     image = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
     scale = 420 / image.shape[1]
@@ -145,7 +145,7 @@ class _Cutter:
 def film(seed: int, num_scenes: int) -> Film:
     """A film of ``num_scenes`` scenes, the same for the same seed."""
     rng = np.random.default_rng(seed)
-    photos = [_photo(name) for name in PHOTOS]
+    photos = [photo(name) for name in PHOTOS]
     joints: list[Joint] = ["cut", "black", "white", "dissolve", "black_in", "black_out"]
     cutter, traps, last = _Cutter(rng), [], -1
     scene = None

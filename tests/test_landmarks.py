@@ -343,7 +343,7 @@ def points_of(path: Path) -> np.ndarray:
     return np.array([row.split() for row in rows], float) - 1  # .pts counts pixels from 1
 
 
-# Measured: .082, .041, .053 from the tight box, .091, .041, .053 from the tall one. MediaPipe's runtime: .109, .043, .053.
+# Measured with either box: .08, .041, .053. Scouting with MediaPipe's runtime: .109, .043, .053.
 @pytest.mark.assets
 @pytest.mark.parametrize(
     ("picture", "truth", "limit"),
@@ -369,10 +369,12 @@ def test_accuracy_on_labelled_photographs(assets, picture, truth, limit, forehea
 def test_a_turned_and_tilted_head_is_found_from_a_detectors_loose_box(assets):
     image = read_rgb(assets / "stills" / "einstein.jpg")
     known = points_of(assets / "stills" / "einstein.pts")
-    face = FaceMesh468().locate(image, (343, 222, 484, 406))  # as BlazeFace draws it: half as large again, off centre
+    face = FaceMesh468().locate(
+        image, (343.0, 222.0, 484.0, 406.0)
+    )  # as BlazeFace draws it: half as large again, off centre
     assert face is not None
     error = np.linalg.norm(to_ibug68(face.points) - known, axis=1).mean() / np.linalg.norm(known[36] - known[45])
-    assert error <= 0.12  # measured .113
+    assert error <= 0.12  # measured .083; over boxes shaken by 3 px, median .088, largest .127
 
 
 @pytest.mark.assets

@@ -148,6 +148,12 @@ def test_nobody_overrules_rights_or_a_missing_field(reason):
     assert apply_reviews(made, [review("a", True, "2026")]) == made
 
 
+def test_a_review_cannot_lift_a_licence_hidden_behind_another_reason():
+    filtered = Decision(clip_id="a", keep=False, reason=RejectReason.STILL)
+    forbidden = apply_license(filtered, make_source(license="CC-BY-NC-4.0"), {}, commercial_only=True)
+    assert not apply_reviews([forbidden], [review("a", True, "2026")])[0].keep
+
+
 # ---- funnel ----------------------------------------------------------------------------------------
 
 

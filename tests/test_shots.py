@@ -15,7 +15,7 @@ from pipeline.shots import ShotDetector, shots_between
 from schemas.base import FrameSpan
 from schemas.config import ShotConfig
 from schemas.media import Boundary
-from tests.media_shots import SIZE, Truth, film
+from tests.media_shots import SIZE, Scene, Truth, film, photo
 
 # Settings were chosen on seeds 1 to 3; these were looked at only as a score.
 HELD_OUT_SEEDS = (201, 202, 203, 204, 205)
@@ -153,6 +153,23 @@ def test_boundaries_come_in_order_and_memory_does_not_grow():
     out += detector.finish()
     assert [b.frame for b in out] == sorted(b.frame for b in out)
     assert max(sizes) <= 320
+
+
+@pytest.mark.parametrize(("length", "expected"), [(1, []), (7, []), (8, [40, 48])])  # 0.25 s at 25 fps
+def test_an_interruption_is_a_shot_only_if_it_is_longer_than_a_flash(length, expected):
+    rng = np.random.default_rng(3)
+    talker, insert = (Scene(photo(name), 90, rng, None) for name in ("astronaut", "coffee"))
+    frames = [(insert if 40 <= k < 40 + length else talker).frame(k).astype(np.uint8) for k in range(90)]
+    assert [b.frame for b in detect(frames)] == expected
+
+
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_short_blank_within_a_shot_is_no_boundary(length, level):
+    talker = Scene(photo("astronaut"), 60, np.random.default_rng(4), None)
+    frames = [talker.frame(k).astype(np.uint8) for k in range(60)]
+    frames[30 : 30 + length] = [np.full_like(frames[0], level)] * length
+    assert detect(frames) == []
 
 
 def test_frames_out_of_order_are_refused():

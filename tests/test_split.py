@@ -13,12 +13,14 @@ from schemas.config import PAPER_TEST, PAPER_TRAIN, SplitConfig
 from schemas.release import ties
 
 DOMAINS = ("real", "mesh")
-NAMES = st.sampled_from(["", "p", "q", "r", "s", "t", "u"])
 
 
 @st.composite
 def collections(draw):
-    rows = draw(st.lists(st.tuples(st.sampled_from(DOMAINS), NAMES, NAMES, NAMES, NAMES), max_size=25))
+    """From one great heap that everything ties together to clips that hardly share a name."""
+    pool = ["", *(f"n{number}" for number in range(draw(st.sampled_from([3, 8, 40]))))]
+    names = st.sampled_from(pool)
+    rows = draw(st.lists(st.tuples(st.sampled_from(DOMAINS), names, names, names, names), max_size=25))
     return [Member(f"clip-{number}", *row) for number, row in enumerate(rows)]
 
 
@@ -65,6 +67,8 @@ def test_the_order_of_the_input_does_not_matter(members, config, random):
     shuffled = list(members)
     random.shuffle(shuffled)
     assert split(shuffled, config) == split(members, config)
+    names = [group.name for group in groups_of(members, config.seed)]
+    assert [group.name for group in groups_of(shuffled, config.seed)] == names
 
 
 @settings(max_examples=100, deadline=None)

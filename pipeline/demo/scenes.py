@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from pipeline.demo.head import HeadPose, render_head
 from pipeline.demo.portrait import Camera, face_box, film_photograph, film_talker, photograph
@@ -152,7 +152,7 @@ def _wall(colour: tuple[int, int, int], size: Size) -> Image:
     """A wall lit from the left, with two blurred lamps: flat colour would make a detector's life too easy."""
     width, height = size
     x: Float[np.ndarray, W] = np.linspace(0.0, 1.0, width)
-    y: Float[np.ndarray, "H 1"] = np.linspace(0.0, 1.0, height)[:, None]
+    y = np.linspace(0.0, 1.0, height)[:, None]
     light = 1.05 - 0.45 * x - 0.25 * y
     for centre_x, centre_y, radius in ((0.12, 0.25, 0.16), (0.88, 0.15, 0.22)):
         away = ((x - centre_x) * width / height) ** 2 + (y - centre_y) ** 2

@@ -61,7 +61,7 @@ class Speech:
 
     def opening_at(self, time_s: Float[np.ndarray, "T"] | float) -> Float[np.ndarray, "T"]:
         """Mouth opening at ``time_s``, linearly between its 1/100 s; held at the ends."""
-        return np.interp(time_s, np.arange(len(self.opening)) / OPENING_HZ, self.opening)
+        return np.asarray(np.interp(time_s, np.arange(len(self.opening)) / OPENING_HZ, self.opening))
 
 
 def synthesise_speech(duration_s: float, seed: int, voice: Voice = Voice()) -> Speech:

@@ -103,7 +103,7 @@ def iter_samples(stream: HashedStream) -> Iterator[TarSample]:
     sample: TarSample | None = None
     with tarfile.open(fileobj=stream, mode="r|", format=tarfile.USTAR_FORMAT) as tar:
         while (member := tar.next()) is not None:
-            tar.members.clear()  # every header would be kept otherwise
+            tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - every header would be kept otherwise
             key, _, suffix = member.name.partition(".")
             if sample is None or key != sample.key:
                 if sample is not None:
