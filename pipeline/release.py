@@ -19,7 +19,7 @@ from pipeline.card import FUNNEL_FILE, OVERVIEW_FILE, draw_funnel, write_card
 from pipeline.errors import UsageError
 from pipeline.media.audio import read_flac
 from pipeline.models.speech import SileroVad
-from pipeline.select import apply_license, apply_reviews, decide, funnel
+from pipeline.select import apply_license, apply_reviews, decide, funnel, paper_limits
 from pipeline.shards import write_release
 from pipeline.sheet import NUM_TILES, OVERVIEW_FRAMES, OverviewRow, draw_clip, draw_overview, evenly_spaced, frames_of
 from pipeline.speech import speech_envelope, voice_activity
@@ -167,7 +167,8 @@ def choose(results: Results, build: BuildRecord, found: Survey, options: Release
     commercial = {card.name: card.commercial_use for card in _model_cards(results, found)}
     decisions = []
     for made in found.clips:
-        decision = decide(made.clip, domains[made.clip.domain].limits)
+        limits = domains[made.clip.domain].limits
+        decision = decide(made.clip, paper_limits(limits) if results.config.split.preset == "paper" else limits)
         models = {name: commercial.get(name) for name in made.clip.provenance.models}
         decisions.append(
             apply_license(

@@ -46,13 +46,13 @@ class ProbeConfig(Record):
 class ShotConfig(Record):
     """Shot boundaries; levels and contrasts are 0 to 255. Measured: on the Sintel trailer, by tests/test_shots.py."""
 
-    cut_side_px: int = 160  # long side of the frames PySceneDetect sees; the same cuts as at 640, a tenth of the time
+    cut_side_px: int = 160  # long side of the frames PySceneDetect sees; on the trailer the same cuts as unscaled (480)
     # Proposals only, so both lie below PySceneDetect's defaults (3.0 and 15): a cut amid action scored 2.4,
     # one between two title cards 9. What is proposed must pass same_scene.
     adaptive_threshold: float = 2.0
     adaptive_window: int = 2  # frames on each side
     min_content_val: float = 6.0
-    histogram_threshold: float = 0.5  # 1 - correlation
+    histogram_threshold: float = 0.5  # 1 - correlation; a second proposer, for cuts amid fast action
     same_scene: float = 0.5  # block similarity, 0 to 1: hard cuts measured <= .43, fast action >= .47
     same_scene_calm: float = 0.6  # the same where nothing moves before or after: a cut to a closer view measured .50
     calm: float = 0.9  # similarity two frames apart that counts as nothing moving
@@ -63,7 +63,7 @@ class ShotConfig(Record):
     min_fade_height: float = 5.0  # contrast (above black: level) of a picture that can fade
     min_flat_frames: int = 3  # a shorter flat picture is no shot of its own
     min_flat_jump: float = 40.0  # in level, between two flat pictures; less is one fade through both
-    max_fade_s: float = 4.0  # one side of a dip; the trailer's longest is 3 s
+    max_fade_s: float = 4.0  # one side of a dip; the trailer's longest is 4 s
     plateau_s: float = 0.2  # a ramp that rose no further for this long has ended
     max_dissolve_s: float = 2.5  # the trailer's longest is 2 s
     min_dissolve_step: float = 10.0  # root mean square between the two scenes

@@ -301,6 +301,12 @@ def test_the_size_cap_is_exact(server: Server, tmp_path: Path, spare: int, fits:
     assert leftovers(tmp_path) == []  # refused by its length, before a byte was written
 
 
+def test_a_told_length_above_the_cap_is_refused_without_reading(server: Server, tmp_path: Path) -> None:
+    server.stalling("/film.mp4", BODY, after=0)
+    with pytest.raises(SourceError, match="max_bytes"):
+        get(server.url("/film.mp4"), tmp_path, CONFIG.model_copy(update={"max_bytes": 10}))
+
+
 def test_the_cap_holds_where_no_length_is_told(server: Server, tmp_path: Path) -> None:
     server.endless("/film.mp4")
     with pytest.raises(SourceError, match="max_bytes"):

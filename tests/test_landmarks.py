@@ -1,5 +1,6 @@
 """The face mesh and its 68 points: the conversion, the tracker's state, the smoothing, and accuracy on real faces."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -182,6 +183,50 @@ def test_a_tracker_that_slid_off_its_box_restarts_from_it():
     assert left is not None
     assert right is not None
     np.testing.assert_allclose(right.points[:, 0] - left.points[:, 0], 512, atol=4)
+
+
+@dataclass
+class ScriptedNetwork:
+    """Sees a face with a flag that depends on the square; notes the squares it was shown."""
+
+    flag_of_side: Callable[[float], float]
+    seen: list[Roi] = field(default_factory=list)
+
+    def read(self, image: np.ndarray, roi: Roi) -> MeshFace:
+        assert image.ndim == 3
+        self.seen.append(roi)
+        return MeshFace(a_mesh(), self.flag_of_side(roi.side_px))
+
+
+def test_a_followed_face_costs_one_reading_in_the_square_of_the_last_frame():
+    network = ScriptedNetwork(lambda _: 0.95)
+    tracker = FaceMesh468()
+    tracker._network = network
+    box = (150.0, 150.0, 350.0, 350.0)
+    blank = np.zeros((512, 512, 3), np.uint8)
+    tracker.locate(blank, box)
+    network.seen.clear()
+    tracker.locate(blank, box)
+    assert network.seen == [roi_from_points(a_mesh())]
+
+
+def test_a_face_that_only_a_tighter_square_shows_is_found():
+    network = ScriptedNetwork(lambda side: 0.95 if side < 275 else 0.1)  # the mesh's own square is 251
+    tracker = FaceMesh468()
+    tracker._network = network
+    blank = np.zeros((512, 512, 3), np.uint8)
+    assert tracker.locate(blank, (150.0, 150.0, 350.0, 350.0)) is not None
+    assert network.seen[0].side_px == 300  # 1.5 × the box comes first
+    # Sure enough: no further square is tried.
+    assert min(roi.side_px for roi in network.seen) >= 250
+
+
+@pytest.mark.parametrize(("flag", "found"), [(0.499, False), (0.5, True), (0.501, True)])
+def test_a_face_is_there_from_the_limit_on(flag, found):
+    tracker = FaceMesh468(min_confidence=0.5)
+    tracker._network = ScriptedNetwork(lambda _: flag)
+    face = tracker.locate(np.zeros((512, 512, 3), np.uint8), (150.0, 150.0, 350.0, 350.0))
+    assert (face is not None) == found
 
 
 def test_presence_tells_a_face_from_a_rocket():

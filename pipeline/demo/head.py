@@ -185,7 +185,7 @@ def _lashes(
     placed: Float[np.ndarray, "468 3"], rotation: Float[np.ndarray, "3 3"], character: Character
 ) -> list[Surface]:
     """Dark strips along the upper lids, as triangles, so that the nose hides the far ones on a turned head."""
-    outwards = rotation @ np.array([0.0, -0.17, -0.12])
+    outwards = rotation @ np.array([0.0, -0.15, -0.30])
     strips = []
     for side, lids in enumerate(mesh.UPPER_LIDS):
         line = placed[list(lids)]
@@ -212,16 +212,16 @@ def _skin(character: Character) -> _Skin:
     refinement, triangles = mesh.refine(face.triangles)
     lips = mesh.region_of(face.points, face.triangles, (*mesh.OUTER_LIP_UPPER, *mesh.OUTER_LIP_LOWER[-2:0:-1]))
     brows = np.logical_or.reduce([mesh.region_of(face.points, face.triangles, brow) for brow in mesh.BROWS])
+    painted = np.repeat(lips | brows, 4)  # a triangle's four children keep its paint
     colours = np.where(lips[:, None], character.lips, character.skin)
     colours = np.where(brows[:, None], 0.65 * np.array(character.hair) + 0.2 * np.array(character.skin), colours)
-    colours = colours * (1.0 + _blush(face, lips | brows)[:, None] * np.array([0.06, -0.10, -0.08]))
+    blush = np.where(painted, 0.0, _blush(face, refinement.apply(face.points)[triangles].mean(1)))
+    colours = np.repeat(colours, 4, axis=0) * (1.0 + blush[:, None] * np.array([0.06, -0.10, -0.08]))
     gloss = np.where(lips, 0.22, np.where(brows, 0.0, 0.10))
-    return _Skin(refinement, triangles, np.repeat(colours, 4, axis=0), np.repeat(gloss, 4))
+    return _Skin(refinement, triangles, colours, np.repeat(gloss, 4))
 
 
-def _blush(face: FaceMesh, painted: Float[np.ndarray, "M"]) -> Float[np.ndarray, "M"]:
-    """Redder cheeks and nose, 0 to 1 per triangle: without it a lit face looks like wax."""
-    centres = face.points[face.triangles].mean(1)
+def _blush(face: FaceMesh, places: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, "M"]:
+    """Redness of cheeks and nose, 0 to 1, at ``places``: without it a lit face looks like wax."""
     spots = [face.points[50], face.points[280], face.points[mesh.NOSE_TIP]]
-    glow = sum(np.exp(-((centres - spot) ** 2).sum(1) / 2.0**2) for spot in spots)
-    return np.where(painted, 0.0, glow)
+    return np.sum([np.exp(-((places - spot) ** 2).sum(1) / 2.0**2) for spot in spots], axis=0)

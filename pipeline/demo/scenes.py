@@ -151,7 +151,7 @@ def _blink(time_s: float) -> float:
 def _wall(colour: tuple[int, int, int], size: Size) -> Image:
     """A wall lit from the left, with two blurred lamps: flat colour would make a detector's life too easy."""
     width, height = size
-    x: Float[np.ndarray, W] = np.linspace(0.0, 1.0, width)
+    x = np.linspace(0.0, 1.0, width)
     y = np.linspace(0.0, 1.0, height)[:, None]
     light = 1.05 - 0.45 * x - 0.25 * y
     for centre_x, centre_y, radius in ((0.12, 0.25, 0.16), (0.88, 0.15, 0.22)):

@@ -94,8 +94,9 @@ def body(character: Character) -> tuple[Surface, ...]:
         np.array([0.0, 42.0, 9.0]), np.array([21.0, 30.0, 9.5]), shirt, rings=20, spokes=32, fullness=0.8
     )
     # The rounded end of the neck, painted over the chest, is the neckline.
+    throat = np.array(character.skin) * 0.76
     neck = _turned_on_lathe(
-        np.array([0.0, 7.5, 7.3]), np.array([5.3, 8.3, 5.0]), np.array(character.skin) * 0.76, fullness=0.45
+        np.array([0.0, 7.5, 7.3]), np.array([5.3, 8.3, 5.0]), throat, rings=16, spokes=40, fullness=0.45
     )
     return (chest, neck)
 

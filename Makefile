@@ -1,0 +1,44 @@
+# Everything a user needs: `make demo` and `make test` set up the environment first.
+# PYTHON must be 3.11 or 3.12. Pip's own configuration (indexes, PIP_FIND_LINKS) is honoured.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: help setup demo test lint types imports schemas clean
+
+help:
+	@echo "make demo    set up, then run the whole pipeline on films rendered here (no network, no weights)"
+	@echo "make test    set up, then run the tests"
+	@echo "make lint    ruff, formatting;  make types: pyright;  make imports: import rules"
+	@echo "make clean   remove the environment and what the demo made"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "anitalk needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.12 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: setup
+	$(BIN)/anitalk demo --workspace out/demo
+
+test: setup
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/pyright
+
+imports: setup
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) out
