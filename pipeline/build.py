@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
+from pydantic import ValidationError
 
 from pipeline.acquire import HostLimiter, fetch
 from pipeline.analyse import analyse_run
@@ -24,7 +26,6 @@ from pipeline.crop import plan_clips
 from pipeline.errors import AnitalkError, UsageError, WorkspaceError
 from pipeline.models.registry import ModelSet
 from pipeline.probe import probe
-from pipeline.storage import clear_write_errors
 from pipeline.workspace import Workspace
 from schemas.analysis import AnalysisRun, SourcePlan
 from schemas.base import Record, canonical_json, content_hash
@@ -419,9 +420,8 @@ class Builder:
         )
         began = time.monotonic()
         try:
-            with clear_write_errors(self.workspace.storage.uri):
-                record, files = compute()
-                self.workspace.publish(stage, key, record, files)
+            record, files = compute()
+            self.workspace.publish(stage, key, record, files)
         except (UsageError, WorkspaceError):
             raise
         except AnitalkError as error:
@@ -429,8 +429,9 @@ class Builder:
             return None
         except Exception as error:
             # The item's boundary: a bug or a decoder's surprise costs this item and is kept for repair.
-            log.exception("%s of %s crashed", stage, item)
-            self._log_failure(row, "crash", type(error).__name__, f"{type(error).__name__}: {error}")
+            log.info("%s of %s crashed", stage, item, exc_info=True)
+            message = f"{type(error).__name__}: {error} (in {_place_of(error)}; 'anitalk --verbose build' shows more)"
+            self._log_failure(row, "crash", type(error).__name__, message)
             return None
         self.workspace.log(row.model_copy(update={"took_s": round(time.monotonic() - began, 3)}))
         log.info("%s %s done in %.2f s", stage, item, time.monotonic() - began)
@@ -449,6 +450,14 @@ class Builder:
         log.warning("%s of %s failed: %s", row.stage, row.item, message)
         failure = {"outcome": "failed", "reason_class": reason_class, "reason": reason, "message": message}
         self.workspace.log(row.model_copy(update=failure))
+
+
+def _place_of(error: BaseException) -> str:
+    """The innermost line of ours, or of anyone's, that an error passed through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).parent.is_relative_to(Path(__file__).parent)]
+    last = (ours or frames)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 def _unchanged(path: Path, fetched: Fetched) -> bool:
@@ -470,4 +479,10 @@ def load_build(workspace: Workspace) -> BuildRecord:
         raise UsageError(
             f"nothing has been built in {workspace.storage.uri}: 'anitalk build MANIFEST --workspace …' comes first"
         )
-    return BuildRecord.model_validate_json(data)
+    try:
+        return BuildRecord.model_validate_json(data)
+    except ValidationError as error:
+        raise UsageError(
+            f"{workspace.storage.path('build.json')} is damaged, or another version of anitalk wrote it: "
+            "run 'anitalk build' again, finished work is kept"
+        ) from error

@@ -118,11 +118,16 @@ def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box,
 def count_neighbours(
     track: FaceTrack, others: Sequence[FaceTrack], square: Box, span: TimeSpan, max_area_ratio: float
 ) -> int:
-    """Other faces of the span whose centre lies in the square and that are more than a share of the main face."""
+    """Other faces of the span whose centre lies in the square and that are more than a share of the main face.
+
+    Only frames in which both are seen count: a track that goes on where another ended is the same face.
+    """
+    together = set(track.frames)
     main = float(np.median([(b[2] - b[0]) * (b[3] - b[1]) for b in track.boxes]))
     count = 0
     for other in others:
-        seen = [b for b, t in zip(other.boxes, other.times_s, strict=True) if span.start_s <= t < span.stop_s]
+        sightings = zip(other.frames, other.times_s, other.boxes, strict=True)
+        seen = [box for frame, t, box in sightings if frame in together and span.start_s <= t < span.stop_s]
         inside = [
             (b[2] - b[0]) * (b[3] - b[1]) / main
             for b in seen
@@ -193,7 +198,7 @@ def plan_clips(
             made = [
                 plan
                 for window in windows
-                for plan in _plan_track(video, track, others, window, times, config, reach_s=stride * frame_s)
+                for plan in _plan_track(video, track, others, window, times, config, frame_s=frame_s, stride=stride)
             ]
             plans += made
             if not made:
@@ -223,15 +228,19 @@ def _plan_track(
     times: Times,
     config: CropConfig,
     *,
-    reach_s: float,
+    frame_s: float,
+    stride: int,
 ) -> list[ClipPlan]:
+    reach_s = stride * frame_s
     seen = np.array(track.times_s)
     path = smooth_path(track.boxes, config.median_window)
     plans = []
     for first, last in tube_breaks(path, config.min_tube_iou):
-        # Between two sightings the face is there; beyond the outermost ones it is taken to stay for a stride.
-        start_s = max(span.start_s, seen[first] - reach_s) if first == 0 else max(span.start_s, seen[first])
-        stop_s = min(span.stop_s, seen[last - 1] + reach_s) if last == len(path) else min(span.stop_s, seen[last])
+        # Inside a shot a track ends where its face does, since the frames around its end were looked at one by one.
+        # At a shot's ends the face may reach beyond the last sighting, by less than a stride.
+        start_s = seen[first] if seen[first] - reach_s > span.start_s else span.start_s
+        stop_s = seen[last] if last < len(path) else seen[last - 1] + frame_s
+        stop_s = span.stop_s if seen[last - 1] + reach_s >= span.stop_s else min(stop_s, span.stop_s)
         # A clip begins on a frame of the source, so its first frame is exact in time.
         begin = int(np.searchsorted(times, start_s - 1e-9))
         if begin >= len(times) or stop_s - times[begin] < config.min_clip_s - 1e-6:

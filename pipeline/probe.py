@@ -12,13 +12,21 @@ from pathlib import Path
 import av
 
 from pipeline.errors import DecodeError, SourceError
-from pipeline.media.decode import iter_frames, open_media, scale_to_square
+from pipeline.media.decode import Frame, iter_frames, open_media, scale_to_square
 from schemas.config import ProbeConfig
 from schemas.media import AudioStream, Video
 
 __all__ = ["probe"]
 
 _FLAG_ATTACHED_PICTURE = av.stream.Disposition.attached_pic
+# Damaged places in a file that are stepped over while its packets are walked.
+_MAX_ERRORS = 100
+# How far the header's rate may lie from the counted one, as a factor, before it is not believed.
+_RATE_TOLERANCE = Fraction(6, 5)
+# Windows of shot detection grow with the rate; no camera for talking heads comes near this one.
+_MAX_FPS = 240
+_HONEST_DIFFERENCE = 0.02
+_CLOCK_S = 1e-6  # rounding of sums of times
 
 
 def probe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> Video:
@@ -26,47 +34,52 @@ def probe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> Video
 
     Raises:
         DecodeError: when it is damaged, truncated, or no media at all.
-        SourceError: when it is sound but unusable: no picture, too small, too large, too long.
+        SourceError: when it is not there, or sound but unusable: no picture, too small, too large, too long.
     """
-    video = _describe(path, source_id, sha256)
-    _check_limits(video, path.name, config)
-    return _check_decodes(path, video, config)
+    return _check_decodes(path, _describe(path, source_id, sha256, config), config)
 
 
 @dataclass
 class _Extent:
+    """When a stream's packets begin and end, in ticks; what an edit list hides does not count."""
+
     start: int | None = None
-    stop: int | None = None
+    last: int = 0  # the packet that is shown last
+    hold: int = 0  # its duration
     num_packets: int = 0
 
     def add(self, packet: av.Packet) -> None:
         pts = packet.pts if packet.pts is not None else packet.dts
+        if packet.size == 0 or packet.is_discard:
+            return
+        self.num_packets += 1
         if pts is None:
             return
-        stop = pts + (packet.duration or 0)
+        if self.start is None or pts >= self.last:
+            self.last, self.hold = pts, packet.duration or 0
         self.start = pts if self.start is None else min(self.start, pts)
-        self.stop = stop if self.stop is None else max(self.stop, stop)
-        self.num_packets += 1
 
 
-def _describe(path: Path, source_id: str, sha256: str) -> Video:
+def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> Video:
+    name = path.name
     with open_media(path) as container:
-        stream = _picture_stream(container, path.name)
+        stream = _picture_stream(container, name)
+        context = stream.codec_context
+        _check_size(context.width, context.height, name, config)
         sound = container.streams.best("audio", related=stream)
         extents = _walk(container, [stream, *([sound] if sound else [])])
         extent = extents[stream.index]
-        claimed = container.duration
-        if extent.start is None or extent.stop is None:
-            raise DecodeError(f"{path.name} has a video stream without a single packet: the file is damaged")
+        if not extent.num_packets:
+            raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
+        if extent.start is None:
+            raise SourceError(f"{name} carries no time stamps ({container.format.name}): remux it into mp4 or mkv")
         tick = Fraction(stream.time_base or Fraction(1, 90000))
-        fps = _average_fps(stream, extent, tick)
-        stop = extent.stop + (0 if extent.stop > extent.start else round(1 / (fps * tick)))
-        audio = None
-        if isinstance(sound, av.AudioStream):
-            audio = _audio(sound, extents[sound.index])
-        start_s, stop_s = float(extent.start * tick), float(stop * tick)
-        _check_claim(path.name, claimed, max(stop_s, audio.stop_s if audio else 0.0) - min(0.0, start_s))
-        context = stream.codec_context
+        fps = _average_fps(stream, extent, tick, name)
+        hold, last = extent.hold * tick or 1 / fps, extent.last * tick
+        start_s, claimed_stop_s = float(extent.start * tick), float(last + hold)
+        audio = _audio(sound, extents[sound.index]) if isinstance(sound, av.AudioStream) else None
+        _check_claim(name, stream, container.duration, start_s, claimed_stop_s, audio, config)
+        _check_length(claimed_stop_s - start_s, name, config)
         aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
         return Video(
             source_id=source_id,
@@ -79,7 +92,8 @@ def _describe(path: Path, source_id: str, sha256: str) -> Video:
             time_base=tick,
             average_fps=fps,
             start_s=start_s,
-            stop_s=stop_s,
+            # A last frame that claims to stay for long is a header's word, not data.
+            stop_s=float(last + min(hold, max(Fraction(config.max_missing_s), 1 / fps))),
             coded_width_px=context.width,
             coded_height_px=context.height,
             sample_aspect_ratio=aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1),
@@ -104,28 +118,34 @@ def _picture_stream(container: av.container.InputContainer, name: str) -> av.Vid
 def _walk(container: av.container.InputContainer, streams: list[av.stream.Stream]) -> dict[int, _Extent]:
     extents = {stream.index: _Extent() for stream in streams}
     packets = container.demux(streams)
-    while True:
+    for _ in range(_MAX_ERRORS):
         try:
-            packet = next(packets, None)
+            for packet in packets:
+                extents[packet.stream.index].add(packet)
         except av.FFmpegError:
-            break  # what was read before the damage counts; the claim check judges the rest
-        if packet is None:
+            packets = container.demux(streams)  # the claim check judges what is missing
+        else:
             break
-        extents[packet.stream.index].add(packet)
     return extents
 
 
-def _average_fps(stream: av.VideoStream, extent: _Extent, tick: Fraction) -> Fraction:
-    if stream.average_rate:
-        return Fraction(stream.average_rate)
-    span = (extent.stop or 0) - (extent.start or 0)
-    if extent.num_packets > 1 and span > 0:
-        return Fraction(extent.num_packets, 1) / (span * tick)
-    return Fraction(25)
+def _average_fps(stream: av.VideoStream, extent: _Extent, tick: Fraction, name: str) -> Fraction:
+    """Frames per second as the header says it, or as counted where that is far from it (variable rates, AVI)."""
+    fps = Fraction(stream.average_rate or 0)
+    span_s = (extent.last - (extent.start or 0)) * tick
+    if extent.num_packets > 2 and span_s > 0:
+        counted = (extent.num_packets - 1) / span_s
+        if not counted / _RATE_TOLERANCE <= fps <= counted * _RATE_TOLERANCE:
+            fps = counted.limit_denominator(1001) or counted
+    if not fps:
+        fps = Fraction(25)
+    if fps > _MAX_FPS:
+        raise SourceError(f"{name} has {float(fps):.0f} frames per second: at most {_MAX_FPS} are accepted")
+    return fps
 
 
 def _audio(stream: av.AudioStream, extent: _Extent) -> AudioStream | None:
-    if extent.start is None or extent.stop is None:
+    if extent.start is None or not stream.rate:
         return None
     tick = Fraction(stream.time_base or Fraction(1, stream.rate))
     return AudioStream(
@@ -134,57 +154,90 @@ def _audio(stream: av.AudioStream, extent: _Extent) -> AudioStream | None:
         rate_hz=stream.rate,
         num_channels=stream.channels,
         start_s=float(extent.start * tick),
-        stop_s=float(extent.stop * tick),
+        stop_s=float((extent.last + extent.hold) * tick),
     )
 
 
-def _check_claim(name: str, claimed: int | None, found_s: float) -> None:
+def _check_claim(
+    name: str,
+    stream: av.VideoStream,
+    container_us: int | None,
+    start_s: float,
+    stop_s: float,
+    audio: AudioStream | None,
+    config: ProbeConfig,
+) -> None:
     """A header that promises more than the file holds marks a download that was cut short."""
-    if claimed is None:
+    if stream.duration and stream.time_base:
+        claimed_s, found_s = float(stream.duration * stream.time_base), stop_s - min(start_s, 0.0)
+        allowed_s = config.max_missing_s
+    elif container_us:
+        # The whole file's length: of subtitles and chapters too, so honest headers differ by more.
+        claimed_s, found_s = container_us / av.time_base, max(stop_s, audio.stop_s if audio else 0.0) - min(0.0, start_s)
+        allowed_s = max(config.max_missing_s, _HONEST_DIFFERENCE * claimed_s)
+    else:
         return
-    claimed_s = claimed / av.time_base
-    # Edit lists and audio tails make honest headers differ by a fraction; cut downloads differ by more.
-    if claimed_s - found_s > max(1.0, 0.05 * claimed_s):
+    if claimed_s - found_s > allowed_s:
         raise DecodeError(
             f"{name} is cut short: its header claims {claimed_s:.1f} s, its data end at {found_s:.1f} s; fetch it again"
         )
 
 
-def _check_limits(video: Video, name: str, config: ProbeConfig) -> None:
-    sides = (video.coded_width_px, video.coded_height_px)
-    if min(sides) < config.min_side_px:
-        raise SourceError(f"{name} is {sides[0]}×{sides[1]} px: at least {config.min_side_px} px a side are needed")
-    if max(sides) > config.max_side_px:
-        raise SourceError(f"{name} is {sides[0]}×{sides[1]} px: at most {config.max_side_px} px a side are accepted")
-    if video.duration_s > config.max_duration_s:
-        raise SourceError(f"{name} lasts {video.duration_s:.0f} s: at most {config.max_duration_s:.0f} s are accepted")
+def _check_size(width: int, height: int, name: str, config: ProbeConfig) -> None:
+    if min(width, height) < config.min_side_px:
+        raise SourceError(f"{name} is {width}×{height} px: at least {config.min_side_px} px a side are needed")
+    if max(width, height) > config.max_side_px:
+        raise SourceError(f"{name} is {width}×{height} px: at most {config.max_side_px} px a side are accepted")
+
+
+def _check_length(duration_s: float, name: str, config: ProbeConfig) -> None:
+    if duration_s > config.max_duration_s + _CLOCK_S:
+        raise SourceError(f"{name} lasts {duration_s:.1f} s: at most {config.max_duration_s:.1f} s are accepted")
 
 
 def _check_decodes(path: Path, video: Video, config: ProbeConfig) -> Video:
     """Decode the first and last second; learn rotation and interlacing from real frames."""
     head = []
     for frame in iter_frames(path, video):
-        head.append((frame.time_s, frame.picture.rotation, frame.picture.interlaced_frame, frame.picture.colorspace))
-        if frame.time_s - head[0][0] >= config.check_s:
+        head.append(_seen(frame))
+        if frame.time_s - head[0].time_s >= config.check_s:
             break
     if not head:
-        raise DecodeError(f"{path.name} holds no frame that decodes: the file is damaged")
-    tail_start_s = max(video.start_s, video.stop_s - max(config.check_s, 2 / float(video.average_fps)))
-    last_s = max((frame.time_s for frame in iter_frames(path, video, start_s=tail_start_s)), default=None)
-    if last_s is None:
-        raise DecodeError(f"{path.name} is damaged at its end: nothing decodes in its last {config.check_s:.0f} s")
-    rotation = round(head[0][1]) % 360
+        raise DecodeError(f"{path.name} holds no frame that decodes: it is damaged, fetch it again")
+    frame_s = 1 / float(video.average_fps)
+    tail_start_s = max(video.start_s, video.stop_s - config.max_missing_s - max(config.check_s, 2 * frame_s))
+    tail = [_seen(frame) for frame in iter_frames(path, video, start_s=tail_start_s)]
+    if not tail or video.stop_s - tail[-1].time_s > config.max_missing_s + frame_s:
+        raise DecodeError(
+            f"{path.name} is damaged at its end: its packets end at {video.stop_s:.2f} s, "
+            f"its last frame that decodes lies {config.max_missing_s:.1f} s or more before; fetch it again"
+        )
+    rotation = round(head[0].rotation_deg) % 360
     rotation = rotation if rotation in {0, 90, 180, 270} else 0
     width, height = scale_to_square(
         video.coded_width_px, video.coded_height_px, Fraction(video.sample_aspect_ratio), rotation
     )
     return video.model_copy(
         update={
-            "start_s": head[0][0],
+            "start_s": head[0].time_s,
             "rotation_deg": rotation,
-            "interlaced": any(row[2] for row in head),
+            "interlaced": any(seen.interlaced for seen in (*head, *tail)),
             "width_px": width,
             "height_px": height,
-            "colorspace": str(int(head[0][3])),
+            "colorspace": str(head[0].colorspace),
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    time_s: float
+    rotation_deg: float
+    interlaced: bool
+    colorspace: int
+
+
+def _seen(frame: Frame) -> _Seen:
+    """What probing keeps of a frame, so that no second of pictures stays in memory."""
+    picture = frame.picture
+    return _Seen(frame.time_s, picture.rotation, picture.interlaced_frame, int(picture.colorspace))

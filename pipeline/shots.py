@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, HistogramDetector
 
-from pipeline.looks import Film, look_at, similarity
+from pipeline.looks import Film, Look, look_at, similarity, tint_change
 from pipeline.transitions import DissolveFinder, FadeFinder
 from schemas.base import FrameSpan
 from schemas.config import ShotConfig
@@ -152,16 +152,31 @@ class ShotDetector:
         if min(before.contrast, after.contrast) < config.flat_contrast:
             return False  # to or from a flat picture: the fade finder tells a step from a ramp
         found_again = similarity(before, after)
-        if found_again >= config.same_scene and not (found_again < config.same_scene_calm and self._is_calm(frame)):
+        alike = found_again >= config.same_scene and not (found_again < config.same_scene_calm and self._is_calm(frame))
+        if alike and not self._is_new_tint(frame):
             return False
         # A flash shows the same scene again: behind its beginning, or before its end.
         for distance in range(1, self._flash + 1):
-            if frame + distance <= film.last and similarity(before, film[frame + distance]) >= config.same_after_flash:
+            if frame + distance <= film.last and self._is_same(before, film[frame + distance]):
                 return False
             start = frame - 1 - distance
-            if start >= film.first and similarity(film[start], after) >= config.same_after_flash:
+            if start >= film.first and self._is_same(film[start], after):
                 return False
         return True
+
+    def _is_new_tint(self, frame: int) -> bool:
+        """Whether most of the picture changed colour at once; in a fade every frame changes it by as much."""
+        film = self._film
+        jump = tint_change(film[frame - 1], film[frame])
+        pairs = [(frame - 3, frame - 1), (frame, frame + 2)]
+        creep = max(
+            (tint_change(film[a], film[b]) / 2 for a, b in pairs if film.first <= a and b <= film.last), default=0.0
+        )
+        return jump >= self._config.new_tint and jump >= 3 * creep
+
+    def _is_same(self, a: Look, b: Look) -> bool:
+        config = self._config
+        return similarity(a, b) >= config.same_after_flash and tint_change(a, b) < config.new_tint
 
     def _is_calm(self, frame: int) -> bool:
         """Whether nothing moves on either side: then a smaller jump is a cut. Every second frame may be a copy."""

@@ -14,6 +14,8 @@ from schemas.sample import MEL_PER_FRAME, SAMPLE_RATE_HZ
 _SPEECH_BAND_HZ = (300.0, 3400.0)
 _ENVELOPE_WINDOW_S = 0.040
 _FLOOR = 1e-5
+# Below half a step of 16 bit: rounding, and what a filter leaves of a constant offset. Its fourth root would look loud.
+_INAUDIBLE = (0.5 / 32768) ** 2
 
 
 def voice_activity(samples: Float32[np.ndarray, " L"], vad: SileroVad) -> Float32[np.ndarray, " N"]:
@@ -73,7 +75,8 @@ def mel_length(num_frames: int) -> int:
 def speech_envelope(samples: Float32[np.ndarray, " L"], num_frames: int, fps: int = 25) -> Float32[np.ndarray, " T"]:
     """Loudness of the speech band, one value per video frame: energy in 40 ms to the power of a quarter.
 
-    The window of frame k is centred on the time k / fps.
+    The window of frame k is centred on the time k / fps, and shorter at the clip's ends. Sound below half a step of
+    16 bit is silence, 0.
 
     Args:
         samples: 16 kHz mono from the first frame's time.
@@ -88,4 +91,4 @@ def speech_envelope(samples: Float32[np.ndarray, " L"], num_frames: int, fps: in
     low = np.clip(centres - half, 0, len(band))
     high = np.clip(centres + half, 0, len(band))
     energy = (total[high] - total[low]) / np.maximum(high - low, 1)
-    return np.power(np.maximum(energy, 0.0), 0.25).astype(np.float32)
+    return np.power(np.where(energy > _INAUDIBLE, energy, 0.0), 0.25).astype(np.float32)

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,9 @@ _REMEDIES = {
     errno.EROFS: "the file system is read-only: choose another place",
     errno.EISDIR: "a folder is in the way: choose another place",
     errno.ENOTDIR: "a file is in the way where a folder is needed: choose another place",
+    errno.ENOENT: "that place does not exist and cannot be made: choose another place",
+    errno.ENAMETOOLONG: "the name is too long: choose a shorter one",
+    errno.EIO: "the disk reports an error: check it, or choose another place",
 }
 
 
@@ -41,6 +45,25 @@ def clear_write_errors(where: str) -> Iterator[None]:
         if error.errno not in _REMEDIES:
             raise
         raise WorkspaceError(f"cannot write {where}: {_REMEDIES[error.errno]}") from error
+
+
+@contextlib.contextmanager
+def _clear_store_errors(where: str) -> Iterator[None]:
+    """Turn an object store's refusals and the way to it into one sentence; a missing object passes unchanged.
+
+    botocore, aiohttp and gcsfs each have their own tree of errors, so what is not known by name is the way there.
+    """
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError, WorkspaceError):
+        raise
+    except Exception as error:
+        kind = type(error).__name__
+        if isinstance(error, PermissionError) or "Credentials" in kind:
+            remedy = "the store refuses these credentials: check them (AWS_PROFILE, AWS_ACCESS_KEY_ID) and their rights"
+        else:
+            remedy = f"the store cannot be used ({' '.join(str(error).split()) or kind}): check its address, then again"
+        raise WorkspaceError(f"cannot reach {where}: {remedy}") from error
 
 
 class Storage:
@@ -67,7 +90,8 @@ class Storage:
 
     def exists(self, name: str) -> bool:
         """Whether the object is there now."""
-        return bool(self.fs.exists(self.path(name)))
+        with self._clear_errors(name):
+            return bool(self.fs.exists(self.path(name)))
 
     def read(self, name: str) -> bytes:
         """The whole object.
@@ -75,7 +99,8 @@ class Storage:
         Raises:
             FileNotFoundError: when it is not there.
         """
-        return self.fs.cat_file(self.path(name))
+        with self._clear_errors(name):
+            return self.fs.cat_file(self.path(name))
 
     def read_if_there(self, name: str) -> bytes | None:
         """The whole object, or None."""
@@ -86,24 +111,20 @@ class Storage:
 
     def write(self, name: str, data: bytes) -> None:
         """Publish an object: readers see the old bytes or the new ones, also after a crash."""
-        with clear_write_errors(self.path(name)):
+        with self._clear_errors(name, writing=True):
             if not self.is_local:
                 self.fs.pipe_file(self.path(name), data)
                 return
-            target = Path(self.path(name))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with _temporary_beside(target) as temporary:
+            with _temporary_beside(self._target(name)) as temporary:
                 temporary.write_bytes(data)
 
     def write_new(self, name: str, data: bytes) -> bool:
         """Publish an object unless one of that name is there; says whether it was written."""
-        with clear_write_errors(self.path(name)):
+        with self._clear_errors(name, writing=True):
+            if not self.is_local:
+                return self._create(name, data)
+            target = self._target(name)
             try:
-                if not self.is_local:
-                    self.fs.pipe_file(self.path(name), data, mode="create")
-                    return True
-                target = Path(self.path(name))
-                target.parent.mkdir(parents=True, exist_ok=True)
                 with _temporary_beside(target, replace=False) as temporary:
                     temporary.write_bytes(data)
             except FileExistsError:
@@ -112,12 +133,11 @@ class Storage:
 
     def put_file(self, local: Path, name: str) -> None:
         """Publish a local file under ``name``; the local file may be moved away."""
-        with clear_write_errors(self.path(name)):
+        with self._clear_errors(name, writing=True):
             if not self.is_local:
                 self.fs.put_file(str(local), self.path(name))
                 return
-            target = Path(self.path(name))
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target = self._target(name)
             _sync(local)
             local.replace(target)
             _sync_folder(target.parent)
@@ -126,7 +146,8 @@ class Storage:
         """Names of all objects below the folder ``prefix``, sorted, unfinished writes left out."""
         folder = self.path(prefix.rstrip("/"))
         try:
-            found = self.fs.find(folder)
+            with self._clear_errors(prefix):
+                found = self.fs.find(folder)
         except FileNotFoundError:
             return []
         start = len(self.root) + 1
@@ -134,8 +155,63 @@ class Storage:
 
     def delete(self, name: str) -> None:
         """Remove an object or everything below a folder; nothing there is no error."""
-        if self.fs.exists(self.path(name)):
-            self.fs.rm(self.path(name), recursive=True)
+        with self._clear_errors(name, writing=True), contextlib.suppress(FileNotFoundError):
+            if self.fs.exists(self.path(name)):
+                self.fs.rm(self.path(name), recursive=True)
+
+    @contextlib.contextmanager
+    def _clear_errors(self, name: str, *, writing: bool = False) -> Iterator[None]:
+        if not self.is_local:
+            try:
+                with _clear_store_errors(f"{self.uri.rstrip('/')}/{name}"):
+                    yield
+            except FileNotFoundError as error:
+                if not writing:
+                    raise
+                raise WorkspaceError(f"cannot write {self.uri}: there is no such bucket: make it first") from error
+            return
+        with clear_write_errors(self.path(name)) if writing else contextlib.nullcontext():
+            yield
+
+    def _target(self, name: str) -> Path:
+        """The local path of an object, its folder made."""
+        target = Path(self.path(name))
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # which would read as "the object is there already"
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)) from error
+        return target
+
+    def _create(self, name: str, data: bytes) -> bool:
+        """Put with If-None-Match: the store itself refuses the second one."""
+        while True:
+            try:
+                self.fs.pipe_file(self.path(name), data, mode="create")
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if _refusal(error) == _TAKEN:
+                    return False
+                # Two creations crossed in the store and it let neither decide; the next try settles it.
+                if _refusal(error) != _CROSSED:
+                    raise
+                time.sleep(0.05)
+            else:
+                return True
+
+
+_TAKEN, _CROSSED = 412, 409
+
+
+def _refusal(error: BaseException) -> int | None:
+    """The HTTP status with which an object store refused; s3fs hides it in the error's cause."""
+    cause: BaseException | None = error
+    while cause is not None:
+        response = getattr(cause, "response", None)
+        if isinstance(response, dict):
+            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        cause = cause.__cause__
+    return None
 
 
 @contextlib.contextmanager

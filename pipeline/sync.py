@@ -6,13 +6,14 @@ shifted by a second or more: what a mouth and a voice that do not belong togethe
 """
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float, Float32, Float64
 from scipy.ndimage import gaussian_filter1d
 
 from schemas.config import SyncConfig
 from schemas.scores import SyncScore
 
 _MOVEMENT_SIGMA = 1.0  # frames
+_ROUNDING = 1e-6  # of float32, relative
 
 
 def score_sync(
@@ -22,7 +23,7 @@ def score_sync(
     config: SyncConfig,
     fps: int = 25,
 ) -> SyncScore:
-    """Compare mouth opening o with speech envelope a: ½ [corr(o, a) + corr(m, a)], m = smoothed \\|∇o\\|.
+    """Compare mouth opening o with speech envelope a: ½ [corr(o, a) + corr(m, a)], m = smoothed |∇o|.
 
     The score is the largest within ``max_lag_frames``. ``lag_frames`` is where: positive when the picture
     comes later than the sound. The null takes the same maximum around every circular shift of the sound
@@ -45,8 +46,10 @@ def score_sync(
         why = f"{num_valid / fps:.2f} s with a face, {config.min_s} s needed"
         return SyncScore(status="unknown", why=why)
     mouth = _filled(opening, valid)
-    if float(np.std(mouth[valid])) < 1e-5 or float(np.std(envelope)) < 1e-5:
-        return SyncScore(status="unknown", why="the mouth never moves" if np.std(mouth[valid]) < 1e-5 else "silence")
+    if _constant(mouth):
+        return SyncScore(status="unknown", why="the mouth never moves")
+    if _constant(envelope):
+        return SyncScore(status="unknown", why="the sound's loudness never changes")
     movement = gaussian_filter1d(np.abs(np.gradient(mouth)), _MOVEMENT_SIGMA)
     weight = valid.astype(np.float64)
     shifted = _all_shifts(envelope.astype(np.float64))
@@ -68,6 +71,11 @@ def score_sync(
         z=round((true - float(null.mean())) / spread, 3),
         p=round((1 + int((null >= true).sum())) / (1 + len(null)), 5),
     )
+
+
+def _constant(series: Float[np.ndarray, " T"]) -> bool:
+    """No change beyond rounding, whatever the unit."""
+    return float(np.std(series)) <= _ROUNDING * float(np.abs(series).max())
 
 
 def _filled(opening: Float32[np.ndarray, " T"], valid: Bool[np.ndarray, " T"]) -> Float64[np.ndarray, " T"]:

@@ -13,7 +13,9 @@ last and is the done-marker.
 """
 
 import contextlib
+import hashlib
 import json
+import logging
 import os
 import socket
 import tempfile
@@ -21,7 +23,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -32,6 +34,8 @@ from pipeline.storage import Storage, clear_write_errors
 from schemas.base import Record, canonical_json, content_hash
 from schemas.decision import Decision
 from schemas.ledger import LedgerRow
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 
@@ -94,9 +98,7 @@ class Workspace:
         item = row.item.replace("/", "_")
         attempt = row.attempt
         while True:
-            stamped = row.model_copy(
-                update={"attempt": attempt, "at": datetime.now(UTC).isoformat(timespec="milliseconds")}
-            )
+            stamped = row.model_copy(update={"attempt": attempt, "at": _now()})
             name = f"ledger/{row.source_id}/{row.stage}_{item}_{attempt}.json"
             if self.storage.write_new(name, canonical_json(stamped)):
                 return stamped
@@ -105,12 +107,18 @@ class Workspace:
     def ledger(self, source_id: str | None = None) -> list[LedgerRow]:
         """All rows, or one source's, by item and attempt."""
         prefix = "ledger" if source_id is None else f"ledger/{source_id}"
-        rows = [LedgerRow.model_validate_json(self.storage.read(name)) for name in self.storage.names(prefix)]
+        rows = [self._read(name, LedgerRow) for name in self.storage.names(prefix)]
         return sorted(rows, key=lambda row: (row.source_id, row.at, row.stage, row.item, row.attempt))
 
     def reviews(self) -> list[Decision]:
         """All human decisions, in order of their names."""
-        return [Decision.model_validate_json(self.storage.read(name)) for name in self.storage.names("decisions")]
+        return [self._read(name, Decision) for name in self.storage.names("decisions")]
+
+    def _read(self, name: str, kind: type[R]) -> R:
+        try:
+            return kind.model_validate_json(self.storage.read(name))
+        except ValidationError as error:
+            raise WorkspaceError(f"{self.storage.path(name)} is damaged: delete that file and run again") from error
 
     # ---- folders on this machine ---------------------------------------------------------------
 
@@ -142,14 +150,21 @@ class Workspace:
         with held:
             yield
 
-    def _owner(self) -> bytes:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return canonical_json({"host": socket.gethostname(), "pid": os.getpid(), "since": now, "at": now})
+    def _owner(self) -> dict[str, str | int]:
+        now = _now()
+        return {"host": socket.gethostname(), "pid": os.getpid(), "since": now, "at": now}
 
-    def _busy(self) -> UsageError:
-        owner = json.loads(self.storage.read_if_there("lock.json") or b"{}")
-        who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}, since {owner.get('since', '?')}"
-        return UsageError(f"the workspace {self.storage.uri} is in use by {who}: wait for it or end it, then run again")
+    def _busy(self, owner: Mapping[str, Any]) -> UsageError:
+        if not owner:
+            who = "another process that has just begun"
+        else:
+            since = str(owner.get("since", "?"))
+            begun = f"since {since} ({_age_s(since):.0f} s ago)"
+            who = f"process {owner.get('pid', '?')} on {owner.get('host', '?')}, {begun}"
+        more = "" if self.storage.is_local else f"; should it have died, it is overruled after {_LOCK_EXPIRES_S:.0f} s"
+        return UsageError(
+            f"the workspace {self.storage.uri} is in use by {who}: wait for it or end it, then run again{more}"
+        )
 
     @contextlib.contextmanager
     def _local_lock(self) -> Iterator[None]:
@@ -158,40 +173,90 @@ class Workspace:
             with clear_write_errors(self.storage.path(".lock")):
                 lock.acquire()
         except Timeout as error:
-            raise self._busy() from error
+            raise self._busy(_parsed(self.storage.read_if_there("lock.json"))) from error
         try:
-            self.storage.write("lock.json", self._owner())
+            self.storage.write("lock.json", canonical_json(self._owner()))
             yield
         finally:
-            self.storage.delete("lock.json")
+            # Also when the disk is full: what is left says only who was here last.
+            with contextlib.suppress(WorkspaceError):
+                self.storage.delete("lock.json")
             lock.release()
 
     @contextlib.contextmanager
     def _remote_lock(self) -> Iterator[None]:
         mine = self._owner()
-        if not self.storage.write_new("lock.json", mine):
-            owner = json.loads(self.storage.read_if_there("lock.json") or b"{}")
-            age = datetime.now(UTC) - datetime.fromisoformat(owner.get("at", "1970-01-01T00:00:00+00:00"))
-            if age.total_seconds() < _LOCK_EXPIRES_S:
-                raise self._busy()
-            self.storage.delete("lock.json")
-            if not self.storage.write_new("lock.json", mine):
-                raise self._busy()
+        try:
+            if not self.storage.write_new("lock.json", canonical_json(mine)):
+                self._overrule(canonical_json(mine))
+        except WorkspaceError as error:  # the first write of a run: its address or credentials are wrong
+            raise UsageError(str(error)) from error
         stop = threading.Event()
-        beat = threading.Thread(target=self._beat, args=(stop, json.loads(mine)), daemon=True)
+        beat = threading.Thread(target=self._beat, args=(stop, mine), daemon=True)
         beat.start()
         try:
             yield
         finally:
             stop.set()
             beat.join()
-            self.storage.delete("lock.json")
+            with contextlib.suppress(WorkspaceError):
+                if self._is_mine(mine):
+                    self.storage.delete("lock.json")
 
-    def _beat(self, stop: threading.Event, owner: dict[str, str]) -> None:
+    def _overrule(self, mine: bytes) -> None:
+        """Take the lock of a run that shows no sign of life any more.
+
+        Nothing can be replaced on a condition everywhere, but creating can: for every record that is
+        overruled there is one note that only one run can create. A run that died between its note and
+        its lock is overruled in turn, by a note about its note.
+        """
+        found = self.storage.read_if_there("lock.json")
+        if found is None:  # its holder has ended meanwhile
+            if not self.storage.write_new("lock.json", mine):
+                raise self._busy({})
+            return
+        while _age_s(_parsed(found).get("at", "")) >= _LOCK_EXPIRES_S:
+            note = f"locks/{hashlib.sha256(found).hexdigest()[:32]}.json"
+            if self.storage.write_new(note, mine):
+                self.storage.write("lock.json", mine)
+                return
+            found = self.storage.read_if_there(note) or b""
+        raise self._busy(_parsed(found))
+
+    def _is_mine(self, mine: Mapping[str, Any]) -> bool:
+        found = _parsed(self.storage.read_if_there("lock.json"))
+        return all(found.get(name) == mine[name] for name in ("host", "pid", "since"))
+
+    def _beat(self, stop: threading.Event, owner: Mapping[str, Any]) -> None:
         while not stop.wait(_HEARTBEAT_S):
-            self.storage.write(
-                "lock.json", canonical_json({**owner, "at": datetime.now(UTC).isoformat(timespec="seconds")})
-            )
+            try:
+                if not self._is_mine(owner):
+                    log.error("the lock of %s was taken over by another run while this one slept", self.storage.uri)
+                    return
+                self.storage.write("lock.json", canonical_json({**owner, "at": _now()}))
+            except WorkspaceError as error:  # the next beat may come through; the lock outlives several
+                log.warning("the lock could not be renewed: %s", error)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _age_s(since: str) -> float:
+    """Seconds since a time; for one that cannot be read, more than any lock lasts."""
+    try:
+        return (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
+    except (ValueError, TypeError):
+        return float("inf")
+
+
+def _parsed(lock: bytes | None) -> dict[str, Any]:
+    """A lock's record; empty when it is gone or damaged."""
+    try:
+        content = json.loads(lock or b"{}")
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _make_writable_folder(root: Path) -> None:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -257,3 +258,19 @@ def test_a_cartoon_dissolve_is_found(assets):
     assert [b.kind for b in near] == ["dissolve"]
     assert near[0].start_frame <= 109
     assert near[0].stop_frame >= 120
+
+
+def test_framings_alike_in_another_room_are_two_shots():
+    """Two heads in the middle of the picture resemble each other in luma; the colour of the room tells them apart."""
+    grey = np.full((90, 160), 120, np.uint8)
+    cv2.circle(grey, (80, 40), 24, 200, -1)
+    cv2.circle(grey, (72, 36), 3, 20, -1)
+    cv2.circle(grey, (88, 36), 3, 20, -1)
+
+    def room(blue: float, red: float) -> np.ndarray:
+        return np.clip(grey[..., None] * np.array([blue, 1.0, red]), 0, 255).astype(np.uint8)
+
+    frames = [room(1.25, 0.75)] * 40 + [room(0.75, 1.25)] * 40
+    assert [(b.frame, b.kind) for b in detect(frames)] == [(40, "cut")]
+    flash = [room(1.25, 0.75)] * 40 + [room(0.75, 1.25)] * 3 + [room(1.25, 0.75)] * 40
+    assert detect(flash) == []

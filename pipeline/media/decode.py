@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,7 +20,7 @@ import av.video
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, SourceError
 from schemas.media import Video
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file,pipe"}
 _SEEK_MARGINS_S = (0.0, 3.0, 15.0)
 # A damaged stretch costs its frames; a file that is mostly damage is given up.
 _MAX_ERRORS = 100
+_MAX_ERROR_RATIO = 0.5
 
 _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
@@ -44,8 +46,12 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     """Open a local media file for reading, playlists and network protocols excluded.
 
     Raises:
+        SourceError: when there is no file at ``path``.
         DecodeError: when it is empty, unreadable, or no media format known here.
     """
+    if not path.is_file():
+        what = "a folder, not a media file" if path.is_dir() else "not there"
+        raise SourceError(f"{path.name} is {what}: name a media file that exists")
     if path.stat().st_size == 0:
         raise DecodeError(f"{path.name} is empty (0 bytes): fetch it again or remove the source")
     try:
@@ -112,73 +118,112 @@ def iter_frames(path: Path, video: Video, *, start_s: float | None = None) -> It
         DecodeError: when the file cannot be decoded any further.
     """
     tick = Fraction(video.time_base)
-    start_pts = None if start_s is None or start_s <= video.start_s else round(Fraction(start_s) / tick)
-    if start_pts is None:
+    if start_s is None or start_s <= video.start_s:
         with open_media(path) as container:
-            yield from _ascending(_decoded(container, video, path.name), tick, video, None)
+            yield from _ascending(_decoded(container, video, path.name), video, video.start_s)
         return
+    start_pts = round(Fraction(start_s) / tick)
     for margin_s in (*_SEEK_MARGINS_S, None):
         with open_media(path) as container:
-            if margin_s is not None:
-                target = start_pts - round(Fraction(margin_s) / tick)
-                try:
-                    container.seek(target, stream=container.streams[video.stream_index], backward=True)
-                except av.FFmpegError:
-                    continue
-            frames = _ascending(_decoded(container, video, path.name), tick, video, start_pts)
-            first = next(frames, None)
-            if first is None or (first.pts > start_pts and margin_s is not None):
-                continue  # entered too late: the wanted frame lies before
-            yield first
-            yield from frames
-            return
+            if margin_s is not None and not _enter(container, video, start_pts - round(Fraction(margin_s) / tick)):
+                continue
+            first_s = video.start_s if margin_s is None else None
+            frames = _ascending(_decoded(container, video, path.name, sought=margin_s is not None), video, first_s)
+            frames, in_time = _from(frames, start_pts, at_first=not video.interlaced)
+            if in_time or margin_s is None:
+                yield from frames
+                return
 
 
-def _ascending(
-    pictures: Iterator[av.video.VideoFrame], tick: Fraction, video: Video, start_pts: int | None
-) -> Iterator[Frame]:
-    """Give every frame a time on the stream's clock, strictly rising."""
+def _enter(container: av.container.InputContainer, video: Video, pts: int) -> bool:
+    try:
+        container.seek(pts, stream=container.streams[video.stream_index], backward=True)
+    except av.FFmpegError:
+        return False
+    return True
+
+
+def _from(frames: Iterator[Frame], start_pts: int, *, at_first: bool) -> tuple[Iterator[Frame], bool]:
+    """The frames from ``start_pts`` on, and whether nothing of them was missed.
+
+    Only a frame before the wanted time proves that; one exactly there does as well, unless its pixels
+    depend on its neighbour (``at_first``), as those of an interlaced frame do.
+    """
+    first = next(frames, None)
+    in_time = first is not None and (first.pts < start_pts or (at_first and first.pts == start_pts))
+    while first is not None and first.pts < start_pts:
+        first = next(frames, None)
+    return (frames if first is None else chain([first], frames)), in_time
+
+
+def _ascending(pictures: Iterator[av.video.VideoFrame], video: Video, first_s: float | None) -> Iterator[Frame]:
+    """Give every frame a time on the stream's clock, strictly rising.
+
+    ``first_s`` is the time of a first frame that carries none; where it is None (somewhere inside the file) such
+    frames are left out.
+    """
+    tick = Fraction(video.time_base)
     step = max(1, round(1 / (Fraction(video.average_fps) * tick)))
     last: int | None = None
+    # AVI stores no presentation times, and what FFmpeg makes up for B-frames is out of order.
+    in_storage_order = video.container == "avi"
     for picture in pictures:
-        if picture.pts is None:  # raw streams and broken muxers: the frame follows its neighbour
-            pts = last + step if last is not None else round(Fraction(video.start_s) / tick)
+        stamp = picture.dts if in_storage_order else picture.pts
+        if stamp is not None:
+            pts = round(stamp * Fraction(picture.time_base or tick) / tick)
+        elif last is not None:  # raw streams and broken muxers: the frame follows its neighbour
+            pts = last + step
+        elif first_s is not None:
+            pts = round(Fraction(first_s) / tick)
         else:
-            pts = round(picture.pts * Fraction(picture.time_base or tick) / tick)
-        if last is not None and pts <= last:
             continue
-        last = pts
-        if start_pts is None or pts >= start_pts:
+        if last is None or pts > last:
+            last = pts
             yield Frame(pts, float(pts * tick), picture, video.rotation_deg)
 
 
-def _decoded(container: av.container.InputContainer, video: Video, name: str) -> Iterator[av.video.VideoFrame]:
+def _decoded(
+    container: av.container.InputContainer, video: Video, name: str, *, sought: bool = False
+) -> Iterator[av.video.VideoFrame]:
     stream = cast("av.VideoStream", container.streams[video.stream_index])
     # One thread: error concealment depends on the thread count, and workers run side by side anyway.
     stream.codec_context.thread_count = 1
     pictures = _tolerant(container, stream, name)
+    if sought:  # some containers are entered anywhere, and some decoders then begin with what they have not got
+        pictures = dropwhile(lambda picture: not picture.key_frame, pictures)
     return _deinterlaced(pictures, stream) if video.interlaced else pictures
 
 
 def _tolerant(
     container: av.container.InputContainer, stream: av.VideoStream, name: str
 ) -> Iterator[av.video.VideoFrame]:
-    errors = 0
+    errors, sound = 0, 0
     packets = container.demux(stream)
     while True:
         try:
             packet = next(packets, None)
-            if packet is None:
-                return
+        except av.FFmpegError as error:
+            errors = _one_more(errors, sound, name, error)
+            packets = container.demux(stream)  # a generator that has raised is spent; the file goes on
+            continue
+        if packet is None:
+            return
+        try:
             pictures = packet.decode()
         except av.FFmpegError as error:
-            errors += 1
-            if errors > _MAX_ERRORS:
-                raise DecodeError(
-                    f"{name} is damaged: more than {_MAX_ERRORS} packets failed ({_cause(error)})"
-                ) from error
+            errors = _one_more(errors, sound, name, error)
             continue
+        sound += 1
         yield from pictures  # type: ignore[misc]  # a video stream's packets hold video frames
+
+
+def _one_more(errors: int, sound: int, name: str, error: av.FFmpegError) -> int:
+    errors += 1
+    if errors > max(_MAX_ERRORS, _MAX_ERROR_RATIO * sound):
+        raise DecodeError(
+            f"{name} is damaged: {errors} of its packets failed ({_cause(error)}); fetch it again or remove the source"
+        ) from error
+    return errors
 
 
 def _deinterlaced(pictures: Iterator[av.video.VideoFrame], stream: av.VideoStream) -> Iterator[av.video.VideoFrame]:

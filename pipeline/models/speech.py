@@ -2,10 +2,13 @@
 
 Silero's package imports torch at once; only its ONNX file is wanted, so it is run directly. HuBERT
 is loaded through transformers, from local files only: nothing is downloaded behind the user's back.
+transformers fills weights it does not find with random numbers and a warning; here that is an error.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +22,8 @@ VAD_STEP = 512  # samples at 16 kHz: 32 ms
 _VAD_CONTEXT = 64
 _RATE_HZ = 16000
 _HUBERT_STRIDE = 320  # samples per hidden state: 50 Hz
+# Only training reads it; checkpoints may leave it out.
+_HUBERT_UNUSED = {"masked_spec_embed"}
 
 
 class SileroVad:
@@ -47,7 +52,7 @@ class SileroVad:
         for step in range(num_steps):
             window = padded[None, step * VAD_STEP : step * VAD_STEP + _VAD_CONTEXT + VAD_STEP]
             output, state = self._session.run(None, {"input": window, "state": state, "sr": rate})
-            found[step] = output[0, 0]
+            found[step] = np.asarray(output).item()
         return found
 
 
@@ -60,22 +65,31 @@ class Hubert:
         layers: which hidden states to keep: 0 is the embedding's output, negative counts from the end.
 
     Raises:
-        UsageError: when the files are not on this machine, or not in safetensors.
+        UsageError: when the files are not on this machine, not in safetensors, or not those of a HuBERT model
+            for 16 kHz sound with 50 hidden states per second, and for layers it does not have.
     """
 
     def __init__(self, name: str, layers: Sequence[int]) -> None:
         import torch
-        from transformers import AutoFeatureExtractor, HubertModel
+        from transformers import AutoConfig, AutoFeatureExtractor, HubertModel
 
         self._torch = torch
         try:
-            self._model: Any = HubertModel.from_pretrained(name, local_files_only=True, use_safetensors=True)
+            kind = AutoConfig.from_pretrained(name, local_files_only=True).model_type
+            if kind != "hubert":
+                raise UsageError(f"speech.hubert: {name!r} holds a model of type {kind!r}, expected 'hubert'")
+            loaded: Any = HubertModel.from_pretrained(
+                name, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
             self._extractor: Any = AutoFeatureExtractor.from_pretrained(name, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"the HuBERT model {name!r} is not on this machine as safetensors with its preprocessor_config.json: "
                 f"set speech.hubert to a folder that holds them (the build downloads no weights by itself)"
             ) from error
+        self._model, report = loaded
+        _check_weights(name, set(report["missing_keys"]) | set(report["mismatched_keys"]))
+        _check_rates(name, self._extractor.sampling_rate, math.prod(self._model.config.conv_stride))
         num_states = self._model.config.num_hidden_layers + 1
         wrong = [layer for layer in layers if not -num_states <= layer < num_states]
         if wrong:
@@ -104,7 +118,7 @@ class Hubert:
         torch = self._torch
         inputs = self._extractor(samples, sampling_rate=_RATE_HZ, return_tensors="pt").input_values
         inputs = inputs.to(self._device, self._model.dtype)
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread(torch):
             states = self._model(inputs, output_hidden_states=True).hidden_states
         kept = torch.stack([states[layer][0] for layer in self._layers]).float().cpu().numpy()
         return pair_states(kept, num_frames, conversion)
@@ -122,6 +136,34 @@ def pair_states(
     pairs = states[:, :wanted].reshape(layers, num_frames, 2, width)
     made = pairs.mean(axis=2) if conversion == "mean" else pairs.reshape(layers, num_frames, 2 * width)
     return made.astype(np.float16)
+
+
+def _check_weights(name: str, missing: set[str]) -> None:
+    absent = sorted(missing - _HUBERT_UNUSED)
+    if absent:
+        raise UsageError(
+            f"speech.hubert: the weights of {name!r} lack {len(absent)} of HuBERT's tensors, such as {absent[0]}: "
+            f"fetch or convert them again"
+        )
+
+
+def _check_rates(name: str, rate_hz: int, stride: int) -> None:
+    if rate_hz != _RATE_HZ or stride != _HUBERT_STRIDE:
+        raise UsageError(
+            f"speech.hubert: {name!r} takes {rate_hz} Hz and steps by {stride} samples, "
+            f"expected {_RATE_HZ} Hz and {_HUBERT_STRIDE}"
+        )
+
+
+@contextlib.contextmanager
+def _one_thread(torch: Any) -> Iterator[None]:
+    """Sums come out differently with another number of threads, and the same inputs must give the same bytes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _weights_hash(name: str, model: Any) -> str:
