@@ -4,6 +4,7 @@ Packages are imported by the commands that need them, so that ``--help`` and the
 answer at once and an installation with fewer extras still has the commands that work there.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from flows.listing import Format, write_rows
+from flows.listing import Format, write_file, write_rows
 
 if TYPE_CHECKING:
     from pipeline.build import BuildRecord, Results
@@ -46,6 +47,7 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code: 0, 1 faults, 2 user's mistake, 3 screening, 130 interrupted."""
     try:
         result = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return _fail("interrupted: run the same command again to go on", EXIT_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - what is no mistake of the user is raised again
@@ -86,7 +88,8 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stdout.flush()
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
     sys.stderr.write(f"anitalk: {message}\n")
     return code
 
@@ -264,14 +267,10 @@ def show(
 ) -> None:
     """Draw a contact sheet: frames with landmarks and pose axes, mouth curve against the speech envelope."""
     from pipeline.release import draw_made_clip, find_clip, survey
-    from pipeline.storage import clear_write_errors
 
     results, made = _opened(workspace)
     found = find_clip(survey(results, made.sources), clip)
-    picture = draw_made_clip(results.workspace, found)
-    with clear_write_errors(str(output)):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(picture)
+    write_file(output, draw_made_clip(results.workspace, found))
     print(output)  # noqa: T201
 
 

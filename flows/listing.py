@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -22,6 +23,20 @@ class Format(StrEnum):
 
 
 Row = dict[str, Any]
+_WIDE = 240  # columns of a table that is no terminal's
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write what was asked for to a file, its folder made.
+
+    Raises:
+        UsageError: when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}: name another file") from error
 
 
 def write_rows(rows: Sequence[Row], columns: Sequence[str], form: Format, output: Path | None) -> None:
@@ -31,14 +46,14 @@ def write_rows(rows: Sequence[Row], columns: Sequence[str], form: Format, output
         UsageError: for Parquet to a terminal, or a file that cannot be written.
     """
     if form is Format.TABLE and output is None:
-        _print_table(rows, columns)
+        # A pipe has no width; rows must not be folded to a guess of 80.
+        is_terminal = sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if is_terminal else _WIDE
+        sys.stdout.write(_table(rows, columns, width, is_terminal=is_terminal))
         return
-    data = _encoded(rows, columns, form)
+    data = _table(rows, columns, _WIDE).encode() if form is Format.TABLE else _encoded(rows, columns, form)
     if output is not None:
-        try:
-            output.write_bytes(data)
-        except OSError as error:
-            raise UsageError(f"cannot write {output}: {error.strerror}") from error
+        write_file(output, data)
         return
     if form is Format.PARQUET and sys.stdout.isatty():
         raise UsageError("Parquet is binary: name a file with -o, or redirect standard output")
@@ -52,7 +67,9 @@ def _encoded(rows: Sequence[Row], columns: Sequence[str], form: Format) -> bytes
         import pyarrow.parquet as pq
 
         buffer = io.BytesIO()
-        pq.write_table(pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows]), buffer)
+        # Columns are named one by one: a list without rows still has all of them.
+        table = pa.table({name: pa.array([row.get(name) for row in rows]) for name in columns})
+        pq.write_table(table, buffer)
         return buffer.getvalue()
     if form is Format.JSON:
         return (json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n").encode()
@@ -63,13 +80,14 @@ def _encoded(rows: Sequence[Row], columns: Sequence[str], form: Format) -> bytes
     return text.getvalue().encode()
 
 
-def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
+def _table(rows: Sequence[Row], columns: Sequence[str], width: int, *, is_terminal: bool = False) -> str:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    # A pipe has no width; rows must not be folded to a guess of 80.
-    console = Console(width=None if sys.stdout.isatty() else 240)
+    # Rich would end the program itself when the reader of a pipe has left.
+    text = io.StringIO()
+    console = Console(file=text, width=width, force_terminal=is_terminal)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name, overflow="fold")
@@ -77,6 +95,7 @@ def _print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
         table.add_row(*(escape(_shown(row.get(name))) for name in columns))
     console.print(table)
     console.print(f"{len(rows)} row{'' if len(rows) == 1 else 's'}")
+    return text.getvalue()
 
 
 def _shown(value: Any) -> str:

@@ -8,7 +8,9 @@ from flows.listing import Row
 from pipeline.build import BuildRecord, Results, joined, load_build
 from pipeline.release import ReleaseOptions, choose, survey
 from pipeline.workspace import Workspace
+from schemas.clip import Scores
 from schemas.funnel import Funnel
+from schemas.scores import SyncScore
 
 Listed = tuple[list[Row], tuple[str, ...]]
 
@@ -115,8 +117,12 @@ def clips(results: Results, build: BuildRecord) -> Listed:
                 "flags": " ".join(clip.flags),
             }
         )
-    columns = tuple(rows[0]) if rows else ("clip_id",)
-    return rows, columns
+    scored = [name for name in Scores.model_fields if name != "sync"]
+    synced = [f"sync_{name}" for name in SyncScore.model_fields]
+    return rows, (
+        "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames", *scored, *synced, "landmark_scheme",
+        "flags",
+    )  # fmt: skip
 
 
 def decisions(results: Results, build: BuildRecord) -> Listed:

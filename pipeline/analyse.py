@@ -39,11 +39,12 @@ class _Pass:
     def stop_frame(self) -> int:
         return self.start_frame + len(self.times)
 
-    def end(self, run_s: float) -> Boundary | None:
-        """The first boundary that lies a whole run behind the beginning."""
-        for boundary in self.boundaries:
+    def end(self, run_s: float, before: int | None = None) -> Boundary | None:
+        """The first boundary that lies a whole run behind the beginning (and before a frame)."""
+        for boundary in sorted(self.boundaries, key=lambda one: one.frame):
             place = boundary.frame - self.start_frame
-            if 0 < place < len(self.times) and self.times[place] - self.times[0] >= run_s:
+            stop = len(self.times) if before is None else before - self.start_frame
+            if 0 < place < stop and self.times[place] - self.times[0] >= run_s:
                 return boundary
         return None
 
@@ -96,6 +97,7 @@ def analyse_run(
     ended, upcoming = None, None
     for frame in frames:
         if until_s is not None and frame.time_s >= until_s:
+            upcoming = frame
             break
         _look(frame, size, state, shots, scanner)
         if progress is not None:
@@ -111,18 +113,25 @@ def analyse_run(
     if ended is None:
         state.boundaries += shots.finish()
         state.detections += scanner.finish()
-        if upcoming is not None:
-            ended = Boundary(
-                frame=state.stop_frame, kind="limit", start_frame=state.stop_frame, stop_frame=state.stop_frame
-            )
-            next_start_s = upcoming.time_s
-        else:
-            next_start_s = None
-    else:
-        next_start_s = state.times[ended.frame - start_frame]
+    more = upcoming is not None and (until_s is None or upcoming.time_s < until_s)
+    if ended is None and more:
+        ended = state.end(domain.shots.run_s, before=_settled(state, video)) or _limit(state.stop_frame)
+    if ended is not None and ended.frame < state.stop_frame:
+        stop_s = state.times[ended.frame - start_frame]
         state.cut_back(ended.frame)
-    run = _finished(video, domain, state, began_with, ended, next_start_s)
+    else:
+        stop_s = upcoming.time_s if upcoming else max(video.stop_s, state.times[-1] + 1 / float(video.average_fps))
+    run = _finished(video, domain, state, began_with, ended, stop_s)
     return run, np.array(state.times, dtype=np.float64)
+
+
+def _settled(state: _Pass, video: Video) -> int:
+    """Where a run was ended by force, boundaries of its last second were judged without what follows them."""
+    return state.stop_frame - round(video.average_fps)
+
+
+def _limit(frame: int) -> Boundary:
+    return Boundary(frame=frame, kind="limit", start_frame=frame, stop_frame=frame)
 
 
 def _look(frame: Frame, size: tuple[int, int], state: _Pass, shots: ShotDetector, scanner: FaceScanner) -> None:
@@ -139,9 +148,8 @@ def _finished(
     state: _Pass,
     began_with: Boundary | None,
     ended: Boundary | None,
-    next_start_s: float | None,
+    stop_s: float,
 ) -> AnalysisRun:
-    stop_s = next_start_s if next_start_s is not None else max(video.stop_s, state.times[-1])
     span = FrameSpan(start=state.start_frame, stop=state.stop_frame)
     edges = [*([began_with] if began_with else []), *state.boundaries, *([ended] if ended else [])]
     shots = shots_between(edges, span, lambda frame: stop_s if frame >= span.stop else state.times[frame - span.start])
@@ -151,7 +159,7 @@ def _finished(
         source_id=video.source_id,
         start_frame=state.start_frame,
         stop_frame=state.stop_frame,
-        next_start_s=next_start_s,
+        next_start_s=stop_s if ended is not None else None,
         ended_by=ended,
         shots=tuple(shots),
         tracks=tuple(link(state.detections, shots, domain.faces)),

@@ -4,6 +4,7 @@ Detections jitter by a pixel or two and a moving crop would teach a model the cr
 of the head's, so the box path is filtered and then a single square per clip is cut around it.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -21,6 +22,8 @@ from schemas.media import Shot, Video
 
 BoxPath = Float64[np.ndarray, "N 4"]
 Times = Float64[np.ndarray, " F"]
+
+_CLOCK_S = 1e-6  # rounding of sums of times; far below a frame
 
 
 def overlap(a: XYXY, b: XYXY) -> float:
@@ -56,7 +59,7 @@ def usable_span(
     stop_s = float(times[shot.clean.stop]) if shot.clean.stop < len(times) else shot.stop_s
     for trim_s in (config.boundary_trim_s, config.min_trim_frames * frame_s):
         trimmed = (start_s + trim_s * starts_at_boundary, stop_s - trim_s * stops_at_boundary)
-        if trimmed[1] - trimmed[0] >= config.min_clip_s:
+        if trimmed[1] - trimmed[0] >= config.min_clip_s - _CLOCK_S:
             break
     return TimeSpan(start_s=trimmed[0], stop_s=trimmed[1]) if trimmed[1] > trimmed[0] else None
 
@@ -97,17 +100,18 @@ def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box,
     low, high = path[:, :2].min(axis=0), path[:, 2:].max(axis=0)
     sizes = path[:, 2:] - path[:, :2]
     face_px = float(np.median(sizes.max(axis=1)))
-    extent_px = 1.05 * float((high - low).max())
+    extent_px = float((high - low).max())
+    extent_px = max(1.05 * extent_px, extent_px + 2)  # so that whole pixels still hold all of it
     side = max(config.scale * face_px, extent_px)
     side = max(min(side, video.width_px, video.height_px), config.min_scale * face_px, extent_px)
-    side = max(2, round(side))
+    side = math.ceil(side)
     centre = (low + high) / 2 + np.array([0.0, config.y_offset * side])
     corner = np.round(centre - side / 2)
     for axis, limit in ((0, video.width_px), (1, video.height_px)):
         inside = min(max(corner[axis], min(0, limit - side)), max(0, limit - side))
-        # The face must keep a twentieth of the side as margin, or the crop would cut it off-centre.
-        slack_low, slack_high = high[axis] + 0.05 * side - side, low[axis] - 0.05 * side
-        corner[axis] = np.round(min(max(inside, min(corner[axis], slack_low)), max(corner[axis], slack_high)))
+        # The face keeps a twentieth of the side as margin where it can, or the crop would cut it off-centre.
+        margin = min(0.05 * side, (side - (high - low)[axis]) / 2)
+        corner[axis] = np.round(min(max(inside, high[axis] + margin - side), low[axis] - margin))
     x0, y0 = (float(v) for v in corner)
     square = Box(x0=x0, y0=y0, x1=x0 + side, y1=y0 + side)
     covered_x = max(0.0, min(square.x1, video.width_px) - max(square.x0, 0))
@@ -142,7 +146,7 @@ def count_neighbours(
 def _pieces(span: TimeSpan, config: CropConfig) -> list[TimeSpan]:
     """Equal pieces no longer than ``max_clip_s``, each a whole number of output frames."""
     num_frames = int(span.duration_s * config.fps + 1e-6)
-    most = int(config.max_clip_s * config.fps)
+    most = int(config.max_clip_s * config.fps + 1e-6)
     num_pieces = max(1, -(-num_frames // most))
     edges = [num_frames * k // num_pieces for k in range(num_pieces + 1)]
     return [
@@ -183,28 +187,34 @@ def plan_clips(
     plans: list[ClipPlan] = []
     refusals: list[Refusal] = []
     for index, shot in enumerate(shots):
+        if wanted and not any(part.start_s < shot.stop_s and shot.start_s < part.stop_s for part in wanted):
+            continue
         following = shots[index + 1] if index + 1 < len(shots) else None
         windows = _within(usable_span(shot, following, times, frame_s, config), wanted)
         item = f"shot{index:05d}"
         longest_s = max((window.duration_s for window in windows), default=0.0)
         found = by_shot.get(index, [])
-        if longest_s < config.min_clip_s:
+        if longest_s < config.min_clip_s - _CLOCK_S:
             refusals.append(_refuse(item, RejectReason.SHOT_TOO_SHORT, longest_s, config.min_clip_s))
             continue
         if not found:
             refusals.append(_refuse(item, RejectReason.NO_FACE, 0, 1))
         for track in found:
+            path = smooth_path(track.boxes, config.median_window)
+            spans = _spans(track, path, windows, times, config, reach_s=stride * frame_s)
             others = [other for other in found if other is not track]
             made = [
-                plan
-                for window in windows
-                for plan in _plan_track(video, track, others, window, times, config, frame_s=frame_s, stride=stride)
+                _plan_piece(video, track, others, piece, path, first, last, config, stride * frame_s)
+                for whole, first, last in spans
+                for piece in _pieces(whole, config)
+                if piece.duration_s >= config.min_clip_s - _CLOCK_S
             ]
             plans += made
             if not made:
-                seen_s = track.times_s[-1] - track.times_s[0]
+                seen_s = max((whole.duration_s for whole, _, _ in spans), default=0.0)
                 name = f"{item}/track{track.track_index:03d}"
                 refusals.append(_refuse(name, RejectReason.TRACK_TOO_SHORT, seen_s, config.min_clip_s))
+    plans.sort(key=lambda plan: (plan.span.start_s, plan.track_index))
     return plans, refusals
 
 
@@ -220,38 +230,24 @@ def _refuse(item: str, reason: RejectReason, measured: float, limit: float) -> R
     return Refusal(item=item, reason=reason.value, measured=round(measured, 4), limit=limit)
 
 
-def _plan_track(
-    video: Video,
-    track: FaceTrack,
-    others: Sequence[FaceTrack],
-    span: TimeSpan,
-    times: Times,
-    config: CropConfig,
-    *,
-    frame_s: float,
-    stride: int,
-) -> list[ClipPlan]:
-    reach_s = stride * frame_s
+def _spans(
+    track: FaceTrack, path: BoxPath, windows: Sequence[TimeSpan], times: Times, config: CropConfig, *, reach_s: float
+) -> list[tuple[TimeSpan, int, int]]:
+    """Where a track can be used: spans that begin on a frame of the source, each with its part of the path.
+
+    Between two sightings the face is there; beyond the outermost ones it is taken to stay for a stride. Where the
+    face left its tube, nobody knows when between the two sightings, so neither part reaches in between.
+    """
     seen = np.array(track.times_s)
-    path = smooth_path(track.boxes, config.median_window)
-    plans = []
-    for first, last in tube_breaks(path, config.min_tube_iou):
-        # Inside a shot a track ends where its face does, since the frames around its end were looked at one by one.
-        # At a shot's ends the face may reach beyond the last sighting, by less than a stride.
-        start_s = seen[first] if seen[first] - reach_s > span.start_s else span.start_s
-        stop_s = seen[last] if last < len(path) else seen[last - 1] + frame_s
-        stop_s = span.stop_s if seen[last - 1] + reach_s >= span.stop_s else min(stop_s, span.stop_s)
-        # A clip begins on a frame of the source, so its first frame is exact in time.
-        begin = int(np.searchsorted(times, start_s - 1e-9))
-        if begin >= len(times) or stop_s - times[begin] < config.min_clip_s - 1e-6:
-            continue
-        whole = TimeSpan(start_s=float(times[begin]), stop_s=float(stop_s))
-        for piece in _pieces(whole, config):
-            near = (seen >= piece.start_s - reach_s) & (seen < piece.stop_s + reach_s)
-            near[:first] = near[last:] = False
-            if piece.duration_s >= config.min_clip_s - 1e-6 and near.any():
-                plans.append(_plan_piece(video, track, others, piece, path[near], seen[near], config, reach_s))
-    return plans
+    spans = []
+    for window in windows:
+        for first, last in tube_breaks(path, config.min_tube_iou):
+            start_s = max(window.start_s, seen[first] - (reach_s if first == 0 else 0.0))
+            stop_s = min(window.stop_s, seen[last - 1] + (reach_s if last == len(path) else 0.0))
+            begin = int(np.searchsorted(times, start_s - _CLOCK_S))
+            if begin < len(times) and times[begin] < stop_s:
+                spans.append((TimeSpan(start_s=float(times[begin]), stop_s=float(stop_s)), first, last))
+    return spans
 
 
 def _plan_piece(
@@ -260,14 +256,21 @@ def _plan_piece(
     others: Sequence[FaceTrack],
     piece: TimeSpan,
     path: BoxPath,
-    seen: np.ndarray,
+    first: int,
+    last: int,
     config: CropConfig,
     reach_s: float,
 ) -> ClipPlan:
+    every = np.array(track.times_s)
+    # From the last sighting before the piece to the first one after it: the face moves between the two.
+    low = max(first, int(np.searchsorted(every, piece.start_s, side="right")) - 1)
+    high = min(last, int(np.searchsorted(every, piece.stop_s)) + 1)
+    path, seen = path[low:high], every[low:high]
     square, padding = square_around(path, video, config)
     middle = np.median(path, axis=0)
     num_frames = round(piece.duration_s * config.fps)
     identity = {
+        "source": video.source_id,
         "video": video.sha256,
         "start_s": piece.start_s,
         "num_frames": num_frames,

@@ -173,7 +173,10 @@ def _check_claim(
         allowed_s = config.max_missing_s
     elif container_us:
         # The whole file's length: of subtitles and chapters too, so honest headers differ by more.
-        claimed_s, found_s = container_us / av.time_base, max(stop_s, audio.stop_s if audio else 0.0) - min(0.0, start_s)
+        claimed_s, found_s = (
+            container_us / av.time_base,
+            max(stop_s, audio.stop_s if audio else 0.0) - min(0.0, start_s),
+        )
         allowed_s = max(config.max_missing_s, _HONEST_DIFFERENCE * claimed_s)
     else:
         return

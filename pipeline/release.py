@@ -253,7 +253,7 @@ def make_release(
     items = [
         ReleaseItem(
             clip=made[clip_id].clip,
-            source=made[clip_id].source,
+            source=_published(made[clip_id].source),
             identity_id=identity_of(made[clip_id]),
             split=name_of_split,
             sha256=made[clip_id].source_sha256,
@@ -291,6 +291,11 @@ def make_release(
             scratch=scratch,
         )
     return release, choice, location
+
+
+def _published(source: Source) -> Source:
+    """The source as a release may know it: the same bytes wherever its file lies and whoever signed its address."""
+    return source.model_copy(update={"uri": source.public_uri})
 
 
 def mel_setup(config: BuildConfig) -> dict[str, float]:

@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float64
 
-from pipeline.looks import Film, Look, overlap_similarity, shares_of, similarity, straightness
+from pipeline.looks import Film, Look, overlap_similarity, shares_of, similarity, straightness, tint_change
 from schemas.config import ShotConfig
 from schemas.media import Boundary
 
@@ -305,9 +305,24 @@ class DissolveFinder:
         if straight < config.min_straightness or np.diff(shares_of(stack, a, b)).max() > config.max_dissolve_jump:
             return 0.0
         ends = film[start], film[stop]
-        if similarity(*ends) >= config.same_scene_dissolved or overlap_similarity(*ends) >= config.same_view:
+        alike = similarity(*ends) >= config.same_scene_dissolved or overlap_similarity(*ends) >= config.same_view
+        if alike and not self._is_new_tint(start, stop):
             return 0.0
         return distance * straight
+
+    def _is_new_tint(self, start: int, stop: int) -> bool:
+        """Whether look-alike framings change their room: another colour in the same light, and no colour moves outside.
+
+        A fade changes colours along with the light, and a pan changes them before and after the stretch as well.
+        """
+        film, config = self._film, self._config
+        dark, light = sorted((film[start].level, film[stop].level))
+        if tint_change(film[start], film[stop]) < config.new_tint or dark < config.same_level * light:
+            return False
+        outside = [(start - 3, start), (stop, stop + 3)]
+        return all(
+            film.first <= a and b <= film.last and tint_change(film[a], film[b]) < config.calm_tint for a, b in outside
+        )
 
     def _end(self, frame: int) -> list[Boundary]:
         """Measure the best stretch's true extent; the scene after it lasts until ``frame`` at least."""

@@ -57,6 +57,8 @@ class ShotConfig(Record):
     same_scene_calm: float = 0.6  # the same where nothing moves before or after: a cut to a closer view measured .50
     calm: float = 0.9  # similarity two frames apart that counts as nothing moving
     new_tint: float = 9.5  # median change of colour, Lab units: look-alike framings cut at >= 11, fast action <= 7.5
+    calm_tint: float = 1.0  # change of colour in three frames that counts as none, Lab units (mine)
+    same_level: float = 0.5  # darker over lighter end of a dissolve between look-alike framings; below it a fade (mine)
     same_after_flash: float = 0.7  # the same, between the frames around a flash
     flash_s: float = 0.25  # a longer interruption is a shot
     flat_contrast: float = 2.5  # standard deviation of a picture without content; a title on black has 6

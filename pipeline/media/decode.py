@@ -37,6 +37,8 @@ _SEEK_MARGINS_S = (0.0, 3.0, 15.0)
 _MAX_ERRORS = 100
 _MAX_ERROR_RATIO = 0.5
 
+_TIE_S = 1e-6  # shorter than any container's tick
+
 _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
 
@@ -274,4 +276,5 @@ def iter_at_rate(frames: Iterator[Frame], start_s: float, fps: int, num_frames: 
 def _nearer(before: Frame | None, after: Frame | None, time_s: float) -> Frame | None:
     if before is None or after is None:
         return before or after
-    return before if time_s - before.time_s <= after.time_s - time_s else after
+    # Binary fractions of a second make ties uneven; without the margin, chance would decide them.
+    return before if time_s - before.time_s <= after.time_s - time_s + _TIE_S else after
