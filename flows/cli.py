@@ -49,19 +49,25 @@ def run(arguments: list[str]) -> int:
         result = app(arguments, standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _fail("interrupted: run the same command again to go on", EXIT_INTERRUPTED)
+        result = EXIT_INTERRUPTED
+    except SystemExit as stop:
+        # Typer ends the program itself when the reader of a pipe has left, as `| head` does.
+        if not isinstance(stop.__context__, BrokenPipeError):
+            raise
+        return 0
     except Exception as error:  # noqa: BLE001 - what is no mistake of the user is raised again
         return _failure(error)
+    if result == EXIT_INTERRUPTED:
+        return _fail("interrupted: run the same command again to go on", EXIT_INTERRUPTED)
     return result if isinstance(result, int) else 0
 
 
 def _failure(error: Exception) -> int:
     # Typer carries its own copy of click; its errors know how to show themselves.
-    if hasattr(error, "exit_code") and hasattr(error, "show"):
-        error.show()
-        return error.exit_code
-    if type(error).__name__ == "Abort":
-        return _fail("interrupted: run the same command again to go on", EXIT_INTERRUPTED)
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if callable(show) and isinstance(code, int):
+        show()
+        return code
     if isinstance(error, ModuleNotFoundError):
         return _fail(_missing(error), EXIT_USAGE)
     from pipeline.errors import AnitalkError, UsageError
@@ -71,7 +77,7 @@ def _failure(error: Exception) -> int:
     if isinstance(error, AnitalkError):
         return _fail(str(error), EXIT_FAULTS)
     if isinstance(error, BrokenPipeError):
-        # The reader has left, as `| head` does; a flush at exit must not complain again.
+        # The reader left before the last lines were sent; the flush at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     raise error

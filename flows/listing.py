@@ -23,7 +23,8 @@ class Format(StrEnum):
 
 
 Row = dict[str, Any]
-_WIDE = 240  # columns of a table that is no terminal's
+_WIDE = 10_000  # letters in a line where there is no terminal: enough for any
+_READABLE = 14  # letters that a column needs
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -48,7 +49,8 @@ def write_rows(rows: Sequence[Row], columns: Sequence[str], form: Format, output
     if form is Format.TABLE and output is None:
         # A pipe has no width; rows must not be folded to a guess of 80.
         is_terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if is_terminal else _WIDE
+        # Nor does it help to fold thirty columns into a terminal: it wraps whole lines better.
+        width = max(shutil.get_terminal_size().columns, _READABLE * len(columns)) if is_terminal else _WIDE
         sys.stdout.write(_table(rows, columns, width, is_terminal=is_terminal))
         return
     data = _table(rows, columns, _WIDE).encode() if form is Format.TABLE else _encoded(rows, columns, form)

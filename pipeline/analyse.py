@@ -25,6 +25,8 @@ from schemas.media import Boundary, Video
 
 Times = Float64[np.ndarray, " F"]
 
+_CLOCK_S = 1e-6  # rounding of differences of times
+
 
 @dataclass(slots=True)
 class _Pass:
@@ -44,7 +46,7 @@ class _Pass:
         for boundary in sorted(self.boundaries, key=lambda one: one.frame):
             place = boundary.frame - self.start_frame
             stop = len(self.times) if before is None else before - self.start_frame
-            if 0 < place < stop and self.times[place] - self.times[0] >= run_s:
+            if 0 < place < stop and self.times[place] - self.times[0] >= run_s - _CLOCK_S:
                 return boundary
         return None
 
@@ -105,7 +107,7 @@ def analyse_run(
         ended = state.end(domain.shots.run_s)
         if ended is not None:
             break
-        if state.times[-1] - state.times[0] >= 2 * domain.shots.run_s:
+        if state.times[-1] - state.times[0] >= 2 * domain.shots.run_s - _CLOCK_S:
             upcoming = next(frames, None)
             break
     if not state.times:

@@ -111,7 +111,9 @@ def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box,
         inside = min(max(corner[axis], min(0, limit - side)), max(0, limit - side))
         # The face keeps a twentieth of the side as margin where it can, or the crop would cut it off-centre.
         margin = min(0.05 * side, (side - (high - low)[axis]) / 2)
-        corner[axis] = np.round(min(max(inside, high[axis] + margin - side), low[axis] - margin))
+        # What a detector claims beyond the picture is not there to be kept.
+        last, first = min(high[axis] + margin, max(limit, side)), max(low[axis] - margin, min(0, limit - side))
+        corner[axis] = np.round(min(max(inside, last - side), first))
     x0, y0 = (float(v) for v in corner)
     square = Box(x0=x0, y0=y0, x1=x0 + side, y1=y0 + side)
     covered_x = max(0.0, min(square.x1, video.width_px) - max(square.x0, 0))
@@ -222,8 +224,14 @@ def _within(span: TimeSpan | None, wanted: Sequence[TimeSpan]) -> list[TimeSpan]
     """The parts of a span that are wanted; all of it when nothing particular is."""
     if span is None or not wanted:
         return [span] if span else []
-    cut = [(max(span.start_s, part.start_s), min(span.stop_s, part.stop_s)) for part in wanted]
-    return [TimeSpan(start_s=start_s, stop_s=stop_s) for start_s, stop_s in cut if start_s < stop_s]
+    cut = sorted((max(span.start_s, part.start_s), min(span.stop_s, part.stop_s)) for part in wanted)
+    joined: list[tuple[float, float]] = []
+    for start_s, stop_s in cut:
+        if joined and start_s <= joined[-1][1]:  # what is asked for twice is made once
+            joined[-1] = (joined[-1][0], max(joined[-1][1], stop_s))
+        elif start_s < stop_s:
+            joined.append((start_s, stop_s))
+    return [TimeSpan(start_s=start_s, stop_s=stop_s) for start_s, stop_s in joined]
 
 
 def _refuse(item: str, reason: RejectReason, measured: float, limit: float) -> Refusal:

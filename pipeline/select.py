@@ -65,7 +65,7 @@ BINDING = frozenset({RejectReason.LICENSE, RejectReason.NO_AUDIO})
 def decide(clip: Clip, limits: SelectLimits) -> Decision:
     """Keep the clip, or reject it by the first limit of ``RULES`` that it misses.
 
-    A clip without sound is rejected as NO_AUDIO where NOT_SPEAKING is asked. Unknown sync passes
+    A clip without sound is rejected as NO_AUDIO (with 0 speech) where NOT_SPEAKING is asked. Unknown sync passes
     unless ``limits.require_sync``.
     """
     for rule in RULES:
@@ -73,7 +73,7 @@ def decide(clip: Clip, limits: SelectLimits) -> Decision:
         measured = rule.measure(clip)
         if measured is None:
             if rule.reason is RejectReason.NOT_SPEAKING:
-                return _reject(clip, RejectReason.NO_AUDIO, None, limit)
+                return _reject(clip, RejectReason.NO_AUDIO, 0.0, limit)
             if rule.reason is RejectReason.OUT_OF_SYNC and limits.require_sync:
                 return _reject(clip, rule.reason, None, limit, clip.scores.sync.why)
         elif rule.missed_by(measured, limit):

@@ -83,6 +83,9 @@ class Storage:
             raise UsageError(f"cannot use {self.uri!r} as a place for files: {error}") from error
         self.root = self.root.rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
+        # s3fs asks for the size first, to read in parts side by side: three requests for our small objects, not one.
+        is_s3 = "s3" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)
+        self._whole = {"max_concurrency": 1} if is_s3 else {}
 
     def path(self, name: str) -> str:
         """The full path of an object, as its file system names it."""
@@ -100,7 +103,7 @@ class Storage:
             FileNotFoundError: when it is not there.
         """
         with self._clear_errors(name):
-            return self.fs.cat_file(self.path(name))
+            return self.fs.cat_file(self.path(name), **self._whole)
 
     def read_if_there(self, name: str) -> bytes | None:
         """The whole object, or None."""

@@ -368,6 +368,13 @@ def test_only_what_is_wanted_is_planned_or_refused():
     assert refusals == []
 
 
+def test_what_is_wanted_twice_is_made_once():
+    shots, one = [shot(0, 400, "start")], track(range(0, 400, 5), HERE)
+    wanted = [TimeSpan(start_s=a, stop_s=b) for a, b in [(5.0, 9.0), (1.0, 4.0), (1.0, 4.0), (3.0, 5.5), (12.0, 12.5)]]
+    plans, _ = plan_clips(video(), shots, [one], times(400), CONFIG, stride=STRIDE, wanted=wanted)
+    assert [(p.span.start_s, p.span.stop_s) for p in plans] == [(1.0, 9.0)]
+
+
 def test_ids_follow_content():
     shots, one = [shot(0, 300, "start")], track(range(0, 300, STRIDE), HERE)
 

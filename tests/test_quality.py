@@ -38,7 +38,7 @@ def test_one_frame_has_scores():
 
 @pytest.mark.parametrize("hold", [1, 2, 3])
 def test_drawings_held_for_several_frames(hold):
-    meter = metered([frame for frame in swaying(24) for _ in range(hold)])
+    meter = metered([frame for frame in swaying(9) for _ in range(hold)])
     assert meter.hold_frames == hold
     assert meter.duplicate_frame_ratio == pytest.approx(1 - 1 / hold, abs=0.03)
 

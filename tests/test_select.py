@@ -69,7 +69,7 @@ def test_the_first_missed_limit_is_named():
 
 def test_no_audio_is_its_own_reason():
     decision = decide(clip_with(speech_ratio=None), LIMITS)
-    assert (decision.reason, decision.measured) == (RejectReason.NO_AUDIO, None)
+    assert (decision.reason, decision.measured) == (RejectReason.NO_AUDIO, 0.0)
 
 
 @pytest.mark.parametrize(("require", "keep"), [(False, True), (True, False)])

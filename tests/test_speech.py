@@ -1,4 +1,4 @@
-"""Speech features: who speaks, log-mel as others compute it, an envelope on the picture's clock, HuBERT of exact length."""
+"""Speech features: who speaks, log-mel as others compute it, loudness on the picture's clock, HuBERT to the frame."""
 
 import json
 import socket
@@ -82,12 +82,12 @@ def test_speech_is_what_reaches_the_threshold(probability, ratio):
         ("WDA_AlexandriaOcasioCortez_000.mp4", 1, 0.41, 0.97),
         ("tps_driving.mp4", 0, 0.41, 0.97),
         ("man_FaceTalk_170809_00138_TA_condition_FaceTalk_170725_00137_TA_audio.mp4", 1, 0.41, 0.97),
-        ("bbaf2n.mpg", 1, 0.41, 0.97),
+        ("bbaf2n.mpg", 1, 0.35, 0.45),
         ("nasa_13013.mp4", 1, 0.41, 1.0),  # 8 kHz
         ("d9.mp4", 1, 0.0, 0.01),
         ("dog_22.mp4", 1, 0.0, 0.01),
         ("penny_and_chip_beach_surfing.mp4", 1, 0.0, 0.01),
-        ("bigbuckbunny.mp4", 1, 0.3, 0.6),  # no dialogue: a known false alarm
+        ("bigbuckbunny.mp4", 1, 0.05, 0.5),  # no dialogue: a known false alarm, .43 when louder
     ],
 )
 def test_real_talkers_are_told_from_other_sounds(assets, vad, name, stream, low, high):

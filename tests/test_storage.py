@@ -183,7 +183,7 @@ def test_a_killed_write_leaves_the_old_file_and_no_name_that_is_listed(tmp_path)
     )
     ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment(), check=False)
     assert ended.returncode == -9
-    assert len(os.listdir(tmp_path)) == 2, "the unfinished file is there"
+    assert len(list(tmp_path.iterdir())) == 2, "the unfinished file is there"
     assert Storage(tmp_path).names("") == ["file"]
     assert Storage(tmp_path).read("file") == b"old"
     Storage(tmp_path).write("file", b"newer")
@@ -243,7 +243,7 @@ def test_a_really_full_disk_keeps_what_was_there(tmp_path):
             place.write("file", bytes(4_000_000))
         assert place.read("file") == b"old"
         assert place.names("") == ["file"]
-        assert os.listdir(disk) == ["file"], "the unfinished file went away to make room"
+        assert list(disk.iterdir()) == [disk / "file"], "the unfinished file went away to make room"
 
 
 def test_a_read_only_disk_is_said(tmp_path):

@@ -1,181 +1,264 @@
-"""Sync: a known lag is found exactly, unrelated pairs are not called significant, real talkers are."""
+"""Sync: the lag is found with its sign, strangers are rarely taken for a pair, and units never matter."""
 
-from itertools import islice
+from functools import lru_cache
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter1d
 
+from pipeline.demo.speech import synthesise_speech
 from pipeline.media.audio import read_audio
-from pipeline.media.decode import iter_at_rate, iter_frames
-from pipeline.models.detectors import build_detectors
-from pipeline.models.landmarkers import FaceMesh468
-from pipeline.motion import mouth_opening
-from pipeline.probe import probe
 from pipeline.speech import speech_envelope
 from pipeline.sync import score_sync
-from schemas.config import DetectorChoice, ProbeConfig, SyncConfig
+from schemas.config import SyncConfig
+from schemas.scores import SyncScore
+from tests.media import Sound, flashes, write_video
 
 CONFIG = SyncConfig()
-FPS = 25
 
 
-def speaking(num_frames: int, seed: int) -> np.ndarray:
-    """Loudness of made-up speech: syllables of about 0.2 s in bursts, pauses between."""
-    rng = np.random.default_rng(seed)
-    fine = np.zeros(num_frames * 4)
-    at = 0
-    while at < len(fine):
-        if rng.random() < 0.12:
-            at += int(rng.uniform(20, 80))
-            continue
-        length = int(rng.gamma(6, 20 / 6)) + 6
-        piece = fine[at : at + length]
-        piece += rng.uniform(0.4, 1) * np.hanning(length + 2)[1:-1][: len(piece)]
-        at += length
-    return (fine.reshape(num_frames, 4).mean(axis=1) + 0.05 * rng.random(num_frames)).astype(np.float32)
+@lru_cache(maxsize=512)
+def talker(seed: int, num_frames: int = 150) -> tuple[np.ndarray, np.ndarray]:
+    """A mouth's opening and the loudness of its own voice, with half a second more at each end."""
+    speech = synthesise_speech(num_frames / 25 + 1, seed)
+    times_s = np.arange(num_frames + 25) / 25
+    return speech.opening_at(times_s).astype(np.float32), speech_envelope(speech.samples, num_frames + 25)
 
 
-def mouth_of(loudness: np.ndarray) -> np.ndarray:
-    return (0.02 + 0.1 * gaussian_filter1d(loudness.astype(np.float64), 0.8)).astype(np.float32)
+def pair(seed: int, lag: int = 0, num_frames: int = 150) -> tuple[np.ndarray, np.ndarray]:
+    """A mouth that comes ``lag`` frames later than its voice."""
+    opening, envelope = talker(seed, num_frames)
+    return opening[12 - lag :][:num_frames], envelope[12:][:num_frames]
 
 
-def score(mouth, loudness, valid=None, config=CONFIG):
-    return score_sync(mouth, np.ones(len(mouth), bool) if valid is None else valid, loudness, config, FPS)
+def everywhere(num_frames: int) -> np.ndarray:
+    return np.ones(num_frames, bool)
 
 
-# --- laws ---
+def score(opening: np.ndarray, envelope: np.ndarray, valid: np.ndarray | None = None, **changes) -> SyncScore:
+    valid = everywhere(len(opening)) if valid is None else valid
+    return score_sync(opening, valid, envelope, SyncConfig(**changes))
 
 
-@given(lag=st.integers(-5, 5), num_frames=st.integers(100, 300), seed=st.integers(0, 50))
-@settings(max_examples=40, deadline=None)
-def test_a_known_lag_is_found_positive_when_the_picture_is_late(lag, num_frames, seed):
-    loudness = speaking(num_frames + 20, seed)
-    mouth = mouth_of(loudness)
-    late = mouth[10 - lag : 10 - lag + num_frames]  # frame k shows what was heard lag frames before
-    found = score(late, loudness[10 : 10 + num_frames])
+# --- laws -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lag", range(-4, 5))
+@pytest.mark.parametrize("seed", range(4))
+def test_the_lag_is_positive_when_the_picture_comes_later(seed, lag):
+    """Synthetic mouths have a lag of their own (they open before they sound); moving the picture adds to it."""
+    at_rest = score(*pair(seed)).lag_frames
+    assert at_rest in {-1, 0}
+    found = score(*pair(seed, lag))
     assert found.status == "known"
-    assert found.lag_frames == lag
+    assert found.lag_frames == at_rest + lag
     assert found.p < 0.05
 
 
-@pytest.mark.parametrize("num_frames", [80, 100, 125, 250])
-def test_unrelated_pairs_are_significant_as_rarely_as_p_says(num_frames):
-    """The shifts alone called .2 to .38 of short pairs significant. 200 pairs at .05: 10 ± 3, four deviations more."""
-    found = [score(mouth_of(speaking(num_frames, k)), speaking(num_frames, 1000 + k)) for k in range(200)]
-    assert np.mean([one.p < 0.05 for one in found]) <= 0.11
-    z = np.array([one.z for one in found])
-    assert abs(z.mean()) < 0.35
-    assert 0.75 < z.std() < 1.25  # the same meaning at every length
+@pytest.mark.parametrize("lag", range(-5, 6))
+def test_a_copy_of_the_sound_is_found_at_its_lag(lag):
+    """Where the mouth's opening is the loudness itself and moves too slowly for its speed to matter."""
+    rng = np.random.default_rng(3)
+    sound = gaussian_filter1d(rng.standard_normal(400), 2.0).astype(np.float32)
+    opening = np.where(sound > 0, sound, 0)
+    found = score(opening[50 - lag : 250 - lag], opening[50:250])
+    assert abs(found.lag_frames - lag) <= 1
 
 
-def test_units_do_not_matter():
-    loudness = speaking(150, 1)
-    mouth = mouth_of(speaking(150, 2))
-    assert score(mouth * 1e-4, loudness * 1e-4) == score(mouth, loudness)
+def test_most_pairs_are_recognised():
+    found = [score(*pair(seed)) for seed in range(40)]
+    assert np.mean([one.p < 0.05 for one in found]) >= 0.9
+    assert np.median([one.z for one in found]) > 3
+
+
+@pytest.mark.parametrize("num_frames", [100, 150])
+def test_few_strangers_are_taken_for_a_pair(num_frames):
+    """At p < .05; what autocorrelation and unsteady speech leave above .05 stays below .10."""
+    found = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        mouth, voice = rng.choice(10, 2, replace=False)
+        at, other = rng.integers(0, 600 - num_frames, 2)
+        opening, envelope = talker(int(mouth), 600)[0], talker(int(voice), 600)[1]
+        found.append(score(opening[at:][:num_frames], envelope[other:][:num_frames]))
+    share = np.mean([one.p < 0.05 for one in found])
+    print(f"{share:.3f} of 200 unrelated pairs of {num_frames} frames have p < .05")
+    assert share <= 0.10
+    assert abs(np.mean([one.z for one in found])) < 0.5
+
+
+def test_a_file_between_mouth_and_sound_changes_no_lag(tmp_path):
+    """Encoders delay sound; if reading did not undo it to the sample, every lag would be wrong by a frame or more."""
+    speech = synthesise_speech(6.0, seed=1)
+    path = tmp_path / "talker.mp4"
+    write_video(path, flashes(150, []), sound=Sound(speech.samples, 16000))
+    opening = speech.opening_at(np.arange(150) / 25).astype(np.float32)
+    with av.open(str(path)) as container:
+        index = container.streams.audio[0].index
+    through = speech_envelope(read_audio(path, index, 0.0, 96_000), 150)
+    direct = speech_envelope(speech.samples, 150)
+    np.testing.assert_allclose(through, direct, atol=0.05 * direct.max())
+    assert score(opening, through).lag_frames == score(opening, direct).lag_frames
+
+
+def test_noise_that_changes_slowly_is_no_pair_either():
+    found = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        mouth, sound = gaussian_filter1d(rng.standard_normal((2, 125)), 3.0, axis=1).astype(np.float32)
+        found.append(score(mouth, sound).p < 0.05)
+    assert np.mean(found) <= 0.10
+
+
+@given(
+    scale=st.floats(0.01, 100),
+    offset=st.floats(-10, 10),
+    loudness=st.floats(0.01, 100),
+    ground=st.floats(0, 10),
+)
+@settings(max_examples=15, deadline=None)
+def test_units_do_not_matter(scale, offset, loudness, ground):
+    opening, envelope = pair(5, 2)
+    plain = score(opening, envelope)
+    other = score((opening + np.float64(offset)) * scale, (envelope + np.float64(ground)) * loudness)
+    assert other.lag_frames == plain.lag_frames
+    assert (other.score, other.z, other.p) == pytest.approx((plain.score, plain.z, plain.p), abs=2e-3)
+
+
+@given(seed=st.integers(0, 50), value=st.sampled_from([np.nan, np.inf, -1e6, 1e6]))
+@settings(max_examples=15, deadline=None)
+def test_frames_without_a_face_take_no_part(seed, value):
+    opening, envelope = pair(6)
+    valid = np.random.default_rng(seed).random(len(opening)) > 0.2
+    spoiled = np.where(valid, opening, value).astype(np.float32)
+    assert score(spoiled, envelope, valid) == score(opening, envelope, valid)
 
 
 def test_the_same_clip_has_the_same_score():
-    loudness = speaking(150, 3)
-    assert score(mouth_of(loudness), loudness) == score(mouth_of(loudness), loudness)
+    assert score(*pair(7)) == score(*pair(7))
 
 
-def test_frames_without_a_face_take_no_part():
-    loudness = speaking(200, 4)
-    mouth = mouth_of(loudness)
-    valid = np.ones(200, bool)
-    valid[60:75] = False
-    wild = mouth.copy()
-    wild[60:75] = np.random.default_rng(0).uniform(0, 50, 15)
-    assert score(wild, loudness, valid) == score(mouth, loudness, valid)
-    assert score(wild, loudness, valid).lag_frames == 0
-
-
-def test_no_shift_of_the_null_comes_nearer_than_it_may():
-    """A loop of one second agrees with itself at every whole second, so the shifts must notice."""
-    loudness = np.tile(speaking(25, 5), 8)
-    assert score(mouth_of(loudness), loudness).p > 0.9
-
-
-# --- unknown ---
+# --- unknown --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("num_valid", "status"), [(79, "unknown"), (80, "known"), (81, "known")])
-def test_the_least_length_counts_frames_with_a_face(num_valid, status):
-    loudness = speaking(100, 6)
-    valid = np.arange(100) < num_valid
-    found = score(mouth_of(loudness), loudness, valid)
-    assert found.status == status
-    if status == "unknown":
-        assert found.why == "3.16 s with a face, 3.2 s needed"
-        assert (found.score, found.lag_frames, found.z, found.p) == (None, None, None, None)
+def test_below_the_least_length_the_answer_is_unknown(num_valid, status):
+    for num_frames in (num_valid, 100):  # a short clip, and a longer one with few faces
+        opening, envelope = pair(8, num_frames=100)
+        valid = np.arange(num_frames) < num_valid
+        found = score(opening[:num_frames], envelope[:num_frames], valid)
+        assert found.status == status
+        if status == "unknown":
+            assert found.why == "3.16 s with a face, 3.2 s needed"
 
 
-@pytest.mark.parametrize(("num_frames", "status"), [(59, "unknown"), (60, "known")])
-def test_a_clip_too_short_to_shift_is_unknown(num_frames, status):
-    config = CONFIG.model_copy(update={"min_s": 0.5})
-    found = score(mouth_of(speaking(num_frames, 7)), speaking(num_frames, 7), config=config)
-    assert (found.status, found.why) == (status, "too short to shift the sound against" if status == "unknown" else "")
+@pytest.mark.parametrize("level", [0.0, 0.3, 7.0])
+def test_a_mouth_that_never_moves_is_unknown(level):
+    _, envelope = pair(9)
+    found = score(np.full(150, level, np.float32), envelope)
+    assert found.status == "unknown"
+    assert found.why == "the mouth never moves"
 
 
-def test_a_still_mouth_or_an_even_sound_is_unknown():
-    moving = speaking(125, 8)
-    still = np.full(125, 0.31, np.float32)
-    assert score(still, moving).why == "the mouth never moves"
-    for even in (still, np.zeros(125, np.float32)):
-        assert score(mouth_of(moving), even).why == "the sound's loudness never changes"
-    nobody = np.zeros(125, bool)
-    assert score(mouth_of(moving), moving, nobody).why == "0.00 s with a face, 3.2 s needed"
+@pytest.mark.parametrize("offset", [0.0, 0.1])
+def test_silence_is_unknown_whatever_its_offset(offset):
+    opening, _ = pair(10)
+    silence = speech_envelope(np.full(150 * 640, offset, np.float32), 150)[5:-5]
+    found = score(opening[5:-5], silence)
+    assert found.status == "unknown"
+    assert "sound" in found.why
 
 
-# --- real talkers ---
+def test_no_face_at_all_is_unknown():
+    opening, envelope = pair(11)
+    assert score(opening, envelope, np.zeros(150, bool)).status == "unknown"
 
 
-def mouth_and_loudness(path) -> tuple[np.ndarray, np.ndarray]:
-    video = probe(path, "talker", "0" * 64, ProbeConfig())
-    num_frames = int((min(video.stop_s, video.audio.stop_s) - video.start_s) * FPS)
-    size = (480, round(video.height_px * 480 / video.width_px))
-    frames = iter_at_rate(iter_frames(path, video), video.start_s, FPS, num_frames)
-    landmarker = FaceMesh468()
-    box, mouth = None, []
-    for frame, _ in islice(frames, num_frames):
-        picture = frame.to_array(size, "rgb24")
-        if box is None:
-            detector = build_detectors([DetectorChoice(model="blazeface_short", min_score=0.5)])[0]
-            box = detector.detect(np.ascontiguousarray(picture[..., ::-1]))[0].box
-        mouth.append(mouth_opening(landmarker.locate(picture, box).points))
-    samples = read_audio(path, video.audio.index, video.start_s, len(mouth) * 640)
-    return np.array(mouth, np.float32), speech_envelope(samples, len(mouth), FPS)
+def test_a_clip_too_short_for_the_configured_shifts_is_unknown():
+    opening, envelope = pair(12, num_frames=100)
+    found = score(opening, envelope, min_shift_s=2.0)
+    assert found.status == "unknown"
+    assert found.why == "too short to shift the sound against"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": "known", "score": 0.5},
+        {"status": "unknown", "why": "x", "p": 0.5},
+        {"status": "unknown"},
+        {"status": "known", "score": float("nan"), "lag_frames": 0, "z": 1.0, "p": 0.5},
+    ],
+)
+def test_half_a_score_cannot_exist(fields):
+    with pytest.raises(ValidationError):
+        SyncScore(**fields)
+
+
+# --- real films -----------------------------------------------------------------------------------------------------
+
+TALKERS = {
+    "WDA_AlexandriaOcasioCortez_000.mp4": "real",
+    "tps_driving.mp4": "real",
+    "man_FaceTalk_170809_00138_TA_condition_FaceTalk_170725_00137_TA_audio.mp4": "mesh",
+}
 
 
 @pytest.fixture(scope="module")
-def talkers(assets):
-    found = {}
-    for name in ("WDA_AlexandriaOcasioCortez_000", "tps_driving", "man_FaceTalk_170809_00138_TA"):
-        found[name] = mouth_and_loudness(next((assets / "video").glob(f"{name}*.mp4")))
-    return found
+def mouths_and_voices(assets) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    return [_measure(assets / "video" / name, domain) for name, domain in TALKERS.items()]
+
+
+def _measure(path: Path, domain: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Opening, validity and loudness of six seconds, by the pipeline's own stages."""
+    from pipeline.landmarks import estimate_landmarks
+    from pipeline.media.decode import iter_at_rate, iter_frames
+    from pipeline.models.registry import ModelSet
+    from pipeline.motion import estimate_motion
+    from pipeline.probe import probe
+    from schemas.config import BuildConfig
+
+    config = BuildConfig()
+    models = ModelSet(config)
+    video = probe(path, "film", "0" * 64, config.probe)
+    size = (512, round(512 * video.height_px / video.width_px))
+    num_frames = 150
+    shown = iter_at_rate(iter_frames(path, video), video.start_s, 25, num_frames)
+    images = [frame.to_array(size, "rgb24") for frame, _ in shown]
+    box = _face_box(models.detectors(domain)[0], images[0])
+    faces = estimate_landmarks(iter(images), [box] * num_frames, models.landmarker(domain), config.landmarks)
+    motion = estimate_motion(faces.mesh, faces.confidence)
+    samples = read_audio(path, video.audio.index, video.start_s, 640 * num_frames)
+    return motion.mouth_raw, faces.confidence > 0, speech_envelope(samples, num_frames)
+
+
+def _face_box(detector, image: np.ndarray) -> tuple[float, float, float, float]:
+    return max(detector.detect(np.ascontiguousarray(image[..., ::-1])), key=lambda face: face.score).box
 
 
 @pytest.mark.assets
-def test_real_talkers_beat_their_own_sound_shifted(talkers):
-    for mouth, loudness in talkers.values():
-        found = score(mouth, loudness)
-        assert found.p < 0.05
-        assert found.z > 2
-        assert -5 < found.lag_frames <= 0  # mouths open before they are heard
+@pytest.mark.parametrize("index", range(3), ids=["real-a", "real-b", "mesh"])
+def test_real_talkers_belong_to_their_sound(mouths_and_voices, index):
+    opening, valid, envelope = mouths_and_voices[index]
+    found = score(opening, envelope, valid)
+    print(list(TALKERS)[index], found)
+    assert found.p < 0.05
+    assert found.z > 2  # measured 5.0, 2.4, 3.4
+    assert -5 <= found.lag_frames <= 0  # mouths open before they sound
 
 
 @pytest.mark.assets
-def test_swapped_sound_is_seldom_significant(talkers):
-    found = [
-        score(mouth[at : at + 125], loudness[of : of + 125]).p < 0.05
-        for name, (mouth, _) in talkers.items()
-        for other, (_, loudness) in talkers.items()
-        if name != other
-        for at in range(0, len(mouth) - 124, 25)
-        for of in range(0, len(loudness) - 124, 25)
-    ]
-    assert len(found) > 80
-    assert np.mean(found) < 0.12  # windows overlap, so this wanders about .05
+def test_real_talkers_rarely_belong_to_another_ones_sound(mouths_and_voices):
+    found = {
+        (a, b): score(mouths_and_voices[a][0], mouths_and_voices[b][2], mouths_and_voices[a][1])
+        for a in range(3)
+        for b in range(3)
+        if a != b
+    }
+    print({places: (one.z, one.p, one.lag_frames) for places, one in found.items()})
+    assert sum(one.p < 0.05 for one in found.values()) <= 1

@@ -39,7 +39,8 @@ def local(tmp_path) -> Workspace:
 
 
 def row(**changes: object) -> LedgerRow:
-    return LedgerRow(**{"stage": "clip", "source_id": "a", "item": "a/shot0", "attempt": 1, "outcome": "done"} | changes)
+    usual = {"stage": "clip", "source_id": "a", "item": "a/shot0", "attempt": 1, "outcome": "done"}
+    return LedgerRow.model_validate(usual | changes)
 
 
 # --- results ---
@@ -209,9 +210,13 @@ def test_a_full_disk_does_not_keep_the_lock(local, monkeypatch):
     def refuse(*_: object) -> None:
         raise WorkspaceError("cannot write: the disk is full")
 
+    real = local.storage.write
+    monkeypatch.setattr(
+        local.storage, "write", lambda name, data: refuse() if name != "lock.json" else real(name, data)
+    )
+    monkeypatch.setattr(local.storage, "delete", refuse)
     with pytest.raises(WorkspaceError, match="the disk is full"), local.lock():
-        monkeypatch.setattr(local.storage, "delete", refuse)
-        raise WorkspaceError("the disk is full")
+        local.publish("clip", "k", RECORD)
     monkeypatch.undo()
     with local.lock():
         pass
@@ -234,7 +239,7 @@ def leave_lock(place: Workspace, age_s: float, name: str = "lock.json", pid: int
 def test_a_stores_lock_expires_by_age(remote):
     limit = workspace_module._LOCK_EXPIRES_S
     leave_lock(remote, limit - 20)
-    with pytest.raises(UsageError, match="process 7 on elsewhere.*it is overruled after 180 s"), remote.lock():
+    with pytest.raises(UsageError, match=r"process 7 on elsewhere.*it is overruled after 180 s"), remote.lock():
         pytest.fail("the other one may be alive")
     leave_lock(remote, limit)
     with remote.lock():

@@ -15,7 +15,10 @@ from math import ceil, floor, gcd
 from pathlib import Path
 
 import av
+import av.container
 import numpy as np
+from av.codec.context import Flags
+from av.error import FFmpegError
 from jaxtyping import Float32
 from scipy.signal import resample_poly
 
@@ -173,7 +176,7 @@ def _audio_stream(container: av.container.InputContainer, stream_index: int, nam
 def _enter(container: av.container.InputContainer, stream: av.AudioStream, pts: int) -> bool:
     try:
         container.seek(pts, stream=stream, backward=True)
-    except av.FFmpegError:  # no index; the caller reads from the beginning
+    except FFmpegError:  # no index; the caller reads from the beginning
         return False
     return True
 
@@ -200,7 +203,7 @@ def _tolerant(
             if packet is None:
                 return
             frames = packet.decode()
-        except av.FFmpegError as error:
+        except FFmpegError as error:
             heard.num_damaged += 1
             if heard.num_damaged > _MAX_ERRORS:
                 raise DecodeError(
@@ -219,7 +222,7 @@ def _mono(frame: av.AudioFrame) -> Float32[np.ndarray, " N"]:
     if data.dtype.kind == "u":
         return ((data.astype(np.float32) - 128.0) / 128.0).mean(axis=0, dtype=np.float32)
     if data.dtype.kind == "i":
-        return (data.astype(np.float32) / float(-np.iinfo(data.dtype).min)).mean(axis=0, dtype=np.float32)
+        return (data.astype(np.float32) / 2.0 ** (8 * data.dtype.itemsize - 1)).mean(axis=0, dtype=np.float32)
     # Lossy codecs overshoot full scale a little; a filter must not meet infinities or 1e30.
     finite = np.clip(np.nan_to_num(data, nan=0.0), -4.0, 4.0)
     return finite.astype(np.float32).mean(axis=0, dtype=np.float32)
@@ -240,7 +243,7 @@ def write_flac(samples: Float32[np.ndarray, " L"], rate_hz: int = 16000) -> byte
     with av.open(buffer, "w", format="flac", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("flac", rate=rate_hz, layout="mono")
         stream.codec_context.format = "s16"
-        stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        stream.codec_context.flags |= Flags.bitexact
         block = 4096
         for start in range(0, len(steps), block):
             frame = av.AudioFrame.from_ndarray(
@@ -261,8 +264,8 @@ def read_flac(data: bytes) -> Float32[np.ndarray, " L"]:
         DecodeError: when the bytes are no FLAC or are damaged.
     """
     try:
-        with av.open(io.BytesIO(data), format="flac") as container:
+        with av.open(io.BytesIO(data), "r", format="flac") as container:
             blocks = [_mono(frame) for frame in container.decode(audio=0)]
-    except (av.FFmpegError, IndexError) as error:
+    except (FFmpegError, IndexError) as error:
         raise DecodeError(f"{len(data)} bytes that should be FLAC cannot be decoded: write them again") from error
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

@@ -18,6 +18,7 @@ import av.container
 import av.filter
 import av.video
 import numpy as np
+from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 
 from pipeline.errors import DecodeError, SourceError
@@ -38,6 +39,12 @@ _MAX_ERRORS = 100
 _MAX_ERROR_RATIO = 0.5
 
 _TIE_S = 1e-6  # shorter than any container's tick
+
+# FFmpeg's quick conversion darkens every picture by 1 to 2 levels and differs between processors; this one does not,
+# for 6 ms instead of 1 ms per 1080p frame.
+_CONVERSION = (
+    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+)
 
 _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
@@ -96,7 +103,12 @@ class Frame:
         """The upright picture at ``size`` (width, height), full-range sRGB in the given channel order."""
         width, height = (size[1], size[0]) if self.rotation_deg in {90, 270} else size
         image = self.picture.reformat(
-            width=width, height=height, format=layout, src_colorspace=_matrix(self.picture), interpolation="BILINEAR"
+            width=width,
+            height=height,
+            format=layout,
+            src_colorspace=_matrix(self.picture),
+            interpolation=_CONVERSION,
+            threads=1,
         ).to_ndarray()
         turns = self.rotation_deg // 90
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

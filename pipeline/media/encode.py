@@ -9,8 +9,11 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 from jaxtyping import Float32, UInt8
 
+# Exact rounding, and the same on every processor.
+_CONVERSION = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 _BT709 = 1
 _LIMITED_RANGE = 1
 _AAC_FRAME = 1024
@@ -46,7 +49,13 @@ class ClipWriter:
     def add(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
         """Encode one RGB frame."""
         picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE)
+        picture = picture.reformat(
+            format="yuv420p",
+            dst_colorspace=_BT709,
+            dst_color_range=_LIMITED_RANGE,
+            interpolation=_CONVERSION,
+            threads=1,
+        )
         picture.pts = self._num_frames
         picture.time_base = Fraction(1, self._fps)
         self._container.mux(self._stream.encode(picture))

@@ -17,12 +17,15 @@ from schemas.base import content_hash
 from schemas.config import BuildConfig, DomainConfig
 from schemas.models import ModelCard
 
-# What each packaged file was measured on, for the dataset card.
+# What each packaged file was measured on, for the dataset card; the README says how.
 _MEASURED: dict[str, tuple[tuple[str, ...], str]] = {
-    "face_detection_short_range": (("real", "mesh", "disney_human", "disney_animal"), "docs/accuracy.md"),
-    "face_landmark": (("real", "mesh", "disney_human"), "docs/accuracy.md"),
-    "haarcascade_frontalcatface.xml": (("disney_animal",), "docs/accuracy.md"),
-    "silero_vad": (("real", "mesh"), "docs/accuracy.md"),
+    "face_detection_short_range": (
+        ("real", "mesh", "disney_human", "disney_animal"),
+        "labelled frames found: real 88 of 88, mesh 32 of 32, rendered human 19 of 21, rabbit 8 of 11, cat 0 of 26",
+    ),
+    "face_landmark": (("real", "mesh", "disney_human"), "68-point error .040 to .083 of the eye distance on three faces"),
+    "haarcascade_frontalcatface.xml": (("disney_animal",), "labelled frames of a filmed cat found: 15 of 26"),
+    "silero_vad": (("real", "mesh"), "speech in .38 to .82 of talking clips, 0 in silent ones"),
 }
 _COMMERCIAL = {"Apache-2.0": True, "MIT": True, "BSD-3-Clause": True}
 

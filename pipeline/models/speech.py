@@ -71,17 +71,20 @@ class Hubert:
 
     def __init__(self, name: str, layers: Sequence[int]) -> None:
         import torch
+        from huggingface_hub import snapshot_download
         from transformers import AutoConfig, AutoFeatureExtractor, HubertModel
 
         self._torch = torch
         try:
-            kind = AutoConfig.from_pretrained(name, local_files_only=True).model_type
+            # Given a hub name, transformers asks the hub even with local_files_only; given a folder it asks nobody.
+            folder = name if Path(name).is_dir() else snapshot_download(name, local_files_only=True)
+            kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
             if kind != "hubert":
                 raise UsageError(f"speech.hubert: {name!r} holds a model of type {kind!r}, expected 'hubert'")
             loaded: Any = HubertModel.from_pretrained(
-                name, local_files_only=True, use_safetensors=True, output_loading_info=True
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
             )
-            self._extractor: Any = AutoFeatureExtractor.from_pretrained(name, local_files_only=True)
+            self._extractor: Any = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise UsageError(
                 f"the HuBERT model {name!r} is not on this machine as safetensors with its preprocessor_config.json: "
@@ -99,7 +102,7 @@ class Hubert:
         self._model = self._model.eval().to(self._device)
         if self._device == "cuda":
             self._model = self._model.half()
-        self.sha256 = _weights_hash(name, self._model)
+        self.sha256 = _weights_hash(folder, self._model)
 
     def features(
         self, samples: Float32[np.ndarray, " A"], num_frames: int, conversion: Literal["mean", "concat"] = "mean"
@@ -166,9 +169,9 @@ def _one_thread(torch: Any) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _weights_hash(name: str, model: Any) -> str:
-    """SHA-256 of the weights file, or of the weights where the files lie in a cache."""
-    file = Path(name) / "model.safetensors"
+def _weights_hash(folder: str, model: Any) -> str:
+    """SHA-256 of the weights file, or of the weights where they lie in several."""
+    file = Path(folder) / "model.safetensors"
     if file.is_file():
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
