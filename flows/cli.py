@@ -287,13 +287,16 @@ def show(
 def gc(workspace: WorkspaceOption) -> None:
     """Drop fetched media whose clips are all done; their hashes stay, and local sources are never touched."""
     from pipeline.build import load_build
-    from pipeline.upkeep import drop_media
+    from pipeline.upkeep import drop_leftovers, drop_media
     from pipeline.workspace import Workspace
 
     place = Workspace(workspace)
     with place.lock():
         num_files, num_bytes = drop_media(place, load_build(place))
+        num_leftovers = drop_leftovers(place)
     print(f"dropped {num_files} fetched files, {num_bytes / 1e6:.1f} MB")  # noqa: T201
+    if num_leftovers:
+        print(f"dropped {num_leftovers} files that interrupted runs left half-written")  # noqa: T201
 
 
 @app.command()

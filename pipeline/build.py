@@ -422,9 +422,12 @@ class Builder:
         try:
             record, files = compute()
             self.workspace.publish(stage, key, record, files)
-        except (UsageError, WorkspaceError):
+        except WorkspaceError:
             raise
         except AnitalkError as error:
+            # A missing model ends the build; a login that is missing for one source costs that source.
+            if isinstance(error, UsageError) and stage != "acquire":
+                raise
             self._log_failure(row, error.reason, type(error).__name__, str(error))
             return None
         except Exception as error:

@@ -10,6 +10,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import av.container
+import av.error
+import av.stream
 
 from pipeline.errors import DecodeError, SourceError
 from pipeline.media.decode import Frame, iter_frames, open_media, scale_to_square
@@ -122,7 +125,7 @@ def _walk(container: av.container.InputContainer, streams: list[av.stream.Stream
         try:
             for packet in packets:
                 extents[packet.stream.index].add(packet)
-        except av.FFmpegError:
+        except av.error.FFmpegError:
             packets = container.demux(streams)  # the claim check judges what is missing
         else:
             break

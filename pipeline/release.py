@@ -74,15 +74,24 @@ def survey(results: Results, sources: Sequence[Source]) -> Survey:
     """Look at every stage result of a build; nothing is computed."""
     found = Survey()
     for source in sources:
-        rows = [row for row in results.workspace.ledger(source.id) if row.outcome == "failed"]
-        _survey_source(results, source, rows, found)
+        rows = results.workspace.ledger(source.id)
+        tries = [row for row in rows if row.key == results.acquire_key(source)]
+        if _was_lost(tries) and results.plan(source) is None:
+            _stopped(source, found, [row for row in tries if row.outcome == "failed"])
+            continue
+        _survey_source(results, source, [row for row in rows if row.outcome == "failed"], found)
     return found
+
+
+def _was_lost(tries: Sequence[LedgerRow]) -> bool:
+    """Whether a source that may have been there before could not be fetched when it was last wanted."""
+    return bool(tries) and max(tries, key=lambda row: row.attempt).outcome == "failed"
 
 
 def _survey_source(results: Results, source: Source, failures: list[LedgerRow], found: Survey) -> None:
     fetched = results.fetched(source)
     if fetched is None:
-        _stopped(source, found, [row for row in failures if row.stage == "acquire"])
+        found.left.append(source.id)
         return
     found.rows.append(_done(source, "acquire"))
     video = results.video(source)

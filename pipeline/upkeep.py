@@ -1,9 +1,25 @@
 """Free what is no longer needed."""
 
 import shutil
+from pathlib import Path
 
 from pipeline.build import BuildRecord, Results
 from pipeline.workspace import Workspace
+
+
+def drop_leftovers(workspace: Workspace) -> int:
+    """Delete what killed runs left half-written, and return how many files; the caller holds the lock."""
+    places = [workspace.scratch_folder]
+    if workspace.storage.is_local:
+        places += [Path(workspace.storage.path(name)) for name in ("results", "ledger", "decisions")]
+    left = [path for place in places for path in place.rglob("*") if path.is_file() and _is_leftover(path, places[0])]
+    for path in left:
+        path.unlink()
+    return len(left)
+
+
+def _is_leftover(path: Path, scratch: Path) -> bool:
+    return path.is_relative_to(scratch) or path.name.startswith(".tmp-")
 
 
 def drop_media(workspace: Workspace, build: BuildRecord) -> tuple[int, int]:

@@ -111,7 +111,8 @@ def test_many_runs_give_the_shots_of_one(film, whole, run_s):
     assert [one[0] for one in found] == [0, *CUTS]
     if run_s > 4:  # no shot is as long as a run, so none had to be divided
         assert edges(shots) == edges(whole[0][0].shots)
-    assert {t.shot_index for t in tracks} == set(range(len(shots)))
+    # A track needs two sightings, so a sliver of a divided shot may have none.
+    assert {t.shot_index for t in tracks} >= {k for k, shot in enumerate(shots) if len(shot.span) > 10}
     assert [t.track_index for t in tracks] == list(range(len(tracks)))
 
 

@@ -14,9 +14,10 @@ import pytest
 from flows import cli
 from pipeline import build as build_module
 from pipeline.build import Results, load_build
-from pipeline.errors import DecodeError
+from pipeline.errors import DecodeError, UsageError
 from pipeline.workspace import Workspace
 from schemas.ledger import LedgerRow
+from schemas.source import Source
 from tests import films as films_module
 from tests.films import QUICK, Built, build, copied, digests, manifest_of, start, write_manifest
 from tests.web import serving
@@ -283,6 +284,42 @@ def test_a_failed_fetch_is_tried_again_and_a_failed_decode_is_not(films, tmp_pat
     assert status(tmp_path / "ws", capsys)["failures_by_class"] == {"decode": 1}
 
 
+def test_a_film_that_vanished_before_it_was_looked_at_is_a_failure_and_not_forgotten(films, tmp_path, capsys):
+    film = tmp_path / "film.mp4"
+    shutil.copy(films / "cat.mp4", film)
+    manifest = write_manifest(tmp_path / "m.yaml", [{"id": "film", "uri": str(film)}])
+    assert build(manifest, tmp_path / "ws") == 0
+    film.unlink()
+    assert build(manifest, tmp_path / "ws") == 0
+    assert status(tmp_path / "ws", capsys)["failures"] == [], "nothing of it is needed any more"
+    shutil.rmtree(tmp_path / "ws" / "results" / "analyse")
+    assert build(manifest, tmp_path / "ws") == 0
+    told = status(tmp_path / "ws", capsys)
+    assert (told["failures_by_class"], told["left"]) == ({"permanent": 1}, [])
+    assert "film.mp4 does not exist" in told["failures"][0]["message"]
+    shutil.copy(films / "cat.mp4", film)
+    assert build(manifest, tmp_path / "ws") == 0
+    assert status(tmp_path / "ws", capsys)["failures"] == []
+
+
+def test_a_login_that_one_source_lacks_costs_that_source(films, tmp_path, monkeypatch, capsys):
+    real = build_module.fetch
+
+    def fetch(source: Source, *args: Any, **kwargs: Any) -> Any:
+        if source.id == "closed":
+            raise UsageError("s3://closed/a.mp4 needs credentials: set AWS_PROFILE")
+        return real(source, *args, **kwargs)
+
+    monkeypatch.setattr(build_module, "fetch", fetch)
+    entries = [{"id": "closed", "uri": "s3://closed/a.mp4"}, {"id": "open", "uri": str(films / "cat.mp4")}]
+    assert build(write_manifest(tmp_path / "m.yaml", entries), tmp_path / "ws") == 0
+    told = status(tmp_path / "ws", capsys)
+    assert [(row["source_id"], row["message"]) for row in told["failures"]] == [
+        ("closed", "s3://closed/a.mp4 needs credentials: set AWS_PROFILE")
+    ]
+    assert rows(tmp_path / "ws", source_id="open", stage="plan", outcome="done")
+
+
 def test_the_funnel_adds_up_with_failures_by_class(built, capsys):
     told = status(built.workspace, capsys)
     steps = {step["stage"]: step for step in told["funnel"]}
@@ -337,6 +374,19 @@ def test_media_that_were_fetched_are_dropped_and_not_fetched_again(films, tmp_pa
         assert build(manifest, workspace, *RUNS_LOCALLY, "--set", "crop.crf=30") == 0
         assert len(server.asked("/head.mp4")) == 2
         assert calls["make_clip"] == before["make_clip"] + 1
+
+
+def test_what_killed_runs_left_half_written_is_dropped(built, tmp_path, capsys):
+    made = copied(built, tmp_path)
+    before = digests(made.workspace)
+    clip = next((made.workspace / "results" / "clip").iterdir())
+    (clip / ".tmp-abc").write_bytes(b"half")
+    (made.workspace / "scratch" / "tmpx").mkdir(parents=True)
+    (made.workspace / "scratch" / "tmpx" / "half.tar").write_bytes(b"half")
+    capsys.readouterr()
+    assert cli.run(["gc", "-w", str(made.workspace)]) == 0
+    assert "dropped 2 files that interrupted runs left half-written\n" in capsys.readouterr().out
+    assert digests(made.workspace) == before
 
 
 def test_media_that_are_still_needed_stay(films, tmp_path, monkeypatch, capsys):

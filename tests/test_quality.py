@@ -108,6 +108,20 @@ def test_movement_is_no_cut(sway):
     assert metered(swaying(60, sway=sway)).internal_cut < 1
 
 
+def test_a_jump_that_keeps_its_colours_is_no_cut():
+    """A head that turns between two frames: the picture changes everywhere, its colours do not."""
+    still = swaying(1)[0]
+    meter = metered([still] * 20 + [np.ascontiguousarray(still[:, ::-1])] * 20)
+    assert meter.internal_cut < 0.2
+
+
+def test_a_change_of_light_is_no_cut():
+    """Colours change everywhere at once, but a tenth of the way: the picture stays."""
+    frames = swaying(40)
+    frames[20:] = [np.clip(f.astype(int) + 12, 0, 255).astype(np.uint8) for f in frames[20:]]
+    assert metered(frames).internal_cut < 1
+
+
 @pytest.mark.assets
 @pytest.mark.parametrize(
     "name", ["tps_driving.mp4", "WDA_AlexandriaOcasioCortez_000.mp4", "cat_nobel.mp4", "bbaf2n.mpg"]

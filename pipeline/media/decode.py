@@ -15,6 +15,7 @@ from typing import Literal, cast
 
 import av
 import av.container
+import av.error
 import av.filter
 import av.video
 import numpy as np
@@ -65,7 +66,7 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         raise DecodeError(f"{path.name} is empty (0 bytes): fetch it again or remove the source")
     try:
         container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
         raise DecodeError(f"{path.name} is not a media file that can be opened ({_cause(error)})") from error
     with container:
         yield container
@@ -152,7 +153,7 @@ def iter_frames(path: Path, video: Video, *, start_s: float | None = None) -> It
 def _enter(container: av.container.InputContainer, video: Video, pts: int) -> bool:
     try:
         container.seek(pts, stream=container.streams[video.stream_index], backward=True)
-    except av.FFmpegError:
+    except av.error.FFmpegError:
         return False
     return True
 
@@ -216,7 +217,7 @@ def _tolerant(
     while True:
         try:
             packet = next(packets, None)
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             errors = _one_more(errors, sound, name, error)
             packets = container.demux(stream)  # a generator that has raised is spent; the file goes on
             continue
@@ -224,14 +225,14 @@ def _tolerant(
             return
         try:
             pictures = packet.decode()
-        except av.FFmpegError as error:
+        except av.error.FFmpegError as error:
             errors = _one_more(errors, sound, name, error)
             continue
         sound += 1
         yield from pictures  # type: ignore[misc]  # a video stream's packets hold video frames
 
 
-def _one_more(errors: int, sound: int, name: str, error: av.FFmpegError) -> int:
+def _one_more(errors: int, sound: int, name: str, error: av.error.FFmpegError) -> int:
     errors += 1
     if errors > max(_MAX_ERRORS, _MAX_ERROR_RATIO * sound):
         raise DecodeError(
@@ -260,7 +261,7 @@ def _pulled(graph: av.filter.Graph) -> Iterator[av.video.VideoFrame]:
     while True:
         try:
             frame = graph.pull()
-        except (av.BlockingIOError, av.EOFError):
+        except (av.error.BlockingIOError, av.error.EOFError):
             return
         yield cast("av.VideoFrame", frame)
 

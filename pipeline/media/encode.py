@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.codec.context import Flags
 from av.video.reformatter import Interpolation
 from jaxtyping import Float32, UInt8
 
@@ -30,7 +31,7 @@ class ClipWriter:
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.gop_size = 1
         self._stream.codec_context.thread_count = 1  # x264's bytes depend on its thread count
-        self._stream.codec_context.flags |= av.codec.context.Flags.bitexact
+        self._stream.codec_context.flags |= Flags.bitexact
         self._stream.codec_context.colorspace = _BT709
         self._stream.codec_context.color_primaries = _BT709
         self._stream.codec_context.color_trc = _BT709
@@ -43,7 +44,7 @@ class ClipWriter:
     def declare_audio(self, rate_hz: int) -> None:
         """Announce the preview's sound; must precede the first frame."""
         self._audio = self._container.add_stream("aac", rate=rate_hz, layout="mono")
-        self._audio.codec_context.flags |= av.codec.context.Flags.bitexact
+        self._audio.codec_context.flags |= Flags.bitexact
         self._audio.bit_rate = 96_000
 
     def add(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:

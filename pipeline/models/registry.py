@@ -23,7 +23,7 @@ _MEASURED: dict[str, tuple[tuple[str, ...], str]] = {
         ("real", "mesh", "disney_human", "disney_animal"),
         "labelled frames found: real 88 of 88, mesh 32 of 32, rendered human 19 of 21, rabbit 8 of 11, cat 0 of 26",
     ),
-    "face_landmark": (("real", "mesh", "disney_human"), "68-point error .040 to .083 of the eye distance on three faces"),
+    "face_landmark": (("real", "mesh", "disney_human"), "68-point error .040 to .083 eye distances on three faces"),
     "haarcascade_frontalcatface.xml": (("disney_animal",), "labelled frames of a filmed cat found: 15 of 26"),
     "silero_vad": (("real", "mesh"), "speech in .38 to .82 of talking clips, 0 in silent ones"),
 }
