@@ -165,7 +165,7 @@ class SelectLimits(Record):
     min_face_ratio: float = 0.90  # frames in which a face is there
     min_speech_ratio: float = 0.25  # Silero; talkers measured .41 to .97
     max_abs_yaw_deg: float = 60.0  # median over the clip (hallo keeps 60)
-    min_sync_z: float = 1.0  # only where sync is known
+    min_sync_z: float = 1.5  # where sync is known; talkers measured 2.6 to 5.6, unrelated sound spreads around 0 by 1
     require_sync: bool = False
     min_motion: float = 0.0004  # mean frame difference (0 to 1): stills and slide shows; a talking mesh measured .0012
     min_sharpness: float = 0.0

@@ -13,7 +13,7 @@ ASSETS = Path(os.environ.get("ANITALK_ASSETS", ROOT.parent / "shared" / "assets"
 def assets() -> Path:
     """The folder of real media, weights and hand-labelled truth."""
     if not (ASSETS / "README.md").is_file():
-        message = f"needs real test media, which are not part of the repository: set ANITALK_ASSETS (looked in {ASSETS})"
+        message = f"needs real media, which are not part of the repository: set ANITALK_ASSETS (looked in {ASSETS})"
         if os.environ.get("ANITALK_REQUIRE_ASSETS"):
             pytest.fail(message)
         pytest.skip(message)

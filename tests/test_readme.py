@@ -29,7 +29,8 @@ def test_every_command_is_documented():
 def test_every_shard_field_is_in_the_table_with_its_meaning():
     for field in FIELDS:
         shape = "×".join(field.axes) or "–"
-        assert re.search(rf"^\| `{re.escape(field.suffix)}` \| {field.series} \| {re.escape(shape)} \|", README, re.M), field
+        row = rf"^\| `{re.escape(field.suffix)}` \| {field.series} \| {re.escape(shape)} \|"
+        assert re.search(row, README, re.MULTILINE), field
 
 
 def test_the_first_manifest_is_a_manifest(tmp_path: Path):
@@ -46,8 +47,12 @@ def test_pictures_and_files_it_points_to_exist():
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_python_examples_run(number: int, built: Built,  # noqa: F811
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_python_examples_run(
+    number: int,
+    built: Built,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
     example = blocks("python")[number].replace("out/demo/releases/demo", str(built.release))
     monkeypatch.chdir(tmp_path)
     exec(compile(example, f"README.md example {number}", "exec"), {})  # noqa: S102 - our own README
