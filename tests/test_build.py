@@ -201,9 +201,14 @@ def test_a_film_that_changed_on_disk_is_built_again(films, tmp_path, calls, caps
     film.touch()
     assert build(manifest, tmp_path / "ws") == 0
     assert calls["fetch"] == 1, "content decides, not the date"
+    data = bytearray(film.read_bytes())
+    data[-1] ^= 1
+    film.write_bytes(data)
+    assert build(manifest, tmp_path / "ws") == 0
+    assert (calls["fetch"], calls["probe"], calls["analyse_run"]) == (2, 2, 2), "nor does the size"
     shutil.copy(films / "head.mp4", film)
     assert build(manifest, tmp_path / "ws") == 0
-    assert calls == {"fetch": 2, "probe": 2, "analyse_run": 2, "plan_clips": 2, "make_clip": 1}
+    assert calls == {"fetch": 3, "probe": 3, "analyse_run": 3, "plan_clips": 3, "make_clip": 1}
     assert [step["passed"] for step in status(tmp_path / "ws", capsys)["funnel"] if step["stage"] == "make"] == [1]
 
 
