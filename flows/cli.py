@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -119,7 +118,7 @@ def build(
     set_: SetOption = None,
     profile: Annotated[str, typer.Option(help="Whose models and defaults to use.")] = "embedded",
     release_name: Annotated[str | None, typer.Option("--release", help="Make this release at the end.")] = None,
-    inline: Annotated[bool, typer.Option(help="In this process. At present the only way to run.")] = True,
+    inline: Annotated[bool, typer.Option("--inline", help="In this process. At present the only way to run.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N sources.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, stop.")] = False,
 ) -> int:
@@ -245,24 +244,19 @@ def _print_status(place: object, *, as_json: bool = False) -> None:
     print_status(place, as_json=as_json)  # type: ignore[arg-type]
 
 
-def _listing(name: str, rows: "Callable[[Results, BuildRecord], tuple[list, tuple[str, ...]]]") -> None:  # type: ignore[type-arg]
+def _listing(name: str) -> None:
     def command(workspace: WorkspaceOption, form: FormatOption = Format.TABLE, output: OutputOption = None) -> None:
-        results, made = _opened(workspace)
-        found, columns = rows(results, made)
+        from flows.report import LISTINGS
+
+        found, columns = LISTINGS[name](*_opened(workspace))
         write_rows(found, columns, form, output)
 
     command.__doc__ = f"List the {name} of a workspace."
     app.command(name=name)(command)
 
 
-def _register_listings() -> None:
-    from flows import report
-
-    for name, rows in report.LISTINGS.items():
-        _listing(name, rows)
-
-
-_register_listings()
+for _name in ("sources", "shots", "tracks", "clips", "decisions"):
+    _listing(_name)
 
 
 @app.command()

@@ -10,8 +10,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UsageError
-
 
 class Format(StrEnum):
     """How rows are written."""
@@ -33,6 +31,8 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         UsageError: when it cannot be written.
     """
+    from pipeline.errors import UsageError
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -46,6 +46,8 @@ def write_rows(rows: Sequence[Row], columns: Sequence[str], form: Format, output
     Raises:
         UsageError: for Parquet to a terminal, or a file that cannot be written.
     """
+    from pipeline.errors import UsageError
+
     if form is Format.TABLE and output is None:
         # A pipe has no width; rows must not be folded to a guess of 80.
         is_terminal = sys.stdout.isatty()

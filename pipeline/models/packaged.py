@@ -52,24 +52,11 @@ _PINS: dict[str, _Pin] = {
         "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
         "Apache-2.0",
     ),
-    # The wheel carries only the sparse variant of the full-range network.
-    "face_detection_full_range": _Pin(
-        *_MEDIAPIPE,
-        "modules/face_detection/face_detection_full_range_sparse.tflite",
-        "2c3728e6da56f21e21a320433396fb06d40d9088f2247c05e5635a688d45dfe1",
-        "Apache-2.0",
-    ),
     "silero_vad": _Pin(
         *_SILERO,
         "data/silero_vad.onnx",
         "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
         "MIT",
-    ),
-    "haarcascade_frontalcatface_extended.xml": _Pin(
-        *_OPENCV,
-        "data/haarcascade_frontalcatface_extended.xml",
-        "ffd0d1d28f07d0376c89db4c9845009c2855cc76c8cff763d5331dc9361da854",
-        _CASCADE_LICENCE,
     ),
     "haarcascade_frontalcatface.xml": _Pin(
         *_OPENCV,
