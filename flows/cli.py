@@ -16,7 +16,7 @@ import typer
 from flows.listing import Format, write_file, write_rows
 
 if TYPE_CHECKING:
-    from pipeline.build import BuildRecord, Results
+    from pipeline.results import BuildRecord, Results
     from schemas.config import BuildConfig
 
 app = typer.Typer(
@@ -181,8 +181,8 @@ def release(
 ) -> int:
     """Select, split and pack all finished clips into an immutable release."""
     from flows.settings import overlaid
-    from pipeline.build import load_build
     from pipeline.release import ReleaseOptions, make_release
+    from pipeline.results import load_build
     from pipeline.workspace import Workspace
 
     place = Workspace(workspace)
@@ -220,7 +220,7 @@ def verify(
 
 
 def _opened(workspace: str) -> tuple["Results", "BuildRecord"]:
-    from pipeline.build import Results, load_build
+    from pipeline.results import Results, load_build
     from pipeline.workspace import Workspace
 
     place = Workspace(workspace)
@@ -266,7 +266,8 @@ def show(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
 ) -> None:
     """Draw a contact sheet: frames with landmarks and pose axes, mouth curve against the speech envelope."""
-    from pipeline.release import draw_made_clip, find_clip, survey
+    from pipeline.pictures import draw_made_clip
+    from pipeline.survey import find_clip, survey
 
     results, made = _opened(workspace)
     found = find_clip(survey(results, made.sources), clip)
@@ -280,7 +281,7 @@ def show(
 @app.command()
 def gc(workspace: WorkspaceOption) -> None:
     """Drop fetched media whose clips are all done; their hashes stay, and local sources are never touched."""
-    from pipeline.build import load_build
+    from pipeline.results import load_build
     from pipeline.upkeep import drop_leftovers, drop_media
     from pipeline.workspace import Workspace
 

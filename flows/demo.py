@@ -13,10 +13,11 @@ def run_demo(workspace: Path) -> int:
     tests to compare with and is never handed to the pipeline.
     """
     from flows import cli
-    from pipeline.build import Results, load_build
     from pipeline.demo.sources import MANIFEST, render_demo
-    from pipeline.release import draw_made_clip, survey
+    from pipeline.pictures import draw_made_clip
+    from pipeline.results import Results, load_build
     from pipeline.storage import clear_write_errors
+    from pipeline.survey import survey
     from pipeline.workspace import Workspace
 
     films = workspace / "films"

@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from flows.listing import Row
-from pipeline.build import BuildRecord, Results, joined, load_build
-from pipeline.release import ReleaseOptions, choose, survey
+from pipeline.release import ReleaseOptions, choose
+from pipeline.results import BuildRecord, Results, joined, load_build
+from pipeline.survey import survey
 from pipeline.workspace import Workspace
 from schemas.clip import Scores
 from schemas.funnel import Funnel

@@ -10,30 +10,27 @@ import io
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
 
 from pipeline.acquire import HostLimiter, fetch
 from pipeline.analyse import analyse_run
 from pipeline.clips import make_clip, npy
 from pipeline.crop import plan_clips
 from pipeline.errors import AnitalkError, UsageError, WorkspaceError
-from pipeline.models.registry import ModelSet
 from pipeline.probe import probe
+from pipeline.results import BuildRecord, Results, joined, tool_version, track_of, until_s
 from pipeline.workspace import Workspace
 from schemas.analysis import AnalysisRun, SourcePlan
-from schemas.base import Record, canonical_json, content_hash
+from schemas.base import Record, canonical_json
 from schemas.clip import Clip, ClipPlan
 from schemas.config import BuildConfig
 from schemas.face import FaceTrack
 from schemas.ledger import LedgerRow
-from schemas.media import Shot, Video
+from schemas.media import Video
 from schemas.source import Fetched, Source
 
 log = logging.getLogger(__name__)
@@ -41,21 +38,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Record)
 
 # Raised when a stage's code changes what it computes; part of every key of that stage.
-STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 1, "plan": 1, "clip": 1}
 _CRASHES_UNTIL_QUARANTINE = 3
-
-
-def tool_version() -> str:
-    """The installed version of this package."""
-    return version("anitalk")
-
-
-class BuildRecord(Record):
-    """The latest build of a workspace (``build.json``): what was asked for, so that later commands can look it up."""
-
-    tool_version: str
-    sources: tuple[Source, ...]
-    config: BuildConfig
 
 
 class Progress(Protocol):
@@ -78,162 +61,6 @@ class Silent:
 
     def stage(self, *_: object) -> None:
         """Say nothing."""
-
-
-@dataclass
-class Results:
-    """Look up what has been computed for a configuration. Nothing here computes or writes."""
-
-    workspace: Workspace
-    config: BuildConfig
-    models: ModelSet = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.models = ModelSet(self.config)
-
-    # ---- keys ----------------------------------------------------------------------------------
-
-    def acquire_key(self, source: Source) -> str:
-        """Fetched media depend on where they come from and which quality was asked for."""
-        config = self.config.acquire
-        wanted = [source.id, source.uri, source.sha256, config.max_height_px, config.web_format]
-        return _key("acquire", wanted)
-
-    def probe_key(self, source: Source, fetched: Fetched) -> str:
-        """Depends on the bytes alone, and on the limits."""
-        return _key("probe", [source.id, fetched.sha256, self.config.probe])
-
-    def analyse_key(self, source: Source, video: Video, start_frame: int, start_s: float | None) -> str:
-        """One run of a video."""
-        domain = self.config.domains[source.domain]
-        return _key(
-            "analyse",
-            [
-                video,
-                [choice.model_dump(mode="json") for choice in domain.detectors],
-                domain.presence_gate,
-                domain.shots,
-                domain.faces,
-                self.models.detection_hash(source.domain),
-                start_frame,
-                start_s,
-                _until_s(source),
-            ],
-        )
-
-    def plan_key(self, source: Source, run_keys: Sequence[str]) -> str:
-        """All runs of a video together."""
-        return _key("plan", [run_keys, self.config.crop, list(source.spans)])
-
-    def clip_key(self, source: Source, video: Video, plan: ClipPlan, track: FaceTrack) -> str:
-        """One clip: its own plan and track, and every setting and model that touches its pixels or sound."""
-        config = self.config
-        return _key(
-            "clip",
-            [
-                video,
-                plan,
-                track,
-                source.domain,
-                config.crop,
-                config.landmarks,
-                config.speech,
-                config.sync,
-                config.domains[source.domain].landmarker,
-                config.domains[source.domain].faces.stride,
-                self.models.files(source.domain),
-            ],
-        )
-
-    # ---- results -------------------------------------------------------------------------------
-
-    def fetched(self, source: Source) -> Fetched | None:
-        """What acquiring a source gave."""
-        return self.workspace.result("acquire", self.acquire_key(source), Fetched)
-
-    def video(self, source: Source) -> Video | None:
-        """What probing a source gave."""
-        fetched = self.fetched(source)
-        return fetched and self.workspace.result("probe", self.probe_key(source, fetched), Video)
-
-    def runs(self, source: Source, video: Video) -> Iterator[tuple[str, AnalysisRun]]:
-        """The finished runs of a video from its beginning, with their keys."""
-        start_frame, start_s = 0, None
-        while True:
-            key = self.analyse_key(source, video, start_frame, start_s)
-            run = self.workspace.result("analyse", key, AnalysisRun)
-            if run is None:
-                return
-            yield key, run
-            if run.next_start_s is None:
-                return
-            start_frame, start_s = run.stop_frame, run.next_start_s
-
-    def analysis(self, source: Source) -> tuple[Video, list[str], list[AnalysisRun]] | None:
-        """The complete analysis of a source; None while any part of it is missing."""
-        video = self.video(source)
-        if video is None:
-            return None
-        found = list(self.runs(source, video))
-        if not found or found[-1][1].next_start_s is not None:
-            return None
-        return video, [key for key, _ in found], [run for _, run in found]
-
-    def plan(self, source: Source) -> SourcePlan | None:
-        """The clips planned for a source."""
-        analysis = self.analysis(source)
-        return analysis and self.workspace.result("plan", self.plan_key(source, analysis[1]), SourcePlan)
-
-    def clips(self, source: Source) -> Iterator[tuple[str, Clip]]:
-        """The finished clips of a source, with their keys, in order of time."""
-        analysis, plan = self.analysis(source), self.plan(source)
-        if analysis is None or plan is None:
-            return
-        video, _, runs = analysis
-        _, tracks = joined(runs)
-        for clip_plan in plan.clips:
-            track = track_of(clip_plan, tracks)
-            key = self.clip_key(source, video, clip_plan, track)
-            clip = self.workspace.result("clip", key, Clip)
-            if clip is not None:
-                yield key, clip
-
-    def complete(self, source: Source) -> bool:
-        """Whether every planned clip of a source is there, so that its media are no longer needed."""
-        plan = self.plan(source)
-        return plan is not None and len(plan.clips) == sum(1 for _ in self.clips(source))
-
-    def media(self, fetched: Fetched, source: Source) -> Path:
-        """Where a source's file lies on this machine."""
-        return fetched.locate(self.workspace.media_path(source.id))
-
-
-def _until_s(source: Source) -> float | None:
-    """Nothing at or after this time is wanted of a source; None for all of it."""
-    return max((span.stop_s for span in source.spans), default=None)
-
-
-def _key(stage: str, inputs: Sequence[object]) -> str:
-    return content_hash([stage, STAGE_VERSIONS[stage], list(inputs)])
-
-
-def joined(runs: Sequence[AnalysisRun]) -> tuple[list[Shot], list[FaceTrack]]:
-    """Shots and tracks of all runs, numbered through the whole video."""
-    shots: list[Shot] = []
-    tracks: list[FaceTrack] = []
-    for run in runs:
-        shift = {"shot_index": len(shots), "track_index": len(tracks)}
-        tracks += [
-            track.model_copy(update={name: getattr(track, name) + by for name, by in shift.items()})
-            for track in run.tracks
-        ]
-        shots += run.shots
-    return shots, tracks
-
-
-def track_of(plan: ClipPlan, tracks: Sequence[FaceTrack]) -> FaceTrack:
-    """The track that a plan follows."""
-    return next(track for track in tracks if track.track_index == plan.track_index)
 
 
 class Builder:
@@ -336,7 +163,7 @@ class Builder:
                     start_frame=start_frame,
                     start_s=start_s,
                     began_with=began_with,  # type: ignore[arg-type]
-                    until_s=_until_s(source),
+                    until_s=until_s(source),
                     progress=lambda time_s: self.progress.stage("analyse", time_s - video.start_s, video.duration_s),
                 )
                 return run, {"times.npy": npy(times)}
@@ -469,23 +296,3 @@ def _unchanged(path: Path, fetched: Fetched) -> bool:
         return False
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == fetched.sha256
-
-
-def load_build(workspace: Workspace) -> BuildRecord:
-    """The latest build of a workspace.
-
-    Raises:
-        UsageError: when nothing has been built there.
-    """
-    data = workspace.storage.read_if_there("build.json")
-    if data is None:
-        raise UsageError(
-            f"nothing has been built in {workspace.storage.uri}: 'anitalk build MANIFEST --workspace …' comes first"
-        )
-    try:
-        return BuildRecord.model_validate_json(data)
-    except ValidationError as error:
-        raise UsageError(
-            f"{workspace.storage.path('build.json')} is damaged, or another version of anitalk wrote it: "
-            "run 'anitalk build' again, finished work is kept"
-        ) from error

@@ -4,35 +4,27 @@ Everything here looks at the collection as a whole and is cheap to repeat: score
 changed limit or licence filter touches no frame.
 """
 
-import io
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from statistics import median
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from pipeline.build import BuildRecord, Results, tool_version
 from pipeline.card import FUNNEL_FILE, OVERVIEW_FILE, draw_funnel, write_card
 from pipeline.errors import UsageError
-from pipeline.media.audio import read_flac
-from pipeline.models.speech import SileroVad
+from pipeline.pictures import overview
+from pipeline.results import BuildRecord, Results, tool_version
 from pipeline.select import apply_license, apply_reviews, decide, funnel, paper_limits
 from pipeline.shards import write_release
-from pipeline.sheet import NUM_TILES, OVERVIEW_FRAMES, OverviewRow, draw_clip, draw_overview, evenly_spaced, frames_of
-from pipeline.speech import speech_envelope, voice_activity
 from pipeline.split import Member, SplitResult, split
 from pipeline.storage import Storage
+from pipeline.survey import MadeClip, Survey, survey
 from pipeline.tables import ReleaseItem, ReleaseSetup
 from pipeline.workspace import Workspace
 from schemas.base import check_id, content_hash
-from schemas.clip import Clip
 from schemas.config import BuildConfig
 from schemas.decision import Decision
 from schemas.funnel import Funnel
-from schemas.ledger import LedgerRow
+from schemas.models import ModelCard
 from schemas.release import Release
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.source import Source
@@ -47,118 +39,6 @@ class ReleaseOptions:
     allow_license: tuple[str, ...] = ()
     commercial_only: bool = False
     with_identity: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class MadeClip:
-    """A finished clip with its source and its key in the workspace."""
-
-    key: str
-    clip: Clip
-    source: Source
-    source_sha256: str
-
-
-@dataclass(slots=True)
-class Survey:
-    """Where every source of a build stands. ``left`` lists the ids of sources that are not finished."""
-
-    rows: list[LedgerRow] = field(default_factory=list)
-    clips: list[MadeClip] = field(default_factory=list)
-    num_shots: int = 0
-    num_tracks: int = 0
-    left: list[str] = field(default_factory=list)
-
-
-def survey(results: Results, sources: Sequence[Source]) -> Survey:
-    """Look at every stage result of a build; nothing is computed."""
-    found = Survey()
-    for source in sources:
-        rows = results.workspace.ledger(source.id)
-        tries = [row for row in rows if row.key == results.acquire_key(source)]
-        if _was_lost(tries) and results.plan(source) is None:
-            _stopped(source, found, [row for row in tries if row.outcome == "failed"])
-            continue
-        _survey_source(results, source, [row for row in rows if row.outcome == "failed"], found)
-    return found
-
-
-def _was_lost(tries: Sequence[LedgerRow]) -> bool:
-    """Whether a source that may have been there before could not be fetched when it was last wanted."""
-    return bool(tries) and max(tries, key=lambda row: row.attempt).outcome == "failed"
-
-
-def _survey_source(results: Results, source: Source, failures: list[LedgerRow], found: Survey) -> None:
-    fetched = results.fetched(source)
-    if fetched is None:
-        found.left.append(source.id)
-        return
-    found.rows.append(_done(source, "acquire"))
-    video = results.video(source)
-    if video is None:
-        key = results.probe_key(source, fetched)
-        _stopped(source, found, [row for row in failures if row.key == key])
-        return
-    found.rows.append(_done(source, "probe"))
-    analysis, plan = results.analysis(source), results.plan(source)
-    if analysis is None or plan is None:
-        *_, last = [None, *(run for _, run in results.runs(source, video))]
-        place = (0, None) if last is None else (last.stop_frame, last.next_start_s)
-        key = results.analyse_key(source, video, *place)
-        _stopped(source, found, [row for row in failures if row.key == key], stage="analyse")
-        return
-    found.rows.append(_done(source, "analyse"))
-    refused_shots = {refusal.item for refusal in plan.refusals if "/" not in refusal.item}
-    shots_of_tracks = [track.shot_index for run in _numbered(analysis[2]) for track in run]
-    found.num_shots += plan.num_shots
-    found.num_tracks += sum(f"shot{index:05d}" not in refused_shots for index in shots_of_tracks)
-    found.rows += [
-        LedgerRow(
-            stage="plan",
-            source_id=source.id,
-            item=f"{source.id}/{refusal.item}",
-            attempt=1,
-            outcome="rejected",
-            reason_class="rejected",
-            reason=refusal.reason,
-            measured=refusal.measured,
-            limit=refusal.limit,
-        )
-        for refusal in plan.refusals
-    ]
-    made = [MadeClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source)]
-    found.clips += made
-    missing = {one.clip_id for one in plan.clips} - {one.clip.clip_id for one in made}
-    if missing:
-        failed = {row.item.rsplit("/", 1)[-1]: row for row in failures if row.stage == "clip"}
-        found.rows += [failed[clip_id] for clip_id in sorted(missing) if clip_id in failed]
-        if not missing <= failed.keys():
-            found.left.append(source.id)
-
-
-def _done(source: Source, stage: Literal["acquire", "probe", "analyse"]) -> LedgerRow:
-    return LedgerRow(stage=stage, source_id=source.id, item=source.id, attempt=1, outcome="done")
-
-
-def _numbered(runs: Sequence) -> Iterator[list]:  # type: ignore[type-arg]
-    """Tracks of each run with shots numbered through the video."""
-    before = 0
-    for run in runs:
-        yield [track.model_copy(update={"shot_index": track.shot_index + before}) for track in run.tracks]
-        before += len(run.shots)
-
-
-def _stopped(source: Source, found: Survey, failures: list[LedgerRow], stage: str | None = None) -> None:
-    """A source that did not get further: by its last failure, or because nobody has tried yet."""
-    if failures:
-        last = max(failures, key=lambda row: row.attempt)
-        # A failed run of a video stops the whole source.
-        found.rows.append(last.model_copy(update={"item": source.id}) if stage else last)
-        retried = last.reason_class in {"transient", "throttled"}
-        if retried:
-            found.left.append(source.id)
-        return
-    found.left.append(source.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +99,7 @@ def identity_of(made: MadeClip) -> str:
     return made.source.id
 
 
-def _model_cards(results: Results, found: Survey) -> list:  # type: ignore[type-arg]
+def _model_cards(results: Results, found: Survey) -> list[ModelCard]:
     return results.models.cards({made.clip.domain for made in found.clips})
 
 
@@ -323,75 +203,3 @@ def _seconds(items: Sequence[ReleaseItem]) -> dict[str, dict[str, float]]:
         domain = item.clip.domain
         lengths[item.split][domain] = lengths[item.split].get(domain, 0.0) + item.clip.duration_s
     return dict(lengths)
-
-
-# ---- pictures ------------------------------------------------------------------------------------------------------
-
-
-def overview(workspace: Workspace, clips: Sequence[MadeClip]) -> bytes:
-    """One row of frames per source (its clip of median length), as PNG."""
-    by_source: defaultdict[str, list[MadeClip]] = defaultdict(list)
-    for made in clips:
-        by_source[made.source.id].append(made)
-    rows = []
-    for _, mine in sorted(by_source.items()):
-        middle = median(one.clip.duration_s for one in mine)
-        shown = min(mine, key=lambda one: (abs(one.clip.duration_s - middle), one.clip.clip_id))
-        indices = evenly_spaced(shown.clip.plan.num_frames, OVERVIEW_FRAMES)
-        frames = frames_of(workspace.result_file("clip", shown.key, "mp4"), indices)
-        arrays = clip_arrays(workspace, shown.key)
-        rows.append(
-            OverviewRow(
-                clip=shown.clip,
-                title=shown.source.title,
-                frames=[frames[index] for index in indices],
-                landmarks=arrays["landmarks"][indices],
-                pose=arrays["pose"][indices],
-            )
-        )
-    return draw_overview(rows)
-
-
-def clip_arrays(workspace: Workspace, key: str) -> dict[str, np.ndarray]:
-    """The per-frame arrays of a finished clip by name: landmarks, pose, motion, valid."""
-    return {
-        name: np.load(io.BytesIO(workspace.result_file("clip", key, f"{name}.npy")), allow_pickle=False)
-        for name in ("landmarks", "pose", "motion", "valid")
-    }
-
-
-def find_clip(found: Survey, wanted: str) -> MadeClip:
-    """The clip of that id, or the only one whose id contains the text.
-
-    Raises:
-        UsageError: when there is none, or more than one.
-    """
-    matches = [made for made in found.clips if made.clip.clip_id == wanted]
-    matches = matches or [made for made in found.clips if wanted in made.clip.clip_id]
-    if len(matches) == 1:
-        return matches[0]
-    if not matches:
-        raise UsageError(f"no finished clip is called {wanted!r}: 'anitalk clips --workspace …' lists them")
-    raise UsageError(f"{wanted!r} fits {len(matches)} clips, such as {matches[0].clip.clip_id}: name one of them")
-
-
-def draw_made_clip(workspace: Workspace, made: MadeClip) -> bytes:
-    """Contact sheet of one finished clip, as PNG."""
-    num_frames = made.clip.plan.num_frames
-    samples = read_flac(workspace.result_file("clip", made.key, "flac"))
-    envelope, heard = None, None
-    if made.clip.scores.speech_ratio is not None:
-        envelope = speech_envelope(samples, num_frames, made.clip.plan.fps)
-        steps = voice_activity(samples, SileroVad())
-        at = np.minimum(np.arange(num_frames) * len(steps) // num_frames, len(steps) - 1)
-        heard = steps[at] >= 0.5
-    # Only the shown frames are decoded; the sheet reads nothing of the others.
-    shown = frames_of(workspace.result_file("clip", made.key, "mp4"), evenly_spaced(num_frames, NUM_TILES))
-    blank = np.zeros_like(next(iter(shown.values())))
-    return draw_clip(
-        made.clip,
-        (shown.get(index, blank) for index in range(num_frames)),
-        clip_arrays(workspace, made.key),
-        envelope,
-        heard,
-    )

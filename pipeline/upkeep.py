@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pipeline.build import BuildRecord, Results
+from pipeline.results import BuildRecord, Results
 from pipeline.workspace import Workspace
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from pipeline.analyse import analyse_run
-from pipeline.build import joined
 from pipeline.crop import overlap, plan_clips
 from pipeline.errors import DecodeError
 from pipeline.media.decode import iter_frames
 from pipeline.models.detectors import BlazeFace, FaceBox
 from pipeline.probe import probe
+from pipeline.results import joined
 from schemas.analysis import AnalysisRun
 from schemas.base import TimeSpan
 from schemas.config import CropConfig, DetectorChoice, DomainConfig, FaceConfig, ProbeConfig, ShotConfig

@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from flows import report
-from pipeline.build import Results, load_build
-from pipeline.release import MadeClip, ReleaseOptions, Survey, choose, survey
+from pipeline.release import ReleaseOptions, choose
+from pipeline.results import Results, load_build
+from pipeline.survey import MadeClip, Survey, survey
 from pipeline.verify import verify_release
 from pipeline.workspace import Workspace
 from schemas.sample import fields_of

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from flows import cli
-from pipeline.build import Results, load_build
+from pipeline.results import Results, load_build
 from pipeline.workspace import Workspace
 from schemas.ledger import LedgerRow
 from tests import films as films_module

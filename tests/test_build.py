@@ -13,8 +13,8 @@ import pytest
 
 from flows import cli
 from pipeline import build as build_module
-from pipeline.build import Results, load_build
 from pipeline.errors import DecodeError, UsageError
+from pipeline.results import Results, load_build
 from pipeline.workspace import Workspace
 from schemas.ledger import LedgerRow
 from schemas.source import Source

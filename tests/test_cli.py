@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from flows import cli, report
-from pipeline.build import load_build
+from pipeline.results import load_build
 from pipeline.workspace import Workspace
 from tests import films as films_module
 from tests.films import QUICK, ROOT, Built, build, copied, digests, start, write_manifest

@@ -1,0 +1,69 @@
+"""Pictures of finished clips, from what the workspace stores of them."""
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+
+from pipeline.media.audio import read_flac
+from pipeline.models.speech import SileroVad
+from pipeline.sheet import NUM_TILES, OVERVIEW_FRAMES, OverviewRow, draw_clip, draw_overview, evenly_spaced, frames_of
+from pipeline.speech import speech_envelope, voice_activity
+from pipeline.survey import MadeClip
+from pipeline.workspace import Workspace
+
+
+def overview(workspace: Workspace, clips: Sequence[MadeClip]) -> bytes:
+    """One row of frames per source (its clip of median length), as PNG."""
+    by_source: defaultdict[str, list[MadeClip]] = defaultdict(list)
+    for made in clips:
+        by_source[made.source.id].append(made)
+    rows = []
+    for _, mine in sorted(by_source.items()):
+        middle = median(one.clip.duration_s for one in mine)
+        shown = min(mine, key=lambda one: (abs(one.clip.duration_s - middle), one.clip.clip_id))
+        indices = evenly_spaced(shown.clip.plan.num_frames, OVERVIEW_FRAMES)
+        frames = frames_of(workspace.result_file("clip", shown.key, "mp4"), indices)
+        arrays = clip_arrays(workspace, shown.key)
+        rows.append(
+            OverviewRow(
+                clip=shown.clip,
+                title=shown.source.title,
+                frames=[frames[index] for index in indices],
+                landmarks=arrays["landmarks"][indices],
+                pose=arrays["pose"][indices],
+            )
+        )
+    return draw_overview(rows)
+
+
+def clip_arrays(workspace: Workspace, key: str) -> dict[str, np.ndarray]:
+    """The per-frame arrays of a finished clip by name: landmarks, pose, motion, valid."""
+    return {
+        name: np.load(io.BytesIO(workspace.result_file("clip", key, f"{name}.npy")), allow_pickle=False)
+        for name in ("landmarks", "pose", "motion", "valid")
+    }
+
+
+def draw_made_clip(workspace: Workspace, made: MadeClip) -> bytes:
+    """Contact sheet of one finished clip, as PNG."""
+    num_frames = made.clip.plan.num_frames
+    samples = read_flac(workspace.result_file("clip", made.key, "flac"))
+    envelope, heard = None, None
+    if made.clip.scores.speech_ratio is not None:
+        envelope = speech_envelope(samples, num_frames, made.clip.plan.fps)
+        steps = voice_activity(samples, SileroVad())
+        at = np.minimum(np.arange(num_frames) * len(steps) // num_frames, len(steps) - 1)
+        heard = steps[at] >= 0.5
+    # Only the shown frames are decoded; the sheet reads nothing of the others.
+    shown = frames_of(workspace.result_file("clip", made.key, "mp4"), evenly_spaced(num_frames, NUM_TILES))
+    blank = np.zeros_like(next(iter(shown.values())))
+    return draw_clip(
+        made.clip,
+        (shown.get(index, blank) for index in range(num_frames)),
+        clip_arrays(workspace, made.key),
+        envelope,
+        heard,
+    )
