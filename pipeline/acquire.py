@@ -181,16 +181,16 @@ def _suffix(done: Download) -> str:
 def _read_local(source: Source, config: AcquireConfig) -> Fetched:
     path = local_path(source.uri)
     if not path.exists():
-        raise SourceError(f"{path} does not exist.")
+        raise SourceError(f"{path} does not exist: correct the uri in the manifest, or put the file there.")
     resolved = path.resolve()
     facts = resolved.stat()
     if not stat.S_ISREG(facts.st_mode):
-        raise SourceError(f"{path} is no regular file.")
+        raise SourceError(f"{path} is no regular file: name a media file, not a folder or a device.")
     if not facts.st_size:
-        raise SourceError(f"{path} is empty: 0 bytes.")
+        raise SourceError(f"{path} is empty: 0 bytes. Copy or fetch it again.")
     check_size(facts.st_size, config.max_bytes, str(path))
     if not os.access(resolved, os.R_OK):
-        raise SourceError(f"{path} may not be read by this user.")
+        raise SourceError(f"{path} may not be read by this user: change its permissions.")
     digest = _digest(resolved)
     _check_digest(source, digest)
     provenance = FetchProvenance(
@@ -211,7 +211,10 @@ def _digest(path: Path) -> str:
 
 def _check_digest(source: Source, digest: str) -> None:
     if source.sha256 is not None and digest != source.sha256:
-        raise SourceError(f"Source {source.id} has SHA-256 {digest}; the manifest says {source.sha256}.")
+        raise SourceError(
+            f"Source {source.id} has SHA-256 {digest}; the manifest says {source.sha256}. "
+            "If the new content is wanted, correct the manifest."
+        )
 
 
 def _now() -> str:
