@@ -280,6 +280,8 @@ def _plan_piece(
     identity = {
         "source": video.source_id,
         "video": video.sha256,
+        # Two faces of one small picture can share a square.
+        "track": track.track_index,
         "start_s": piece.start_s,
         "num_frames": num_frames,
         "square": square,

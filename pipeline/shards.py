@@ -204,15 +204,18 @@ def _write_domain(
         log.warning("%s %s: %d clips cannot fill %d shards", place.split, place.domain, len(items), pack.min_shards)
     ends = {len(items) * part // num_parts for part in range(1, num_parts + 1)}
     number, pair = 0, _Pair(place, 0)
-    for count, item in enumerate(items, start=1):
-        info, members = _sample(item, read_file, place.setup)
-        if pair.rows and pair.size_with(members) > pack.target_bytes:
-            pair.close(tables)
-            number, pair = number + 1, _Pair(place, number + 1)
-        pair.add(item, info, members)
-        if count in ends:
-            pair.close(tables)
-            number, pair = number + 1, _Pair(place, number + 1)
+    try:
+        for count, item in enumerate(items, start=1):
+            info, members = _sample(item, read_file, place.setup)
+            if pair.rows and pair.size_with(members) > pack.target_bytes:
+                pair.close(tables)
+                number, pair = number + 1, _Pair(place, number + 1)
+            pair.add(item, info, members)
+            if count in ends:
+                pair.close(tables)
+                number, pair = number + 1, _Pair(place, number + 1)
+    finally:
+        pair.abandon()
 
 
 Members = dict[Series, dict[str, bytes]]
@@ -304,6 +307,11 @@ class _Pair:
         if series not in self._tars:
             self._tars[series] = SampleTar(self._place.folder / f".tmp-{series}.tar")
         return self._tars[series]
+
+    def abandon(self) -> None:
+        """Let go of what was not published."""
+        for tar in self._tars.values():
+            tar.abandon()
 
     def close(self, tables: Tables) -> None:
         """Publish both shards and enter their clips in the tables."""

@@ -267,6 +267,14 @@ def test_who_stands_outside_the_square_does_not_count():
     assert plans[0].num_neighbours == 1
 
 
+def test_two_faces_that_share_a_square_are_two_clips():
+    """In a small picture both squares shrink to the whole of it."""
+    tracks = [track(range(0, 200, 5), HERE), track(range(0, 200, 5), HERE, track_index=1)]
+    plans, _ = plan_clips(video(seconds=8.0), [shot(0, 200, "start")], tracks, times(200), CONFIG, stride=STRIDE)
+    assert plans[0].square == plans[1].square
+    assert plans[0].clip_id != plans[1].clip_id
+
+
 # --- plans --------------------------------------------------------------------------------------------------------
 
 

@@ -143,7 +143,7 @@ DEMO_FILMS: tuple[DemoFilm, ...] = (
             DemoShot(HeadTake((Actor("bruno", BRUNO, (0.52, 0.44), 15.5, phase=0.2),), (120, 150, 140)), 5.5),
             DemoShot(
                 HeadTake((Actor("bruno", BRUNO, (0.42, 0.46), 18.0, phase=0.6, talks=False),), (88, 96, 124)),
-                3.4,
+                4.6,
                 "silence",
                 expect="no speech",
             ),
@@ -199,13 +199,13 @@ DEMO_FILMS: tuple[DemoFilm, ...] = (
         shots=(
             DemoShot(
                 PhotoTake("chelsea", Camera((215, 145), 2.17), Camera((235, 150), 2.4, 3)),
-                2.6,
+                4.0,
                 "chords",
                 expect="no face",
             ),
             DemoShot(
                 PhotoTake("chelsea", Camera((250, 110), 3.75, -4), Camera((230, 130), 3.45)),
-                2.4,
+                3.6,
                 "chords",
                 expect="no face",
             ),

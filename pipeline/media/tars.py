@@ -4,6 +4,7 @@ The standard library does the writing: ``webdataset.TarWriter`` stores a user na
 uses the pax format despite its own default, and does not tell offsets.
 """
 
+import contextlib
 import hashlib
 import io
 import re
@@ -47,6 +48,12 @@ class SampleTar:
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return self.path.stat().st_size, digest
+
+    def abandon(self) -> None:
+        """Let go of an unfinished file, which stays as it is; a full disk cannot take its end marker either."""
+        if self._tar.fileobj is not None:
+            with contextlib.suppress(OSError):  # the buffered rest has nowhere to go
+                self._tar.fileobj.close()
 
 
 def tar_size(files: Mapping[str, bytes]) -> int:
