@@ -184,8 +184,6 @@ class DomainConfig(Record):
     shots: ShotConfig = ShotConfig()
     faces: FaceConfig = FaceConfig()
     limits: SelectLimits = SelectLimits()
-    paper_train: int | None = None  # clips the paper trains on
-    paper_test: int | None = None
 
 
 # AnyTalk trains on 600 + 325 + 325 clips of AniTalk and 300 real ones. It tests on "50 test videos with Disney human
@@ -232,16 +230,12 @@ EMBEDDED_DOMAINS: dict[str, DomainConfig] = {
         detectors=(DetectorChoice(model="blazeface_short", min_score=0.5),),
         presence_gate=True,
         landmarker="facemesh",
-        paper_train=300,
-        paper_test=None,
     ),
     "disney_human": DomainConfig(
         description="animated humans, rendered or drawn",
         detectors=(DetectorChoice(model="blazeface_short", min_score=0.4),),
         presence_gate=True,
         landmarker="facemesh",
-        paper_train=600,
-        paper_test=50,
     ),
     "disney_animal": DomainConfig(
         description="animals with faces, animated or filmed",
@@ -251,16 +245,12 @@ EMBEDDED_DOMAINS: dict[str, DomainConfig] = {
         ),
         presence_gate=False,
         landmarker="none",
-        paper_train=325,
-        paper_test=78,
     ),
     "mesh": DomainConfig(
         description="rendered head meshes",
         detectors=(DetectorChoice(model="blazeface_short", min_score=0.5),),
         presence_gate=True,
         landmarker="facemesh",
-        paper_train=325,
-        paper_test=None,
     ),
 }
 
