@@ -6,7 +6,7 @@ changed limit or licence filter touches no frame.
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.card import FUNNEL_FILE, OVERVIEW_FILE, draw_funnel, write_card
@@ -135,26 +135,10 @@ def make_release(
     results = Results(workspace, config)
     found = survey(results, build.sources)
     choice = choose(results, build, found, options)
-    location = f"{(to or workspace.storage.path('releases')).rstrip('/')}/{name}"
-    if not workspace.storage.is_local and to is None:
-        location = f"{workspace.storage.uri.rstrip('/')}/releases/{name}"
     made = {one.clip.clip_id: one for one in found.clips}
-    items = [
-        ReleaseItem(
-            clip=made[clip_id].clip,
-            source=_published(made[clip_id].source),
-            identity_id=identity_of(made[clip_id]),
-            split=name_of_split,
-            sha256=made[clip_id].source_sha256,
-            key=made[clip_id].key,
-        )
-        for clip_id, name_of_split in sorted(choice.split.assignment.items())
-    ]
-    if not items:
-        raise UsageError(
-            f"no clip is left to release ({len(found.clips)} were made): "
-            "'anitalk status' and 'anitalk decisions' say why"
-        )
+    items = _items(made, choice)
+    _check_releasable(items, found, config, options)
+    location = _location(workspace, to, name)
     cards = _model_cards(results, found)
     descriptions = {domain: settings.description for domain, settings in config.domains.items()}
     with workspace.scratch() as scratch:
@@ -180,6 +164,42 @@ def make_release(
             scratch=scratch,
         )
     return release, choice, location
+
+
+def _location(workspace: Workspace, to: str | None, name: str) -> str:
+    if to is not None:
+        return f"{to.rstrip('/')}/{name}"
+    storage = workspace.storage
+    return storage.path(f"releases/{name}") if storage.is_local else f"{storage.uri.rstrip('/')}/releases/{name}"
+
+
+def _items(made: Mapping[str, MadeClip], choice: Choice) -> list[ReleaseItem]:
+    return [
+        ReleaseItem(
+            clip=made[clip_id].clip,
+            source=_published(made[clip_id].source),
+            identity_id=identity_of(made[clip_id]),
+            split=name_of_split,
+            sha256=made[clip_id].source_sha256,
+            key=made[clip_id].key,
+        )
+        for clip_id, name_of_split in sorted(choice.split.assignment.items())
+    ]
+
+
+def _check_releasable(
+    items: Sequence[ReleaseItem], found: Survey, config: BuildConfig, options: ReleaseOptions
+) -> None:
+    if not items:
+        raise UsageError(
+            f"no clip is left to release ({len(found.clips)} were made): "
+            "'anitalk status' and 'anitalk decisions' say why"
+        )
+    if options.with_identity and not any("identity.npy" in item.clip.files for item in items):
+        raise UsageError(
+            f"no clip has a face embedding, since the profile {config.profile!r} has no identity model: "
+            "leave --with-identity out"
+        )
 
 
 def _published(source: Source) -> Source:

@@ -8,7 +8,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from pipeline.models.speech import SileroVad
 from schemas.config import SpeechConfig
-from schemas.sample import MEL_PER_FRAME, SAMPLE_RATE_HZ
+from schemas.sample import SAMPLE_RATE_HZ
 
 # Telephone band: where the energy of speech follows the mouth's opening.
 _SPEECH_BAND_HZ = (300.0, 3400.0)
@@ -65,11 +65,6 @@ def _mel_filters(num_bins: int, size: int) -> Float64[np.ndarray, "M F"]:
         mel_scale="slaney",
     )
     return np.ascontiguousarray(filters.T)
-
-
-def mel_length(num_frames: int) -> int:
-    """Rows of ``mel.npy`` for T video frames."""
-    return MEL_PER_FRAME * num_frames
 
 
 def speech_envelope(samples: Float32[np.ndarray, " L"], num_frames: int, fps: int = 25) -> Float32[np.ndarray, " T"]:

@@ -14,7 +14,6 @@ from schemas.clip import ClipPlan, Provenance, Scores
 from schemas.face import LANDMARK_SCHEMES, MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS
 
 SAMPLE_RATE_HZ = 16000
-MEL_PER_FRAME = 4  # at 25 fps
 MEL_HOP_SAMPLES = 160
 
 Series = Literal["visual", "speech"]

@@ -427,3 +427,10 @@ def test_nothing_of_this_was_written_to_the_shared_workspace(built: Built):
     assert [name for name in names if name not in {".lock", "scratch"}] == [
         "build.json", "ledger", "releases", "results"
     ]  # fmt: skip
+
+
+def test_embeddings_that_nobody_made_are_not_promised(built, tmp_path, refused):
+    made = copied(built, tmp_path)
+    arguments = ("release", "faces", "--workspace", made.workspace, "--to", tmp_path / "shelf", "--with-identity")
+    assert "no clip has a face embedding" in refused(*arguments)
+    assert not (tmp_path / "shelf").exists()
