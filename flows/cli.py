@@ -271,7 +271,7 @@ def show(
 
     results, made = _opened(workspace)
     found = find_clip(survey(results, made.sources), clip)
-    write_file(output, draw_made_clip(results.workspace, found))
+    write_file(output, draw_made_clip(results, found))
     print(output)  # noqa: T201
 
 

@@ -29,12 +29,13 @@ def run_demo(workspace: Path) -> int:
         return code
     place = Workspace(workspace)
     made = load_build(place)
-    found = survey(Results(place, made.config), made.sources)
+    results = Results(place, made.config)
+    found = survey(results, made.sources)
     sheets = workspace / "sheets"
     with clear_write_errors(str(sheets)):
         sheets.mkdir(parents=True, exist_ok=True)
         for one in found.clips:
-            (sheets / f"{one.clip.clip_id}.png").write_bytes(draw_made_clip(place, one))
+            (sheets / f"{one.clip.clip_id}.png").write_bytes(draw_made_clip(results, one))
     location = workspace / "releases" / RELEASE_NAME
     print(f"overview {location}/overview.png")  # noqa: T201
     print(f"sheets   {sheets}/  (one contact sheet per clip)")  # noqa: T201

@@ -87,8 +87,9 @@ def make_clip(
     valid = _validity(track, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
     sound = _sound(path, video, plan, models)
     sync = _sync(motion, valid, sound, plan, config, landmarker is not None)
-    files = _members(writer, path, video, plan, faces, motion, valid, sound, models)
-    scores = _scores(plan, track, faces, files, valid, meter, sound, sync, landmarker is not None)
+    pose = estimate_poses(faces.mesh, faces.confidence, config.crop.size_px, config.crop.size_px)
+    files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
+    scores = _scores(plan, track, faces, pose, valid, meter, sound, sync, landmarker is not None)
     clip = Clip(
         plan=plan,
         domain=domain,
@@ -220,6 +221,7 @@ def _members(
     video: Video,
     plan: ClipPlan,
     faces: LandmarkTrack,
+    pose: Float32[np.ndarray, "T 7"],
     motion: MotionTrack,
     valid: Bool[np.ndarray, " T"],
     sound: _Sound,
@@ -229,7 +231,6 @@ def _members(
     if video.audio is not None:
         num_samples = plan.num_frames * _PREVIEW_RATE_HZ // plan.fps
         writer.add_audio(read_audio(path, video.audio.index, plan.span.start_s, num_samples, _PREVIEW_RATE_HZ))
-    pose = estimate_poses(faces.mesh, faces.confidence, config.crop.size_px, config.crop.size_px)
     files = {
         "mp4": writer.finish(),
         "flac": write_flac(sound.samples, SAMPLE_RATE_HZ),
@@ -257,7 +258,7 @@ def _scores(
     plan: ClipPlan,
     track: FaceTrack,
     faces: LandmarkTrack,
-    files: dict[str, bytes],
+    pose: Float32[np.ndarray, "T 7"],
     valid: Bool[np.ndarray, " T"],
     meter: QualityMeter,
     sound: _Sound,
@@ -265,7 +266,6 @@ def _scores(
     covered: bool,
 ) -> Scores:
     seen = faces.confidence > 0
-    pose = np.load(io.BytesIO(files["pose.npy"]), allow_pickle=False)
     yaw = pose[seen, POSE_FIELDS.index("yaw_deg")]
     return Scores(
         native_crop_px=plan.native_crop_px,

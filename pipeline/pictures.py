@@ -8,11 +8,22 @@ from statistics import median
 import numpy as np
 
 from pipeline.media.audio import read_flac
-from pipeline.models.speech import SileroVad
-from pipeline.sheet import NUM_TILES, OVERVIEW_FRAMES, OverviewRow, draw_clip, draw_overview, evenly_spaced, frames_of
+from pipeline.models.speech import VAD_STEP
+from pipeline.results import Results
+from pipeline.sheet import (
+    MAX_OVERVIEW_ROWS,
+    NUM_TILES,
+    OVERVIEW_FRAMES,
+    OverviewRow,
+    draw_clip,
+    draw_overview,
+    evenly_spaced,
+    frames_of,
+)
 from pipeline.speech import speech_envelope, voice_activity
 from pipeline.survey import MadeClip
 from pipeline.workspace import Workspace
+from schemas.sample import SAMPLE_RATE_HZ
 
 
 def overview(workspace: Workspace, clips: Sequence[MadeClip]) -> bytes:
@@ -21,7 +32,7 @@ def overview(workspace: Workspace, clips: Sequence[MadeClip]) -> bytes:
     for made in clips:
         by_source[made.source.id].append(made)
     rows = []
-    for _, mine in sorted(by_source.items()):
+    for _, mine in sorted(by_source.items())[:MAX_OVERVIEW_ROWS]:
         middle = median(one.clip.duration_s for one in mine)
         shown = min(mine, key=lambda one: (abs(one.clip.duration_s - middle), one.clip.clip_id))
         indices = evenly_spaced(shown.clip.plan.num_frames, OVERVIEW_FRAMES)
@@ -36,7 +47,7 @@ def overview(workspace: Workspace, clips: Sequence[MadeClip]) -> bytes:
                 pose=arrays["pose"][indices],
             )
         )
-    return draw_overview(rows)
+    return draw_overview(rows, num_more=len(by_source) - len(rows))
 
 
 def clip_arrays(workspace: Workspace, key: str) -> dict[str, np.ndarray]:
@@ -47,16 +58,17 @@ def clip_arrays(workspace: Workspace, key: str) -> dict[str, np.ndarray]:
     }
 
 
-def draw_made_clip(workspace: Workspace, made: MadeClip) -> bytes:
+def draw_made_clip(results: Results, made: MadeClip) -> bytes:
     """Contact sheet of one finished clip, as PNG."""
+    workspace = results.workspace
     num_frames = made.clip.plan.num_frames
     samples = read_flac(workspace.result_file("clip", made.key, "flac"))
     envelope, heard = None, None
     if made.clip.scores.speech_ratio is not None:
         envelope = speech_envelope(samples, num_frames, made.clip.plan.fps)
-        steps = voice_activity(samples, SileroVad())
-        at = np.minimum(np.arange(num_frames) * len(steps) // num_frames, len(steps) - 1)
-        heard = steps[at] >= 0.5
+        steps = voice_activity(samples, results.models.vad())
+        at = np.arange(num_frames) * SAMPLE_RATE_HZ // made.clip.plan.fps // VAD_STEP
+        heard = steps[at] >= results.config.speech.vad_threshold
     # Only the shown frames are decoded; the sheet reads nothing of the others.
     shown = frames_of(workspace.result_file("clip", made.key, "mp4"), evenly_spaced(num_frames, NUM_TILES))
     blank = np.zeros_like(next(iter(shown.values())))

@@ -8,6 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipeline.card import FUNNEL_FILE, OVERVIEW_FILE, draw_funnel, write_card
 from pipeline.errors import UsageError
@@ -152,7 +153,7 @@ def make_release(
                 config_hash=content_hash(config),
                 requested=choice.split.requested,
                 mel=mel_setup(config),
-                hubert={"model": config.speech.hubert} if config.speech.hubert else {},
+                hubert=hubert_setup(config),
                 with_identity=options.with_identity,
             ),
             pack=config.pack,
@@ -214,6 +215,17 @@ def mel_setup(config: BuildConfig) -> dict[str, float]:
         "num_bins": float(config.speech.mel_bins),
         "window_samples": float(config.speech.mel_window_samples),
         "hop_samples": float(config.speech.mel_hop_samples),
+    }
+
+
+def hubert_setup(config: BuildConfig) -> dict[str, str]:
+    """How ``hubert.npy`` was made; the folder's name alone, since paths of a machine leave with no release."""
+    if not config.speech.hubert:
+        return {}
+    return {
+        "model": Path(config.speech.hubert).name,
+        "layers": " ".join(str(layer) for layer in config.speech.hubert_layers),
+        "rate_conversion": config.speech.hubert_rate_conversion,
     }
 
 

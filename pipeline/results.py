@@ -23,6 +23,7 @@ from schemas.face import FaceTrack
 from schemas.media import Shot, Video
 from schemas.source import Fetched, Source
 
+# Raised when a stage's code changes what it computes; part of every key of that stage.
 STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 1, "plan": 1, "clip": 1}
 
 
@@ -37,6 +38,15 @@ class BuildRecord(Record):
     tool_version: str
     sources: tuple[Source, ...]
     config: BuildConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A video with its face tracks, numbered through all its runs, and the plan made from them."""
+
+    video: Video
+    tracks: list[FaceTrack]
+    plan: SourcePlan
 
 
 @dataclass
@@ -55,8 +65,8 @@ class Results:
     def acquire_key(self, source: Source) -> str:
         """Fetched media depend on where they come from and which quality was asked for."""
         config = self.config.acquire
-        wanted = [source.id, source.uri, source.sha256, config.max_height_px, config.web_format]
-        return _key("acquire", wanted)
+        quality = [config.max_height_px, config.web_format, list(config.web_extractors)]
+        return _key("acquire", [source.id, source.uri, source.sha256, *quality])
 
     def probe_key(self, source: Source, fetched: Fetched) -> str:
         """Depends on the bytes alone, and on the limits."""
@@ -73,7 +83,7 @@ class Results:
                 domain.presence_gate,
                 domain.shots,
                 domain.faces,
-                self.models.detection_hash(source.domain),
+                self.models.detection_files(source.domain),
                 start_frame,
                 start_s,
                 until_s(source),
@@ -128,39 +138,27 @@ class Results:
                 return
             start_frame, start_s = run.stop_frame, run.next_start_s
 
-    def analysis(self, source: Source) -> tuple[Video, list[str], list[AnalysisRun]] | None:
-        """The complete analysis of a source; None while any part of it is missing."""
-        video = self.video(source)
-        if video is None:
-            return None
+    def planned(self, source: Source, video: Video) -> Planned | None:
+        """The complete analysis of a video and the clips planned from it; None while any part of it is missing."""
         found = list(self.runs(source, video))
         if not found or found[-1][1].next_start_s is not None:
             return None
-        return video, [key for key, _ in found], [run for _, run in found]
+        plan = self.workspace.result("plan", self.plan_key(source, [key for key, _ in found]), SourcePlan)
+        return plan and Planned(video, joined([run for _, run in found])[1], plan)
 
-    def plan(self, source: Source) -> SourcePlan | None:
-        """The clips planned for a source."""
-        analysis = self.analysis(source)
-        return analysis and self.workspace.result("plan", self.plan_key(source, analysis[1]), SourcePlan)
-
-    def clips(self, source: Source) -> Iterator[tuple[str, Clip]]:
+    def clips(self, source: Source, planned: Planned) -> Iterator[tuple[str, Clip]]:
         """The finished clips of a source, with their keys, in order of time."""
-        analysis, plan = self.analysis(source), self.plan(source)
-        if analysis is None or plan is None:
-            return
-        video, _, runs = analysis
-        _, tracks = joined(runs)
-        for clip_plan in plan.clips:
-            track = track_of(clip_plan, tracks)
-            key = self.clip_key(source, video, clip_plan, track)
+        for clip_plan in planned.plan.clips:
+            key = self.clip_key(source, planned.video, clip_plan, track_of(clip_plan, planned.tracks))
             clip = self.workspace.result("clip", key, Clip)
             if clip is not None:
                 yield key, clip
 
     def complete(self, source: Source) -> bool:
         """Whether every planned clip of a source is there, so that its media are no longer needed."""
-        plan = self.plan(source)
-        return plan is not None and len(plan.clips) == sum(1 for _ in self.clips(source))
+        video = self.video(source)
+        planned = video and self.planned(source, video)
+        return bool(planned) and len(planned.plan.clips) == sum(1 for _ in self.clips(source, planned))
 
     def media(self, fetched: Fetched, source: Source) -> Path:
         """Where a source's file lies on this machine."""

@@ -135,17 +135,17 @@ def draw_clip(
     return page.png()
 
 
-def draw_overview(rows: Sequence[OverviewRow], *, max_rows: int = MAX_OVERVIEW_ROWS) -> bytes:
+def draw_overview(rows: Sequence[OverviewRow], *, num_more: int = 0) -> bytes:
     """Draw one row of frames per clip, with landmarks and a label: a release at a glance.
 
-    Rows beyond ``max_rows`` are counted at the bottom, not drawn. Returns PNG.
+    ``num_more`` clips that are not drawn are counted at the bottom: decoding them would be for nothing, so
+    the caller leaves out what goes beyond ``MAX_OVERVIEW_ROWS``. Returns PNG.
     """
-    drawn = rows[:max_rows]
     step = _OVERVIEW_TILE_PX + _GAP_PX
     width_px = 2 * _MARGIN_PX + _OVERVIEW_LABEL_PX + OVERVIEW_FRAMES * step - _GAP_PX
-    footer_px = 32 if len(rows) > len(drawn) or not rows else 0
-    page = Page(width_px, 2 * _MARGIN_PX + len(drawn) * step + footer_px)
-    for position, row in enumerate(drawn):
+    footer_px = 32 if num_more or not rows else 0
+    page = Page(width_px, 2 * _MARGIN_PX + len(rows) * step + footer_px)
+    for position, row in enumerate(rows):
         y = _MARGIN_PX + position * step
         _write_label(page, row, y)
         for column, frame in enumerate(row.frames[:OVERVIEW_FRAMES]):
@@ -154,7 +154,7 @@ def draw_overview(rows: Sequence[OverviewRow], *, max_rows: int = MAX_OVERVIEW_R
             tile = overlaid(frame, landmarks, pose, _OVERVIEW_TILE_PX)
             page.image(_MARGIN_PX + _OVERVIEW_LABEL_PX + column * step, y, tile)
     if footer_px:
-        more = f"+{len(rows) - len(drawn)} more" if rows else "no clips"
+        more = f"+{num_more} more" if rows else "no clips"
         page.text(_MARGIN_PX, page.height_px - _MARGIN_PX - 8, more, color=FAINT)
     return page.png()
 

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.errors import UsageError
-from pipeline.results import Results, joined
+from pipeline.results import Planned, Results
 from schemas.analysis import Refusal
 from schemas.clip import Clip
 from schemas.ledger import LedgerRow
+from schemas.media import Video
 from schemas.source import Source
 
 
@@ -39,10 +40,13 @@ def survey(results: Results, sources: Sequence[Source]) -> Survey:
     for source in sources:
         rows = results.workspace.ledger(source.id)
         tries = [row for row in rows if row.key == results.acquire_key(source)]
-        if _was_lost(tries) and results.plan(source) is None:
+        video = results.video(source)
+        planned = video and results.planned(source, video)
+        if _was_lost(tries) and planned is None:
             _stopped(source, found, [row for row in tries if row.outcome == "failed"])
             continue
-        _survey_source(results, source, [row for row in rows if row.outcome == "failed"], found)
+        failures = [row for row in rows if row.outcome == "failed"]
+        _survey_source(results, source, video, planned, failures, found)
     return found
 
 
@@ -51,31 +55,37 @@ def _was_lost(tries: Sequence[LedgerRow]) -> bool:
     return bool(tries) and max(tries, key=lambda row: row.attempt).outcome == "failed"
 
 
-def _survey_source(results: Results, source: Source, failures: list[LedgerRow], found: Survey) -> None:
+def _survey_source(
+    results: Results,
+    source: Source,
+    video: Video | None,
+    planned: Planned | None,
+    failures: list[LedgerRow],
+    found: Survey,
+) -> None:
     fetched = results.fetched(source)
     if fetched is None:
         found.left.append(source.id)
         return
     found.rows.append(_done(source, "acquire"))
-    video = results.video(source)
     if video is None:
         key = results.probe_key(source, fetched)
         _stopped(source, found, [row for row in failures if row.key == key])
         return
     found.rows.append(_done(source, "probe"))
-    analysis, plan = results.analysis(source), results.plan(source)
-    if analysis is None or plan is None:
+    if planned is None:
         *_, last = [None, *(run for _, run in results.runs(source, video))]
         place = (0, None) if last is None else (last.stop_frame, last.next_start_s)
         key = results.analyse_key(source, video, *place)
         _stopped(source, found, [row for row in failures if row.key == key], stage="analyse")
         return
     found.rows.append(_done(source, "analyse"))
+    plan = planned.plan
     refused_shots = {refusal.item for refusal in plan.refusals if "/" not in refusal.item}
     found.num_shots += plan.num_shots
-    found.num_tracks += sum(f"shot{track.shot_index:05d}" not in refused_shots for track in joined(analysis[2])[1])
+    found.num_tracks += sum(f"shot{track.shot_index:05d}" not in refused_shots for track in planned.tracks)
     found.rows += [_refused(source, refusal) for refusal in plan.refusals]
-    made = [MadeClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source)]
+    made = [MadeClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source, planned)]
     found.clips += made
     missing = {one.clip_id for one in plan.clips} - {one.clip.clip_id for one in made}
     if missing:

@@ -8,7 +8,7 @@ last and is the done-marker.
     results/STAGE/KEY/record.json     one stage result; its files lie beside it
     ledger/SOURCE/STAGE_ITEM_N.json   one row per item and attempt
     decisions/…                       one object per human decision
-    media/SHA256                      fetched media, a cache: may be dropped at any time
+    media/SOURCE/…                    fetched media, a cache: may be dropped at any time
     releases/NAME/…                   finished releases
 """
 
@@ -122,9 +122,9 @@ class Workspace:
 
     # ---- folders on this machine ---------------------------------------------------------------
 
-    def media_path(self, sha256: str) -> Path:
-        """Where a fetched file of that content is cached on this machine."""
-        return self.media_folder / sha256
+    def media_path(self, source_id: str) -> Path:
+        """The folder on this machine where a source's fetched file is cached."""
+        return self.media_folder / source_id
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

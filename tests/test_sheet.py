@@ -267,7 +267,7 @@ def test_evenly_spaced_frames_are_different_and_reach_both_ends(num_frames, coun
 
 def test_an_overview_counts_what_it_leaves_out():
     row = sheet.OverviewRow(make_clip(), "A $title$ with <b>everything</b> 日本語\n", [GREY] * 8)
-    few, many = (decoded(sheet.draw_overview([row] * n, max_rows=3)) for n in (3, 5))
+    few, many = (decoded(sheet.draw_overview([row] * 3, num_more=n)) for n in (0, 2))
     assert many.shape[0] == few.shape[0] + 32
     assert sheet.draw_overview([row]) == sheet.draw_overview([row])
     assert decoded(sheet.draw_overview([])).shape[0] > 0

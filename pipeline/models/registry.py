@@ -6,6 +6,7 @@ file is one clear error at the start and never a quiet change of method half-way
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 
@@ -13,7 +14,6 @@ from pipeline.models.detectors import Detector, build_detectors, detector_files
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, face_presence
 from pipeline.models.packaged import packaged_model
 from pipeline.models.speech import Hubert, SileroVad
-from schemas.base import content_hash
 from schemas.config import BuildConfig, DomainConfig
 from schemas.models import ModelCard
 
@@ -91,18 +91,22 @@ class ModelSet:
 
     def files(self, name: str) -> dict[str, str]:
         """SHA-256 of every model file that a domain's clips depend on, by name."""
-        domain = self.domain(name)
-        packaged = {file for choice in domain.detectors for file in detector_files(choice.model)}
-        if domain.presence_gate or domain.landmarker != "none":
-            packaged.add("face_landmark")
-        packaged.add("silero_vad")
-        found = {file: packaged_model(file).sha256 for file in sorted(packaged)}
+        found = self.detection_files(name)
+        if self.domain(name).landmarker != "none":
+            found["face_landmark"] = packaged_model("face_landmark").sha256
+        found["silero_vad"] = packaged_model("silero_vad").sha256
         hubert = self.hubert()
-        return found if hubert is None else {**found, "hubert": hubert.sha256}
+        if hubert is not None:
+            found["hubert"] = hubert.sha256
+        return dict(sorted(found.items()))
 
-    def detection_hash(self, name: str) -> str:
-        """One hash over the files that analysis depends on."""
-        return content_hash({k: v for k, v in self.files(name).items() if k.startswith(("face", "haar"))})
+    def detection_files(self, name: str) -> dict[str, str]:
+        """SHA-256 of the model files that a domain's analysis depends on, by name."""
+        domain = self.domain(name)
+        files = {file for choice in domain.detectors for file in detector_files(choice.model)}
+        if domain.presence_gate:
+            files.add("face_landmark")
+        return {file: packaged_model(file).sha256 for file in sorted(files)}
 
     def cards(self, names: set[str]) -> list[ModelCard]:
         """The model files behind clips of the named domains, as the dataset card lists them."""
@@ -112,7 +116,7 @@ class ModelSet:
     def _card(self, file: str, sha256: str) -> ModelCard:
         if file == "hubert":
             return ModelCard(
-                name="HuBERT", file=self.config.speech.hubert, sha256=sha256, package="transformers",
+                name="HuBERT", file=Path(self.config.speech.hubert).name, sha256=sha256, package="transformers",
                 licence="as its folder states", commercial_use=None, domains=(), measured="",
             )  # fmt: skip
         model = packaged_model(file)
