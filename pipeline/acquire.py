@@ -22,7 +22,7 @@ from pipeline.errors import SourceError, TransientError, UsageError
 from pipeline.fetchers.direct import Download, Progress, WebPageError, download
 from pipeline.fetchers.objects import read_object
 from pipeline.fetchers.partial import Partial, check_size, disk_errors_named, publish
-from pipeline.fetchers.politeness import HostLimiter
+from pipeline.fetchers.politeness import HostLimiter, HostTurns
 from schemas.config import AcquireConfig
 from schemas.source import Fetched, FetchProvenance, Source
 from schemas.uri import local_path, redact, uri_scheme
@@ -37,7 +37,7 @@ MEDIA_SUFFIXES = frozenset(
 
 
 def fetch(
-    source: Source, config: AcquireConfig, into: Path, *, limiter: HostLimiter, progress: Progress | None = None
+    source: Source, config: AcquireConfig, into: Path, *, limiter: HostTurns, progress: Progress | None = None
 ) -> Fetched:
     """Fetch one source into the folder ``into``, which is its own and may hold an earlier attempt's partial file.
 
@@ -74,7 +74,7 @@ class _Fetching:
     """One source on its way here: the attempts, and the file they make."""
 
     def __init__(
-        self, source: Source, config: AcquireConfig, into: Path, limiter: HostLimiter, progress: Progress
+        self, source: Source, config: AcquireConfig, into: Path, limiter: HostTurns, progress: Progress
     ) -> None:
         self.source, self.config, self.into = source, config, into
         self.limiter, self.progress = limiter, progress

@@ -1,16 +1,20 @@
-"""From one decode pass to shots and face tracks.
+"""Look at a video once: shots and faces from the same decoded frames.
 
-Decoding costs more than anything done to most frames, so shot detection and face detection look at
-the same small frames of one pass. A long source is cut into bounded runs: each is stored when it is
-done, so a two-hour film loses minutes to a crash, and memory never grows with its length.
+Decoding is the dearest thing done to every minute of a source, so each frame is decoded once, scaled
+to the thumbnail that shot detection needs, and to the analysis size where faces are looked for. Long videos are
+divided on a grid of time that depends on nothing but the video, so that any number of workers can
+look at the parts side by side; each part sees some seconds beyond its edges, so that a transition
+there is judged as it would be in one pass.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Shaped
 
 from pipeline.errors import DecodeError
 from pipeline.faces import FaceScanner, Presence, link
@@ -19,41 +23,61 @@ from pipeline.models.detectors import Detector
 from pipeline.shots import ShotDetector, shots_between
 from schemas.analysis import AnalysisRun
 from schemas.base import FrameSpan
-from schemas.config import DomainConfig
-from schemas.face import Detection
-from schemas.media import Boundary, Video
+from schemas.config import DomainConfig, FaceConfig, ShotConfig
+from schemas.face import DETECTION_ROW, Detection, FaceTrack
+from schemas.media import Boundary, Shot, Video
 
 Times = Float64[np.ndarray, " F"]
+DetectionRows = Shaped[np.ndarray, " N"]
 
-_CLOCK_S = 1e-6  # rounding of differences of times
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of a video that one run answers for: frames from ``start_s`` up to but not including ``stop_s``.
+
+    None stands for the video's own beginning and end. ``open_end`` says that more of the video follows and may
+    be looked at; where it does not, nothing at or after ``stop_s`` is read.
+    """
+
+    start_s: float | None
+    stop_s: float | None
+    open_end: bool = False
+
+
+WHOLE = Window(None, None)
+_FRAMES = ("frame", "start_frame", "stop_frame")  # of a boundary
+
+
+def windows_of(video: Video, run_s: float, until_s: float | None) -> list[Window]:
+    """Divide a video into runs of about ``run_s`` seconds; the last lasts between half and one and a half of that.
+
+    Args:
+        video: what probing found.
+        run_s: usual length of a run.
+        until_s: nothing at or after this time is wanted; None for the whole video.
+    """
+    stop_s = video.stop_s if until_s is None else min(until_s, video.stop_s)
+    num_runs = max(1, round((stop_s - video.start_s) / run_s))
+    inner = [video.start_s + k * run_s for k in range(1, num_runs)]
+    edges = [None, *inner, until_s]
+    return [Window(start, stop, open_end=k < num_runs - 1) for k, (start, stop) in enumerate(pairwise(edges))]
+
+
+def context_s(config: ShotConfig) -> float:
+    """Seconds beyond an edge after which nothing there changes any more: the longest fade and two dissolves."""
+    return config.max_fade_s + 2 * config.max_dissolve_s + 1.0
 
 
 @dataclass(slots=True)
 class _Pass:
-    """What one pass over a run has gathered so far."""
+    """What one pass over a window has gathered. ``num_lead`` frames were looked at before the window's first."""
 
-    start_frame: int
+    num_lead: int = 0
+    num_seen: int = 0
     times: list[float] = field(default_factory=list)
     boundaries: list[Boundary] = field(default_factory=list)
     detections: list[Detection] = field(default_factory=list)
-
-    @property
-    def stop_frame(self) -> int:
-        return self.start_frame + len(self.times)
-
-    def end(self, run_s: float, before: int | None = None) -> Boundary | None:
-        """The first boundary that lies a whole run behind the beginning (and before a frame)."""
-        for boundary in sorted(self.boundaries, key=lambda one: one.frame):
-            place = boundary.frame - self.start_frame
-            stop = len(self.times) if before is None else before - self.start_frame
-            if 0 < place < stop and self.times[place] - self.times[0] >= run_s - _CLOCK_S:
-                return boundary
-        return None
-
-    def cut_back(self, stop_frame: int) -> None:
-        self.times = self.times[: stop_frame - self.start_frame]
-        self.boundaries = [b for b in self.boundaries if b.frame < stop_frame or b.start_frame < stop_frame]
-        self.detections = [d for d in self.detections if d.frame < stop_frame]
+    next_s: float | None = None  # time of the first frame behind the window
 
 
 def analyse_run(
@@ -62,14 +86,11 @@ def analyse_run(
     domain: DomainConfig,
     detectors: list[Detector],
     presence: Presence | None,
+    window: Window = WHOLE,
     *,
-    start_frame: int = 0,
-    start_s: float | None = None,
-    began_with: Boundary | None = None,
-    until_s: float | None = None,
     progress: Callable[[float], None] | None = None,
-) -> tuple[AnalysisRun, Times]:
-    """Analyse one run of a video, decoding each of its frames once.
+) -> tuple[AnalysisRun, Times, DetectionRows]:
+    """Analyse one window of a video, decoding each of its frames once.
 
     Args:
         path: the local file.
@@ -77,93 +98,166 @@ def analyse_run(
         domain: detectors' thresholds, shot and face settings.
         detectors: built from ``domain.detectors``.
         presence: the gate for human-like domains, None leaves it out.
-        start_frame: number of the run's first frame in the video.
-        start_s: its time; None for the video's first frame.
-        began_with: the boundary that ended the run before.
-        until_s: nothing at or after this time is wanted; None for the whole video.
+        window: which part; all of the video by default.
         progress: told the time reached, in seconds.
 
     Returns:
-        The run, and the presentation time in seconds of each of its frames [F].
+        The run, the presentation time in seconds of each of its frames [F], and its detections [N].
 
     Raises:
-        DecodeError: when no frame can be decoded.
+        DecodeError: when the video's first window holds no frame that decodes.
     """
     size = fit_within(video.width_px, video.height_px, domain.faces.analysis_side_px)
     shots = ShotDetector(domain.shots, video.average_fps)
     scanner = FaceScanner(
         detectors, domain.faces, presence, scale_x=video.width_px / size[0], scale_y=video.height_px / size[1]
     )
-    state = _Pass(start_frame)
-    frames = iter_frames(path, video, start_s=start_s)
-    ended, upcoming = None, None
-    for frame in frames:
-        if until_s is not None and frame.time_s >= until_s:
-            upcoming = frame
-            break
-        _look(frame, size, state, shots, scanner)
+    state = _Pass()
+    for frame in _frames(path, video, window, context_s(domain.shots)):
+        if window.stop_s is not None and frame.time_s >= window.stop_s:
+            state.next_s = frame.time_s if state.next_s is None else state.next_s
+            if not window.open_end:
+                break
+        _look(frame, size, window, state, shots, scanner)
         if progress is not None:
             progress(frame.time_s)
-        ended = state.end(domain.shots.run_s)
-        if ended is not None:
-            break
-        if state.times[-1] - state.times[0] >= 2 * domain.shots.run_s - _CLOCK_S:
-            upcoming = next(frames, None)
-            break
-    if not state.times:
-        raise DecodeError(f"{path.name} holds no frame that decodes from {start_s or video.start_s:.3f} s on")
-    if ended is None:
-        state.boundaries += shots.finish()
-        state.detections += scanner.finish()
-    more = upcoming is not None and (until_s is None or upcoming.time_s < until_s)
-    if ended is None and more:
-        ended = state.end(domain.shots.run_s, before=_settled(state, video)) or _limit(state.stop_frame)
-    if ended is not None and ended.frame < state.stop_frame:
-        stop_s = state.times[ended.frame - start_frame]
-        state.cut_back(ended.frame)
-    else:
-        stop_s = upcoming.time_s if upcoming else max(video.stop_s, state.times[-1] + 1 / float(video.average_fps))
-    run = _finished(video, domain, state, began_with, ended, stop_s)
-    return run, np.array(state.times, dtype=np.float64)
+    if not state.times and window.start_s is None:
+        raise DecodeError(f"{path.name} holds no frame that decodes from {video.start_s:.3f} s on")
+    state.boundaries += shots.finish()
+    state.detections += scanner.finish()
+    return _finished(video, state), np.array(state.times, dtype=np.float64), rows_of(state.detections)
 
 
-def _settled(state: _Pass, video: Video) -> int:
-    """Where a run was ended by force, boundaries of its last second were judged without what follows them."""
-    return state.stop_frame - round(video.average_fps)
+def _frames(path: Path, video: Video, window: Window, around_s: float) -> Iterator[Frame]:
+    """The frames of a window with their context on either side."""
+    start_s = None if window.start_s is None else window.start_s - around_s
+    stop_s = math.inf if window.stop_s is None else window.stop_s + around_s
+    for frame in iter_frames(path, video, start_s=start_s):
+        yield frame
+        if frame.time_s >= stop_s:
+            return
 
 
-def _limit(frame: int) -> Boundary:
-    return Boundary(frame=frame, kind="limit", start_frame=frame, stop_frame=frame)
+def _look(
+    frame: Frame, size: tuple[int, int], window: Window, state: _Pass, shots: ShotDetector, scanner: FaceScanner
+) -> None:
+    is_lead = window.start_s is not None and frame.time_s < window.start_s
+    state.num_lead += is_lead
+    number = state.num_seen
+    state.num_seen += 1
+    state.boundaries += shots.push(number, frame.time_s, frame.to_array(fit_within(*size, shots.side_px), "bgr24"))
+    if not is_lead and state.next_s is None:
+        state.detections += scanner.push(len(state.times), frame.time_s, lambda: frame.to_array(size, "bgr24"))
+        state.times.append(frame.time_s)
 
 
-def _look(frame: Frame, size: tuple[int, int], state: _Pass, shots: ShotDetector, scanner: FaceScanner) -> None:
-    number = state.stop_frame
-    image = frame.to_array(size, "bgr24")
-    state.times.append(frame.time_s)
-    state.boundaries += shots.push(number, frame.time_s, image)
-    state.detections += scanner.push(number, frame.time_s, image)
-
-
-def _finished(
-    video: Video,
-    domain: DomainConfig,
-    state: _Pass,
-    began_with: Boundary | None,
-    ended: Boundary | None,
-    stop_s: float,
-) -> AnalysisRun:
-    span = FrameSpan(start=state.start_frame, stop=state.stop_frame)
-    edges = [*([began_with] if began_with else []), *state.boundaries, *([ended] if ended else [])]
-    shots = shots_between(edges, span, lambda frame: stop_s if frame >= span.stop else state.times[frame - span.start])
-    if began_with is not None:
-        shots[0] = shots[0].model_copy(update={"boundary": began_with.kind})
+def _finished(video: Video, state: _Pass) -> AnalysisRun:
+    own = [
+        boundary.model_copy(update={name: getattr(boundary, name) - state.num_lead for name in _FRAMES})
+        for boundary in sorted(state.boundaries, key=_order)
+    ]
+    ended_s = max(video.stop_s, state.times[-1] + 1 / float(video.average_fps)) if state.times else video.stop_s
     return AnalysisRun(
         source_id=video.source_id,
-        start_frame=state.start_frame,
-        stop_frame=state.stop_frame,
-        next_start_s=stop_s if ended is not None else None,
-        ended_by=ended,
-        shots=tuple(shots),
-        tracks=tuple(link(state.detections, shots, domain.faces)),
+        num_frames=len(state.times),
+        stop_s=ended_s if state.next_s is None else state.next_s,
+        boundaries=tuple(one for one in own if _touches(one, 0, len(state.times))),
         num_detections=len(state.detections),
     )
+
+
+def _order(boundary: Boundary) -> tuple[int, int, int]:
+    return boundary.frame, boundary.start_frame, boundary.stop_frame
+
+
+def _touches(boundary: Boundary, start: int, stop: int) -> bool:
+    """Whether any of a boundary lies in the frames ``start`` up to ``stop``."""
+    first = min(boundary.frame, boundary.start_frame)
+    last = max(boundary.frame + 1, boundary.stop_frame)
+    return first < stop and start < last
+
+
+def rows_of(detections: Sequence[Detection]) -> DetectionRows:
+    """Detections as an array of ``DETECTION_ROW``, for storing."""
+    rows = np.zeros(len(detections), DETECTION_ROW)
+    for name in DETECTION_ROW.names or ():
+        if detections:
+            rows[name] = [getattr(one, name) for one in detections]
+    return rows
+
+
+# ---- all runs together ---------------------------------------------------------------------------------------------
+
+
+def join_runs(
+    runs: Sequence[AnalysisRun], times: Times, rows: Sequence[DetectionRows], config: FaceConfig
+) -> tuple[list[Shot], list[FaceTrack]]:
+    """Shots and tracks of a whole video from its runs, numbered through.
+
+    Where no transition lies, the edge between two runs divides nothing: a shot and its tracks go on across it.
+
+    Args:
+        runs: all of them, in order.
+        times: presentation time of every frame of the video, in seconds [F].
+        rows: detections of each run, frames counted from its own first.
+        config: of detection and tracking.
+    """
+    starts = np.cumsum([0, *(run.num_frames for run in runs)]).tolist()
+    told = [
+        (boundary.model_copy(update={name: getattr(boundary, name) + start for name in _FRAMES}), number)
+        for number, (start, run) in enumerate(zip(starts, runs, strict=False))
+        for boundary in run.boundaries
+    ]
+    num_frames = starts[-1]
+    stop_s = runs[-1].stop_s
+    shots = shots_between(
+        _without_doubles(told),
+        FrameSpan(start=0, stop=num_frames),
+        lambda frame: stop_s if frame >= num_frames else float(times[frame]),
+    )
+    moved = [_moved(own, start) for start, own in zip(starts, rows, strict=False)]
+    return shots, _tracks(shots, np.concatenate(moved), config)
+
+
+def _moved(rows: DetectionRows, by: int) -> DetectionRows:
+    rows = rows.copy()
+    rows["frame"] += by
+    return rows
+
+
+def _without_doubles(told: Sequence[tuple[Boundary, int]]) -> list[Boundary]:
+    """Boundaries in order, each given with its run; a transition that both neighbours of an edge tell is one.
+
+    Both see the same frames around it, so they agree; only a flat picture that is longer than what they see beyond
+    the edge looks different from either side. What overlaps is then joined, and what does not leaves a shot of nothing
+    but transition between the two.
+    """
+    single: list[tuple[Boundary, int]] = []
+    for boundary, run in sorted(told, key=lambda one: (_order(one[0]), one[1])):
+        last, last_run = single[-1] if single else (None, run)
+        if last is None or last_run == run or not _same_transition(last, boundary):
+            single.append((boundary, run))
+        elif last != boundary:
+            start, stop = min(last.start_frame, boundary.start_frame), max(last.stop_frame, boundary.stop_frame)
+            joined = {"frame": (start + stop) // 2, "start_frame": start, "stop_frame": stop}
+            single[-1] = (last.model_copy(update=joined), run)
+    return [boundary for boundary, _ in single]
+
+
+def _same_transition(a: Boundary, b: Boundary) -> bool:
+    return a == b or (a.kind == b.kind and a.start_frame < b.stop_frame and b.start_frame < a.stop_frame)
+
+
+def _tracks(shots: Sequence[Shot], rows: DetectionRows, config: FaceConfig) -> list[FaceTrack]:
+    """Link shot by shot, so that only one shot's detections are unpacked at a time."""
+    rows = rows[np.argsort(rows["frame"], kind="stable")]
+    tracks: list[FaceTrack] = []
+    for index, shot in enumerate(shots):
+        first, last = np.searchsorted(rows["frame"], [shot.span.start, shot.span.stop])
+        for track in link([_detection(row) for row in rows[first:last]], [shot], config):
+            tracks.append(track.model_copy(update={"shot_index": index, "track_index": len(tracks)}))
+    return tracks
+
+
+def _detection(row: np.void) -> Detection:
+    return Detection(**{name: row[name].tolist() for name in DETECTION_ROW.names or ()})

@@ -1,44 +1,49 @@
-"""Sources to clips: the one place that composes the stages, in one process.
+"""Sources to clips: the one place that composes the stages, whoever performs them.
 
 Every stage result is stored under a key computed from all that it depends on: input content, the
 stage's own settings, the model files, and the stage's version. Running again therefore computes
 exactly what is missing, wherever the last run ended, and a failure costs one item.
 """
 
-import hashlib
-import io
+import asyncio
+import contextlib
 import logging
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Protocol, TypeVar
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, cast
 
-import numpy as np
-
-from pipeline.acquire import HostLimiter, fetch
-from pipeline.analyse import analyse_run
-from pipeline.clips import make_clip, npy
-from pipeline.crop import plan_clips
-from pipeline.errors import AnitalkError, UsageError, WorkspaceError
-from pipeline.probe import probe
-from pipeline.results import BuildRecord, Results, joined, tool_version, track_of, until_s
+from pipeline.attempts import STRIKES, given_up, standing, strikes
+from pipeline.errors import AnitalkError
+from pipeline.jobs import (
+    AcquireJob,
+    AnalyseJob,
+    Bench,
+    ClipJob,
+    Job,
+    ListedPlanJob,
+    PlanJob,
+    ProbeJob,
+    is_unchanged,
+    ledger_row,
+    log_failure,
+    perform,
+)
+from pipeline.results import BuildRecord, Results, tool_version
+from pipeline.tombstones import read_tombstones
 from pipeline.workspace import Workspace
 from schemas.analysis import AnalysisRun, SourcePlan
 from schemas.base import Record, canonical_json
-from schemas.clip import Clip, ClipPlan
+from schemas.cliplist import ListedClip
 from schemas.config import BuildConfig
-from schemas.face import FaceTrack
 from schemas.ledger import LedgerRow
 from schemas.media import Video
 from schemas.source import Fetched, Source
+from schemas.tombstone import covering
 
 log = logging.getLogger(__name__)
 
-R = TypeVar("R", bound=Record)
-
-# Raised when a stage's code changes what it computes; part of every key of that stage.
-_CRASHES_UNTIL_QUARANTINE = 3
+R = TypeVar("R")
 
 
 class Progress(Protocol):
@@ -48,19 +53,63 @@ class Progress(Protocol):
         """A source begins."""
         ...
 
-    def stage(self, stage: str, done: float | None, total: float | None) -> None:
-        """How far a stage of the current source is, in its own unit."""
+    def stage(self, item: str, stage: str, done: float | None, total: float | None) -> None:
+        """How far a stage of an item is, in its own unit."""
+        ...
+
+    def ended(self, source: Source) -> None:
+        """A source has gone as far as it goes."""
         ...
 
 
-class Silent:
+class Silent(Progress):
     """Progress that nobody watches."""
 
-    def source(self, *_: object) -> None:
+    def source(self, source: Source, number: int, total: int) -> None:
         """Say nothing."""
 
-    def stage(self, *_: object) -> None:
+    def stage(self, item: str, stage: str, done: float | None, total: float | None) -> None:
         """Say nothing."""
+
+    def ended(self, source: Source) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A job whose process ended before it could say how it went, and what is known of that."""
+
+    reason_class: str  # "crash" or "timeout"
+    reason: str
+    message: str
+
+
+class Engine(Protocol):
+    """Whoever performs jobs."""
+
+    @property
+    def num_sources(self) -> int:
+        """How many sources may be under way at once."""
+        ...
+
+    async def perform(self, job: Job, progress: Progress) -> Record | Lost | None:
+        """Do a job: its record; None where it failed and the ledger says how; Lost where nobody could say."""
+        ...
+
+
+class InlineEngine:
+    """One job after the other in this process: no isolation, so a decoder that aborts takes the build with it."""
+
+    num_sources = 1
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._one_at_a_time = threading.Lock()  # builds in several threads share models, which are not made for that
+
+    async def perform(self, job: Job, progress: Progress) -> Record | None:
+        """Do the job now."""
+        with self._one_at_a_time:
+            return perform(job, self.bench, lambda done, total: progress.stage(job.item, job.stage, done, total))
 
 
 class Builder:
@@ -68,231 +117,206 @@ class Builder:
 
     Args:
         workspace: open for writing; the caller holds its lock.
-        sources: from the manifest.
         config: all settings.
+        engine: performs the jobs.
         progress: told what is going on.
+        clip_list: clips of a published list, which take the place of detection.
     """
 
     def __init__(
-        self, workspace: Workspace, sources: Sequence[Source], config: BuildConfig, progress: Progress | None = None
+        self,
+        workspace: Workspace,
+        config: BuildConfig,
+        engine: Engine,
+        progress: Progress | None = None,
+        clip_list: Sequence[ListedClip] = (),
     ) -> None:
-        self.workspace, self.sources, self.config = workspace, tuple(sources), config
-        self.results = Results(workspace, config)
-        self.progress = progress or Silent()
-        self.limiter = HostLimiter(config.acquire)
-        self._known_rows: dict[str, list[LedgerRow]] = {}
+        self.workspace, self.config, self.engine = workspace, config, engine
+        self.results = Results(workspace, config, clip_list)
+        self.progress: Progress = progress or Silent()
 
-    def run(self) -> None:
-        """Build every source, one after the other.
+    def run(self, sources: Sequence[Source]) -> None:
+        """Take every source as far as it goes; their failures end in the ledger.
 
         Raises:
-            UsageError: before any work, when a model file is missing.
+            UsageError: when a model cannot be loaded.
             WorkspaceError: when the workspace can no longer be written.
         """
-        self.results.models.check()
-        record = BuildRecord(tool_version=tool_version(), sources=self.sources, config=self.config)
-        self.workspace.storage.write("build.json", canonical_json(record))
-        for number, source in enumerate(self.sources, start=1):
-            self.progress.source(source, number, len(self.sources))
-            self.build_source(source)
+        _run_to_end(lambda: self._all(sources))
 
-    def build_source(self, source: Source) -> None:
+    async def _all(self, sources: Sequence[Source]) -> None:
+        stones = read_tombstones(self.workspace)
+        sources = [source for source in sources if not covering(stones, source)]
+        room = asyncio.Semaphore(self.engine.num_sources)
+        ended = 0
+
+        async def build(source: Source) -> None:
+            nonlocal ended
+            await self.build_source(source)
+            ended += 1
+            self.progress.ended(source)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, source in enumerate(sources, start=1):
+                    await room.acquire()
+                    self.progress.source(source, number, len(sources))
+                    group.create_task(build(source)).add_done_callback(lambda _: room.release())
+                    await asyncio.sleep(0)  # a source that does not wait for anybody is done before the next begins
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+        if ended < len(sources):  # a group of tasks says nothing when an engine that is closed cancels its jobs
+            raise AnitalkError("the build was stopped before its end: run it again to go on")
+
+    async def build_source(self, source: Source) -> None:
         """Take one source as far as it goes; its failures end in the ledger."""
-        fetched = self._acquire(source)
+        tries = _Tries(self.workspace, source)
+        fetched = await self._acquire(source, tries)
         if fetched is None:
             return
-        path = self.results.media(fetched, source)
         probe_key = self.results.probe_key(source, fetched)
-        video = self._step(
-            "probe",
-            source,
-            source.id,
-            probe_key,
-            Video,
-            lambda: (probe(path, source.id, fetched.sha256, self.config.probe), {}),
-        )
+        video = cast("Video | None", await self._step(ProbeJob(source=source, key=probe_key, fetched=fetched), tries))
         if video is None:
             return
-        runs = self._analyse(source, path, video)
-        if runs is not None:
-            self._make_clips(source, path, video, runs)
+        plan = await self._plan(source, fetched, video, tries)
+        if plan is None:
+            return
+        clips = [
+            ClipJob(
+                source=source,
+                key=self.results.clip_key(source, video, planned),
+                fetched=fetched,
+                video=video,
+                planned=planned,
+            )
+            for planned in plan.clips
+        ]
+        await self._together([self._step(job, tries) for job in clips])
 
     # ---- stages --------------------------------------------------------------------------------
 
-    def _acquire(self, source: Source) -> Fetched | None:
+    async def _acquire(self, source: Source, tries: "_Tries") -> Fetched | None:
         key = self.results.acquire_key(source)
         known = self.workspace.result("acquire", key, Fetched)
         if known is not None:
             path = self.results.media(known, source)
             # Media that were cleared away after their clips were made are not fetched again.
-            if _unchanged(path, known) or (not path.exists() and self.results.complete(source)):
+            if is_unchanged(path, known) or (not path.exists() and self._is_not_needed(source, known)):
                 return known
-        into = self.workspace.media_path(source.id)
+        return cast("Fetched | None", await self._step(AcquireJob(source=source, key=key), tries))
 
-        def compute() -> tuple[Fetched, Mapping[str, bytes]]:
-            fetched = fetch(
-                source,
-                self.config.acquire,
-                into,
-                limiter=self.limiter,
-                progress=lambda done, total: self.progress.stage("fetch", done, total),
+    def _is_not_needed(self, source: Source, known: Fetched) -> bool:
+        return self.workspace.has_media(source.id, known.path) or self.results.complete(source)
+
+    async def _plan(self, source: Source, fetched: Fetched, video: Video, tries: "_Tries") -> SourcePlan | None:
+        key = self.results.plan_key(source, video)
+        known = self.workspace.result("plan", key, SourcePlan)
+        if known is not None:
+            return known
+        if source.id in self.results.listed:
+            listed = self.results.listed[source.id]
+            job = ListedPlanJob(source=source, key=key, video=video, listed=listed)
+            return cast("SourcePlan | None", await self._step(job, tries))
+        runs = [
+            AnalyseJob(
+                source=source,
+                key=self.results.analyse_key(source, video, window),
+                fetched=fetched,
+                video=video,
+                window=window,
+                number=number,
             )
-            return fetched, {}
+            for number, window in enumerate(self.results.windows(source, video))
+        ]
+        made = await self._together([self._step(job, tries) for job in runs])
+        if not all(isinstance(run, AnalysisRun) for run in made):
+            return None
+        job = PlanJob(source=source, key=key, video=video, run_keys=tuple(job.key for job in runs))
+        return cast("SourcePlan | None", await self._step(job, tries))
 
-        # The world outside changes without the key noticing, so a failed fetch is always tried again.
-        return self._step("acquire", source, source.id, key, Fetched, compute, again=True)
-
-    def _analyse(self, source: Source, path: Path, video: Video) -> dict[str, AnalysisRun] | None:
-        runs: dict[str, AnalysisRun] = {}
-        last: AnalysisRun | None = None
-        domain = self.config.domains[source.domain]
-        while last is None or last.next_start_s is not None:
-            start_frame, start_s = (0, None) if last is None else (last.stop_frame, last.next_start_s)
-            began_with = None if last is None else last.ended_by
-            key = self.results.analyse_key(source, video, start_frame, start_s)
-
-            def compute(
-                start_frame: int = start_frame, start_s: float | None = start_s, began_with: object = began_with
-            ) -> tuple[AnalysisRun, Mapping[str, bytes]]:
-                run, times = analyse_run(
-                    path,
-                    video,
-                    domain,
-                    self.results.models.detectors(source.domain),
-                    self.results.models.presence(source.domain),
-                    start_frame=start_frame,
-                    start_s=start_s,
-                    began_with=began_with,  # type: ignore[arg-type]
-                    until_s=until_s(source),
-                    progress=lambda time_s: self.progress.stage("analyse", time_s - video.start_s, video.duration_s),
-                )
-                return run, {"times.npy": npy(times)}
-
-            item = f"{source.id}/frame{start_frame:07d}"
-            run = self._step("analyse", source, item, key, AnalysisRun, compute)
-            if run is None:
-                return None
-            runs[key] = run
-            last = run
-        return runs
-
-    def _make_clips(self, source: Source, path: Path, video: Video, runs: dict[str, AnalysisRun]) -> None:
-        shots, tracks = joined(list(runs.values()))
-        plan_key = self.results.plan_key(source, list(runs))
-
-        def compute() -> tuple[SourcePlan, Mapping[str, bytes]]:
-            times = np.concatenate([self._times(key) for key in runs])
-            stride = self.config.domains[source.domain].faces.stride
-            plans, refusals = plan_clips(
-                video, shots, tracks, times, self.config.crop, stride=stride, wanted=source.spans
-            )
-            made = SourcePlan(
-                source_id=source.id,
-                num_shots=len(shots),
-                num_tracks=len(tracks),
-                clips=tuple(plans),
-                refusals=tuple(refusals),
-            )
-            return made, {}
-
-        plan = self._step("plan", source, source.id, plan_key, SourcePlan, compute)
-        for number, clip_plan in enumerate(plan.clips if plan else ()):
-            self.progress.stage("clips", number, len(plan.clips) if plan else None)
-            self._make_clip(source, path, video, clip_plan, track_of(clip_plan, tracks))
-
-    def _times(self, key: str) -> np.ndarray:
-        return np.load(io.BytesIO(self.workspace.result_file("analyse", key, "times.npy")), allow_pickle=False)
-
-    def _make_clip(self, source: Source, path: Path, video: Video, plan: ClipPlan, track: FaceTrack) -> None:
-        key = self.results.clip_key(source, video, plan, track)
-        models = self.results.models
-        item = f"{source.id}/shot{plan.shot_index:05d}/track{plan.track_index:03d}/{plan.clip_id}"
-        self._step(
-            "clip",
-            source,
-            item,
-            key,
-            Clip,
-            lambda: make_clip(path, video, plan, track, source.domain, models, tool_version()),
-        )
+    async def _together(self, steps: Sequence[Awaitable[R]]) -> list[R]:
+        """All of them, side by side where the engine can."""
+        return list(await asyncio.gather(*steps))
 
     # ---- one step of one item --------------------------------------------------------------------
 
-    def _step(
-        self,
-        stage: str,
-        source: Source,
-        item: str,
-        key: str,
-        kind: type[R],
-        compute: Callable[[], tuple[R, Mapping[str, bytes]]],
-        *,
-        again: bool = False,
-    ) -> R | None:
-        """The stored result, or compute and publish it; None when the item failed, now or for good before."""
-        if not again:
-            done = self.workspace.result(stage, key, kind)
+    async def _step(self, job: Job, tries: "_Tries") -> Record | None:
+        """The stored result, or have it computed; None when the item failed, now or for good before."""
+        if not job.again:
+            done = self.workspace.result(job.stage, job.key, job.kind)
             if done is not None:
                 return done
-            if self._gave_up(source, key):
+            if given_up(tries.rows, job.key):
                 return None
-        row = LedgerRow(
-            stage=stage,  # type: ignore[arg-type]
-            source_id=source.id,
-            item=item,
-            attempt=1,
-            outcome="done",
-            key=key,
-            tool_version=tool_version(),
-        )
-        began = time.monotonic()
+        lost = strikes(tries.rows, job.key)
+        while True:
+            end = await self.engine.perform(job, self.progress)
+            if not isinstance(end, Lost):
+                return end
+            log_failure(self.workspace, ledger_row(job, tool_version()), end.reason_class, end.reason, end.message)
+            lost += 1
+            if lost >= STRIKES:
+                log.warning("%s of %s is left alone after %d tries", job.stage, job.item, lost)
+                return None
+
+
+class _Tries:
+    """The ledger's standing rows of one source, read when first asked for: most sources have nothing to look up."""
+
+    def __init__(self, workspace: Workspace, source: Source) -> None:
+        self._workspace, self._source = workspace, source
+        self._rows: list[LedgerRow] | None = None
+
+    @property
+    def rows(self) -> list[LedgerRow]:
+        if self._rows is None:
+            self._rows = standing(self._workspace.ledger(self._source.id))
+        return self._rows
+
+
+def record_build(
+    workspace: Workspace, sources: Sequence[Source], config: BuildConfig, clip_list: Sequence[ListedClip] = ()
+) -> BuildRecord:
+    """Note what is being built, so that later commands can look it up."""
+    record = BuildRecord(tool_version=tool_version(), sources=tuple(sources), config=config, listed=tuple(clip_list))
+    workspace.storage.write("build.json", canonical_json(record))
+    return record
+
+
+def _run_to_end(work: Callable[[], Awaitable[None]]) -> None:
+    """Run a coroutine from plain code, also where a loop is running already, as in a notebook.
+
+    Not ``asyncio.run``: that delays Ctrl-C until the next wait, which is minutes away in one process.
+    """
+    failures: list[BaseException] = []
+
+    def drive() -> None:
+        loop = asyncio.new_event_loop()
         try:
-            record, files = compute()
-            self.workspace.publish(stage, key, record, files)
-        except WorkspaceError:
-            raise
-        except AnitalkError as error:
-            # A missing model ends the build; a login that is missing for one source costs that source.
-            if isinstance(error, UsageError) and stage != "acquire":
-                raise
-            self._log_failure(row, error.reason, type(error).__name__, str(error))
-            return None
-        except Exception as error:
-            # The item's boundary: a bug or a decoder's surprise costs this item and is kept for repair.
-            log.info("%s of %s crashed", stage, item, exc_info=True)
-            message = f"{type(error).__name__}: {error} (in {_place_of(error)}; 'anitalk --verbose build' shows more)"
-            self._log_failure(row, "crash", type(error).__name__, message)
-            return None
-        self.workspace.log(row.model_copy(update={"took_s": round(time.monotonic() - began, 3)}))
-        log.info("%s %s done in %.2f s", stage, item, time.monotonic() - began)
-        return record
+            loop.run_until_complete(work())
+        finally:
+            # What ended the work was raised above; that its tasks end with it is no news.
+            loop.set_exception_handler(lambda *_: None)
+            while left := asyncio.all_tasks(loop):
+                for task in left:
+                    task.cancel()
+                with contextlib.suppress(KeyboardInterrupt, SystemExit):  # the same one again, from the group of tasks
+                    loop.run_until_complete(asyncio.wait(left))
+            loop.close()
 
-    def _gave_up(self, source: Source, key: str) -> bool:
-        """Whether this very input failed before in a way that trying again cannot mend."""
-        if source.id not in self._known_rows:
-            self._known_rows[source.id] = self.workspace.ledger(source.id)
-        failures = [row for row in self._known_rows[source.id] if row.key == key and row.outcome == "failed"]
-        crashes = sum(row.reason_class in {"crash", "timeout"} for row in failures)
-        lasting = any(row.reason_class in {"permanent", "decode"} for row in failures)
-        return lasting or crashes >= _CRASHES_UNTIL_QUARANTINE
+    def drive_aside() -> None:
+        try:
+            drive()
+        except BaseException as error:  # noqa: BLE001 - raised again where the caller waits
+            failures.append(error)
 
-    def _log_failure(self, row: LedgerRow, reason_class: str, reason: str, message: str) -> None:
-        log.warning("%s of %s failed: %s", row.stage, row.item, message)
-        failure = {"outcome": "failed", "reason_class": reason_class, "reason": reason, "message": message}
-        self.workspace.log(row.model_copy(update=failure))
-
-
-def _place_of(error: BaseException) -> str:
-    """The innermost line of ours, or of anyone's, that an error passed through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).parent.is_relative_to(Path(__file__).parent)]
-    last = (ours or frames)[-1]
-    return f"{Path(last.filename).name}:{last.lineno}"
-
-
-def _unchanged(path: Path, fetched: Fetched) -> bool:
-    """Whether the file is still the one that was hashed; content decides, so a copied or touched file is fine."""
-    if not path.is_file() or path.stat().st_size != fetched.num_bytes:
-        return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == fetched.sha256
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        drive()
+        return
+    aside = threading.Thread(target=drive_aside)
+    aside.start()
+    aside.join()
+    if failures:
+        raise failures[0]

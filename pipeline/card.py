@@ -5,28 +5,43 @@ value that reaches the template is made inert Markdown there, and only what this
 """
 
 import re
-import unicodedata
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.claims import (
+    about_people,
+    count_rows,
+    domain_meanings,
+    is_visible,
+    known_limits,
+    licence_rows,
+    model_rows,
+    number,
+    one_line,
+    present_fields,
+    reading_examples,
+    yes_no,
+)
 from pipeline.page import FAINT, Page, shortened, text_width_px
 from schemas.face import POSE_CONVENTION
 from schemas.funnel import Funnel, FunnelStep
-from schemas.licences import commercial_use, license_id
-from schemas.models import ModelCard
-from schemas.release import MANIFEST_FILE, SPLITS, Release, index_file
+from schemas.licences import license_id
+from schemas.release import (
+    FUNNEL_FILE,
+    OVERVIEW_FILE,
+    SPLITS,
+    WEB_CARD_FILE,
+    About,
+    ManifestRow,
+    Release,
+)
 from schemas.sample import FIELDS, Series
 from schemas.uri import redact
 
-OVERVIEW_FILE = "overview.png"
-FUNNEL_FILE = "funnel.png"
-
-_MAX_TEXT = 300  # characters; a longer title is no title
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#|~$!])")
 _LIST_MARK = re.compile(r"^(\d*)([-+.])(?= |$)")
 # What would become a link without any markup: GitHub's and Hugging Face's autolinks.
@@ -48,22 +63,20 @@ _DROPPED = ((217, 108, 74), (229, 148, 103), (238, 180, 138), (244, 205, 174), (
 
 def write_card(
     release: Release,
-    funnel: Funnel,
-    models: Sequence[ModelCard],
+    about: About,
+    rows: Sequence[ManifestRow],
     *,
-    seconds: Mapping[str, Mapping[str, float]] | None = None,
-    domains: Mapping[str, str] | None = None,
+    pictures: Collection[str] = (),
     pretty_name: str = "",
     contact: str = "",
 ) -> str:
     """Write the README.md of a release: Hugging Face front matter, then Markdown.
 
     Args:
-        release: its counts, sources and files are shown as they are; pictures are linked when among ``files``.
-        funnel: what was dropped where.
-        models: what is known of the models in ``release.models``; one that is not described is listed as unknown.
-        seconds: length by split, then domain; None leaves the column out.
-        domains: what each domain means.
+        release: its counts and sources are shown as they are.
+        about: what is told beside; a model that it does not describe is listed as unknown.
+        rows: all clips, for their lengths.
+        pictures: paths of the pictures that lie in the release; others are not linked.
         pretty_name: the title; the release's name by default.
         contact: where to ask for removal, as one line of text.
 
@@ -72,26 +85,28 @@ def write_card(
     """
     # One line: a line of three dashes inside the title would end the front matter for simple readers.
     title = " ".join(pretty_name.split()) or release.name
+    counts, licences, domains = count_rows(release, rows), licence_rows(release, rows), domain_meanings(release, about)
     facts = {
         "release": release,
+        "about": about,
         "title": title,
         "front_matter": Markup(_front_matter(release, title)),  # noqa: S704 - YAML that PyYAML quoted
-        "counts": _count_rows(release, seconds or {}),
-        "total_short": sum(row["short"] for row in _count_rows(release, {})),
-        "num_not_commercial": sum(commercial_use(source.license) is not True for source in release.sources),
-        "has_minutes": seconds is not None,
-        "domains": {name: (domains or {}).get(name, "") for name in sorted(_domains(release))},
-        "funnel": funnel,
+        "counts": counts,
+        "total_short": sum(row.short for row in counts),
+        "num_not_commercial": sum(row.num_sources for row in licences if row.commercial_use is not True),
+        "domains": domains,
         "fields": FIELDS,
-        "fields_in_release": _present_fields(release),
-        "models": _model_rows(release, models),
+        "fields_in_release": present_fields(release),
+        "models": model_rows(release, about.models),
         "sources": sorted(release.sources, key=lambda source: source.source_id),
-        "licences": sorted(Counter(source.license for source in release.sources).items()),
+        "licences": licences,
         "pose_convention": POSE_CONVENTION,
-        "overview": OVERVIEW_FILE if OVERVIEW_FILE in release.files else "",
-        "funnel_picture": FUNNEL_FILE if FUNNEL_FILE in release.files else "",
-        "manifest": MANIFEST_FILE,
-        "example": _example(release),
+        "overview": OVERVIEW_FILE if OVERVIEW_FILE in pictures else "",
+        "funnel_picture": FUNNEL_FILE if FUNNEL_FILE in pictures else "",
+        "web_card": WEB_CARD_FILE,
+        "limits": known_limits(domains),
+        "people": about_people(domains),
+        "examples": {intro: Markup(text) for intro, text in reading_examples(release).items()},  # noqa: S704 - ours
         "contact": contact,
     }
     return _TEMPLATES.get_template("card.md.j2").render(facts)
@@ -110,12 +125,7 @@ def draw_funnel(funnel: Funnel) -> bytes:
 
 def inert(text: str) -> Markup:
     """Text as one line of Markdown that shows itself and does nothing: no markup, HTML, link, table cell or line."""
-    plain = "".join(" " if char.isspace() else char for char in text)
-    plain = "".join(char for char in plain if unicodedata.category(char) not in ("Cc", "Cf", "Cs"))
-    plain = " ".join(plain.split())
-    if len(plain) > _MAX_TEXT:
-        plain = plain[: _MAX_TEXT - 1] + "…"
-    plain = plain.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = _LIST_MARK.sub(r"\1\\\2", _MARKUP.sub(r"\\\1", plain))
     # A zero-width non-joiner is invisible and ends the scanners' match; escapes alone do not stop them.
     return Markup(_AUTOLINK.sub(lambda match: "&#8204;" + match[0], escaped))  # noqa: S704 - escaped above
@@ -126,24 +136,13 @@ def code(text: str) -> Markup:
     shown = "".join(
         f"%{ord(char):02X}" if char in "`|" or char.isspace() else char
         for char in text
-        if char.isspace() or unicodedata.category(char) not in ("Cc", "Cf", "Cs")
+        if char.isspace() or is_visible(char)
     )
     return Markup(f"`{shown}`" if shown else "–")  # noqa: S704 - escaped above
 
 
 def _finalize(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else inert(value)
-
-
-def _number(value: float | None) -> str:
-    """Four significant digits, thousands apart; a dash for None."""
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _yes_no(value: bool | None) -> str:
-    return {True: "yes", False: "no", None: "not known: assume no"}[value]
 
 
 _TEMPLATES = Environment(
@@ -155,7 +154,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters.update(code=code, number=_number, yes_no=_yes_no, redact=redact)
+_TEMPLATES.filters.update(code=code, number=number, yes_no=yes_no, redact=redact)
 
 
 def _front_matter(release: Release, title: str) -> str:
@@ -183,62 +182,6 @@ def _hub_config(release: Release, series: Series) -> dict[str, Any]:
         {"split": _HUB_SPLITS[split], "path": f"{split}/*/*-{series}-*.tar"} for split in SPLITS if split in splits
     ]
     return {"config_name": series, "default": series == "visual", "data_files": files}
-
-
-def _domains(release: Release) -> set[str]:
-    return {name for table in (release.counts, release.requested) for by_domain in table.values() for name in by_domain}
-
-
-def _count_rows(release: Release, seconds: Mapping[str, Mapping[str, float]]) -> list[dict[str, Any]]:
-    """One row per split and domain that has clips or was asked for."""
-    rows = []
-    for split in SPLITS:
-        got, wanted = release.counts.get(split, {}), release.requested.get(split, {})
-        for domain in sorted(got.keys() | wanted.keys()):
-            num_clips, requested = got.get(domain, 0), wanted.get(domain)
-            rows.append(
-                {
-                    "split": split,
-                    "domain": domain,
-                    "num_clips": num_clips,
-                    "minutes": seconds.get(split, {}).get(domain, 0.0) / 60,
-                    "requested": requested,
-                    "short": max(0, (requested or 0) - num_clips),
-                }
-            )
-    return rows
-
-
-def _present_fields(release: Release) -> set[str]:
-    """Suffixes that every reader will find; optional ones follow from the models that were used."""
-    present = {field.suffix for field in FIELDS if not field.optional}
-    return present | ({"identity.npy"} if release.with_identity else set())
-
-
-def _model_rows(release: Release, models: Sequence[ModelCard]) -> list[ModelCard]:
-    known = {model.name: model for model in models}
-    return [
-        known.get(name)
-        or ModelCard(
-            name=name,
-            file="",
-            sha256=sha256,
-            package="",
-            licence="not known",
-            commercial_use=None,
-            domains=(),
-            measured="",
-        )
-        for name, sha256 in sorted(release.models.items())
-    ]
-
-
-def _example(release: Release) -> dict[str, str]:
-    """The files that the reading examples name: they exist in this release."""
-    shard = next((shard for shard in release.shards if shard.series == "visual"), None)
-    if shard is None:
-        return {}
-    return {"shard": shard.path, "index": index_file(shard.split, "visual"), "split": shard.split}
 
 
 def _draw_step(page: Page, step: FunnelStep, y: int) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
@@ -23,14 +22,16 @@ from pipeline.media.encode import ClipWriter
 from pipeline.models.landmarkers import Landmarker
 from pipeline.models.registry import ModelSet
 from pipeline.motion import MotionTrack, estimate_motion
+from pipeline.prints import PrintMeter, to_bytes
 from pipeline.quality import QualityMeter
 from pipeline.speech import log_mel, speech_envelope, speech_ratio, voice_activity
 from pipeline.sync import score_sync
 from schemas.base import Box
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
 from schemas.config import BuildConfig
-from schemas.face import LANDMARK_SCHEMES, POSE_FIELDS, XYXY, FaceTrack
+from schemas.face import LANDMARK_SCHEMES, POSE_FIELDS, XYXY, FacePath
 from schemas.media import Video
+from schemas.prints import PRINTS_FILE
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SyncScore
 
@@ -52,7 +53,7 @@ class _Sound:
 
 
 def make_clip(
-    path: Path, video: Video, plan: ClipPlan, track: FaceTrack, domain: str, models: ModelSet, tool_version: str
+    path: Path, video: Video, plan: ClipPlan, face: FacePath, domain: str, models: ModelSet, tool_version: str
 ) -> tuple[Clip, dict[str, bytes]]:
     """Cut, crop, encode and annotate one clip.
 
@@ -60,38 +61,40 @@ def make_clip(
         path: the local file.
         video: what probing found.
         plan: span and square.
-        track: the face that the plan follows.
+        face: where the face was seen that the plan follows.
         domain: the source's domain.
         models: loaded once per process.
         tool_version: recorded in the provenance.
 
     Returns:
-        The record, and the sample's members by suffix.
+        The record, the sample's members by suffix, and beside them the prints, which are no member.
 
     Raises:
         DecodeError: when the range yields no frame.
     """
     config = models.config
-    boxes = boxes_on_crop(track, plan, config.crop.size_px)
-    meter = QualityMeter()
+    boxes = boxes_on_crop(face, plan, config.crop.size_px)
+    meter, print_meter = QualityMeter(), PrintMeter(plan.num_frames, plan.fps)
     writer = ClipWriter(config.crop.size_px, plan.fps, crf=config.crop.crf, preset=config.crop.preset)
     if video.audio is not None:
         writer.declare_audio(_PREVIEW_RATE_HZ)
     repeats: list[bool] = []
-    frames = _passing(_crops(path, video, plan, config.crop.size_px, repeats), boxes, writer, meter)
+    crops = _crops(path, video, plan, config.crop.size_px, repeats)
+    frames = _passing(crops, boxes, writer, meter, print_meter)
     landmarker = models.landmarker(domain)
     faces = _landmarks(frames, boxes, landmarker, config, plan)
     if len(repeats) != plan.num_frames:
         raise DecodeError(f"{path.name} holds no frame at {plan.span.start_s:.3f} s: the file is damaged there")
     motion = estimate_motion(faces.mesh, faces.confidence)
-    valid = _validity(track, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
+    valid = _validity(face, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
     sound = _sound(path, video, plan, models)
     sync = _sync(motion, valid, sound, plan, config, landmarker is not None)
     pose = estimate_poses(faces.mesh, faces.confidence, config.crop.size_px, config.crop.size_px)
     files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
-    scores = _scores(plan, track, faces, pose, valid, meter, sound, sync, landmarker is not None)
+    scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
     clip = Clip(
         plan=plan,
+        face=face,
         domain=domain,
         landmark_scheme=landmarker.scheme if landmarker else "none",
         scores=scores,
@@ -100,35 +103,39 @@ def make_clip(
             profile=config.profile,
             models=models.files(domain),
             native_fps=f"{video.average_fps.numerator}/{video.average_fps.denominator}",
-            detector=track.detector,
+            detector=face.detector,
         ),
         flags=_flags(scores),
         files={suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())},
     )
-    return clip, files
+    mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
+    prints = print_meter.finish(faces.mesh, faces.confidence, motion.mouth_raw, mel)
+    return clip, {**files, PRINTS_FILE: to_bytes(prints)}
 
 
-def boxes_on_crop(track: FaceTrack, plan: ClipPlan, size_px: int) -> list[XYXY]:
+def boxes_on_crop(face: FacePath, plan: ClipPlan, size_px: int) -> list[XYXY]:
     """The face box of every output frame, in pixels of the crop, interpolated between sightings."""
     times = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
-    seen = np.array(track.times_s)
-    path = np.array(track.boxes)
+    seen = np.array(face.times_s)
+    path = np.array(face.boxes)
     at = np.stack([np.interp(times, seen, path[:, column]) for column in range(4)], axis=1)
     origin = np.array([plan.square.x0, plan.square.y0] * 2)
     scaled = (at - origin) * (size_px / plan.square.width_px)
     return [(float(a), float(b), float(c), float(d)) for a, b, c, d in scaled]
 
 
-def crop_square(image: UInt8[np.ndarray, "H W 3"], square: Box, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Cut a square (whole pixels, may reach beyond the image: black) and scale it to ``size_px``."""
+def cut_square(frame: Frame, upright: tuple[int, int], square: Box, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
+    """Cut a square (whole pixels of the upright picture, may reach beyond it: black) and scale it to ``size_px``."""
     x0, y0, x1, y1 = (round(v) for v in (square.x0, square.y0, square.x1, square.y1))
-    height, width = image.shape[:2]
-    patch = image[max(y0, 0) : min(y1, height), max(x0, 0) : min(x1, width)]
-    margins = (max(-y0, 0), max(y1 - height, 0), max(-x0, 0), max(x1 - width, 0))
-    if any(margins):
-        patch = cv2.copyMakeBorder(patch, *margins, cv2.BORDER_CONSTANT)
-    shrinking = patch.shape[0] > size_px
-    return cv2.resize(patch, (size_px, size_px), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    inside = max(x0, 0), max(y0, 0), min(x1, upright[0]), min(y1, upright[1])
+    if inside == (x0, y0, x1, y1):
+        return frame.crop(inside, upright, (size_px, size_px), "rgb24")
+    scale = size_px / (x1 - x0)
+    left, top = round((inside[0] - x0) * scale), round((inside[1] - y0) * scale)
+    right, bottom = round((inside[2] - x0) * scale), round((inside[3] - y0) * scale)
+    canvas = np.zeros((size_px, size_px, 3), np.uint8)
+    canvas[top:bottom, left:right] = frame.crop(inside, upright, (right - left, bottom - top), "rgb24")
+    return canvas
 
 
 def _crops(
@@ -139,7 +146,7 @@ def _crops(
     frames = _within(iter_frames(path, video, start_s=plan.span.start_s), plan.span.stop_s)
     for frame, repeated in iter_at_rate(frames, plan.span.start_s, plan.fps, plan.num_frames):
         if last is None or not repeated:
-            last = crop_square(frame.to_array(upright, "rgb24"), plan.square, size_px)
+            last = cut_square(frame, upright, plan.square, size_px)
         repeats.append(repeated)
         yield last
 
@@ -153,12 +160,17 @@ def _within(frames: Iterator[Frame], stop_s: float) -> Iterator[Frame]:
 
 
 def _passing(
-    crops: Iterator[UInt8[np.ndarray, "S S 3"]], boxes: list[XYXY], writer: ClipWriter, meter: QualityMeter
+    crops: Iterator[UInt8[np.ndarray, "S S 3"]],
+    boxes: list[XYXY],
+    writer: ClipWriter,
+    meter: QualityMeter,
+    print_meter: PrintMeter,
 ) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
     """Encode and measure each frame on its way to the landmarker."""
     for crop, box in zip(crops, boxes, strict=False):
         writer.add(crop)
         meter.add(crop, box)
+        print_meter.add(crop, box)
         yield crop
 
 
@@ -179,13 +191,13 @@ def _landmarks(
 
 
 def _validity(
-    track: FaceTrack, plan: ClipPlan, video: Video, faces: LandmarkTrack, stride: int, has_landmarker: bool
+    face: FacePath, plan: ClipPlan, video: Video, faces: LandmarkTrack, stride: int, has_landmarker: bool
 ) -> Bool[np.ndarray, " T"]:
     """A face is there: the landmarker saw it, or, where none covers the domain, the detector did nearby."""
     if has_landmarker:
         return faces.confidence > 0
     times: Float64[np.ndarray, " T"] = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
-    gaps = np.abs(times[:, None] - np.array(track.times_s)[None, :]).min(axis=1)
+    gaps = np.abs(times[:, None] - np.array(face.times_s)[None, :]).min(axis=1)
     return gaps <= _SIGHTING_REACH * stride / float(video.average_fps)
 
 
@@ -256,7 +268,7 @@ def npy(array: np.ndarray) -> bytes:
 
 def _scores(
     plan: ClipPlan,
-    track: FaceTrack,
+    face: FacePath,
     faces: LandmarkTrack,
     pose: Float32[np.ndarray, "T 7"],
     valid: Bool[np.ndarray, " T"],
@@ -286,7 +298,7 @@ def _scores(
         internal_cut=round(meter.internal_cut, 4),
         duplicate_frame_ratio=round(meter.duplicate_frame_ratio, 4),
         hold_frames=round(meter.hold_frames, 2),
-        track_purity=round(track.purity, 4),
+        track_purity=round(face.purity, 4),
     )
 
 

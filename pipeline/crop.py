@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.ndimage import median_filter
 
-from schemas.analysis import Refusal
+from schemas.analysis import PlannedClip, Refusal
 from schemas.base import Box, TimeSpan, content_hash
 from schemas.clip import ClipPlan
 from schemas.config import CropConfig
 from schemas.decision import RejectReason
-from schemas.face import XYXY, FaceTrack
+from schemas.face import XYXY, FacePath, FaceTrack
 from schemas.media import Shot, Video
 
 BoxPath = Float64[np.ndarray, "N 4"]
@@ -90,7 +90,9 @@ def tube_breaks(path: BoxPath, min_iou: float) -> list[tuple[int, int]]:
 
 
 def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box, float]:
-    """One square, in whole source pixels, that holds the whole path; and the padded part of its area.
+    """One square, in even source pixels, that holds the whole path; and the padded part of its area.
+
+    Video stores colour for pairs of pixels: an even square is cut from the stored picture without dividing any.
 
     Its side is ``scale`` times the usual face, or as much as the path's extent needs. Where the picture
     is smaller than that (sources that were cropped to a face before), the square shrinks to the picture,
@@ -103,17 +105,18 @@ def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box,
     extent_px = float((high - low).max())
     extent_px = max(1.05 * extent_px, extent_px + 2)  # so that whole pixels still hold all of it
     side = max(config.scale * face_px, extent_px)
-    side = max(min(side, video.width_px, video.height_px), config.min_scale * face_px, extent_px)
-    side = math.ceil(side)
+    picture = (video.width_px // 2 * 2, video.height_px // 2 * 2)
+    side = max(min(side, *picture), config.min_scale * face_px, extent_px)
+    side = math.ceil(side / 2) * 2
     centre = (low + high) / 2 + np.array([0.0, config.y_offset * side])
-    corner = np.round(centre - side / 2)
-    for axis, limit in ((0, video.width_px), (1, video.height_px)):
+    corner = centre - side / 2
+    for axis, limit in enumerate(picture):
         inside = min(max(corner[axis], min(0, limit - side)), max(0, limit - side))
         # The face keeps a twentieth of the side as margin where it can, or the crop would cut it off-centre.
         margin = min(0.05 * side, (side - (high - low)[axis]) / 2)
         # What a detector claims beyond the picture is not there to be kept.
         last, first = min(high[axis] + margin, max(limit, side)), max(low[axis] - margin, min(0, limit - side))
-        corner[axis] = np.round(min(max(inside, last - side), first))
+        corner[axis] = 2 * np.round(min(max(inside, last - side), first) / 2)
     x0, y0 = (float(v) for v in corner)
     square = Box(x0=x0, y0=y0, x1=x0 + side, y1=y0 + side)
     covered_x = max(0.0, min(square.x1, video.width_px) - max(square.x0, 0))
@@ -167,7 +170,7 @@ def plan_clips(
     *,
     stride: int,
     wanted: Sequence[TimeSpan] = (),
-) -> tuple[list[ClipPlan], list[Refusal]]:
+) -> tuple[list[PlannedClip], list[Refusal]]:
     """Plan every clip of a video.
 
     Args:
@@ -186,7 +189,7 @@ def plan_clips(
     by_shot: dict[int, list[FaceTrack]] = {}
     for track in tracks:
         by_shot.setdefault(track.shot_index, []).append(track)
-    plans: list[ClipPlan] = []
+    plans: list[PlannedClip] = []
     refusals: list[Refusal] = []
     for index, shot in enumerate(shots):
         if wanted and not any(part.start_s < shot.stop_s and shot.start_s < part.stop_s for part in wanted):
@@ -216,7 +219,7 @@ def plan_clips(
                 seen_s = max((whole.duration_s for whole, _, _ in spans), default=0.0)
                 name = f"{item}/track{track.track_index:03d}"
                 refusals.append(_refuse(name, RejectReason.TRACK_TOO_SHORT, seen_s, config.min_clip_s))
-    plans.sort(key=lambda plan: (plan.span.start_s, plan.track_index))
+    plans.sort(key=lambda one: (one.plan.span.start_s, one.plan.track_index))
     return plans, refusals
 
 
@@ -268,7 +271,7 @@ def _plan_piece(
     last: int,
     config: CropConfig,
     reach_s: float,
-) -> ClipPlan:
+) -> PlannedClip:
     every = np.array(track.times_s)
     # From the last sighting before the piece to the first one after it: the face moves between the two.
     low = max(first, int(np.searchsorted(every, piece.start_s, side="right")) - 1)
@@ -289,7 +292,7 @@ def _plan_piece(
     }
     output_times = piece.start_s + np.arange(num_frames) / config.fps
     nearest = np.abs(output_times[:, None] - seen[None, :]).min(axis=1)
-    return ClipPlan(
+    plan = ClipPlan(
         clip_id=f"{video.source_id[:60]}-{content_hash(identity)[:16]}",
         source_id=video.source_id,
         shot_index=track.shot_index,
@@ -304,3 +307,7 @@ def _plan_piece(
         face_ratio=float(np.mean(nearest <= reach_s * 1.01)),
         num_neighbours=count_neighbours(track, others, square, piece, config.max_neighbour_area),
     )
+    face = FacePath(
+        times_s=track.times_s[low:high], boxes=track.boxes[low:high], detector=track.detector, purity=track.purity
+    )
+    return PlannedClip(plan=plan, face=face)

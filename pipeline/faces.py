@@ -24,8 +24,10 @@ from schemas.media import Shot
 
 BgrImage = UInt8[np.ndarray, "H W 3"]
 RgbImage = UInt8[np.ndarray, "H W 3"]
-# How much an image (RGB) shows a face in a box, 0 to 1; see ``pipeline.models.landmarkers``.
-Presence = Callable[[RgbImage, XYXY], float]
+# Whether an image (RGB) shows a face in a box, from a presence (0 to 1) on; see ``pipeline.models.landmarkers``.
+Presence = Callable[[RgbImage, XYXY, float], bool]
+# Makes a frame's picture when it is looked at: most frames are not, and converting one costs a third of decoding it.
+Picture = Callable[[], BgrImage]
 
 # Overlap from which boxes of two detectors are one face.
 _SAME_FACE_IOU = 0.3
@@ -41,7 +43,7 @@ class _Frame:
 
     frame: int
     time_s: float
-    image: BgrImage
+    picture: Picture
 
 
 class FaceScanner:
@@ -50,7 +52,7 @@ class FaceScanner:
     Args:
         detectors: asked in this order; a later one's box is dropped where an earlier one found the face.
         config: of the detection and tracking stage.
-        presence: the gate: tells how much an RGB image shows a face in a box; None leaves it out.
+        presence: the gate: tells whether an RGB image shows a face in a box; None leaves it out.
         scale_x: source pixels per analysis pixel, across.
         scale_y: source pixels per analysis pixel, down.
     """
@@ -71,13 +73,13 @@ class FaceScanner:
         self._last_seen: list[list[FaceBox]] = [[] for _ in self._detectors]
         self._last_frame = -1
 
-    def push(self, frame: int, time_s: float, image: BgrImage) -> list[Detection]:
+    def push(self, frame: int, time_s: float, picture: Picture) -> list[Detection]:
         """Take the next frame and return what became known, in frame order (often nothing).
 
         Args:
             frame: absolute number in the video; must grow.
             time_s: presentation time.
-            image: BGR at analysis size; kept for up to a stride, so it must not be written to afterwards.
+            picture: gives the frame at analysis size; kept for up to a stride and called at most once.
 
         Raises:
             ValueError: when frames do not come in order.
@@ -85,7 +87,7 @@ class FaceScanner:
         if frame <= self._last_frame:
             raise ValueError(f"frames must come in order: {frame} after {self._last_frame}")
         self._last_frame = frame
-        self._waiting.append(_Frame(frame, time_s, image))
+        self._waiting.append(_Frame(frame, time_s, picture))
         return self._look() if frame % self._config.stride == 0 else []
 
     def finish(self) -> list[Detection]:
@@ -98,7 +100,8 @@ class FaceScanner:
         """Look at the newest frame, and at those waiting before it with each detector that disagrees with itself."""
         *between, newest = self._waiting
         self._waiting = []
-        seen = [self._present(newest.image, detector.detect(newest.image)) for detector in self._detectors]
+        image = newest.picture()
+        seen = [self._present(image, detector.detect(image)) for detector in self._detectors]
         unsure = [
             detector if detector.dense and not agree(before, after, self._config.densify_iou) else None
             for detector, before, after in zip(self._detectors, self._last_seen, seen, strict=True)
@@ -106,28 +109,29 @@ class FaceScanner:
         self._last_seen = seen
         found = []
         for waiting in between if any(unsure) else []:
-            faces = [self._present(waiting.image, one.detect(waiting.image)) if one else [] for one in unsure]
-            found += self._detections(waiting, faces)
-        return found + self._detections(newest, seen)
+            earlier = waiting.picture()
+            faces = [self._present(earlier, one.detect(earlier)) if one else [] for one in unsure]
+            found += self._detections(waiting, earlier, faces)
+        return found + self._detections(newest, image, seen)
 
     def _present(self, image: BgrImage, faces: list[FaceBox]) -> list[FaceBox]:
         """The faces that the gate sees too."""
         if self._presence is None or not faces:
             return faces
         rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        return [face for face in faces if self._presence(rgb, face.box) > self._config.min_presence]
+        return [face for face in faces if self._presence(rgb, face.box, self._config.min_presence)]
 
-    def _detections(self, waiting: _Frame, faces: list[list[FaceBox]]) -> list[Detection]:
+    def _detections(self, waiting: _Frame, image: BgrImage, faces: list[list[FaceBox]]) -> list[Detection]:
         """The faces of one frame, given per detector, without those an earlier detector found."""
         kept: list[FaceBox] = []
         detections = []
         for detector, found in zip(self._detectors, faces, strict=True):
             new = [face for face in found if not _overlaps(face, kept)]
             kept += new
-            detections += [self._detection(waiting, face, detector.name) for face in new]
+            detections += [self._detection(waiting, image, face, detector.name) for face in new]
         return detections
 
-    def _detection(self, waiting: _Frame, face: FaceBox, detector: str) -> Detection:
+    def _detection(self, waiting: _Frame, image: BgrImage, face: FaceBox, detector: str) -> Detection:
         x0, y0, x1, y1 = face.box
         sx, sy = self._scale
         return Detection(
@@ -137,7 +141,7 @@ class FaceScanner:
             box=(round(x0 * sx, 2), round(y0 * sy, 2), round(x1 * sx, 2), round(y1 * sy, 2)),
             score=round(face.score, 4),
             detector=detector,
-            appearance=appearance(waiting.image, face.box),
+            appearance=appearance(image, face.box),
         )
 
 

@@ -84,9 +84,16 @@ class Page:
 
     def png(self) -> bytes:
         """The page as PNG without any metadata."""
+        return self._encoded(".png", cv2.IMWRITE_PNG_COMPRESSION, 6)
+
+    def jpeg(self, quality: int = 82) -> bytes:
+        """The page as JPEG without any metadata."""
+        return self._encoded(".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+
+    def _encoded(self, suffix: str, *parameters: int) -> bytes:
         self._canvas.draw()
         rgb = np.asarray(self._canvas.buffer_rgba())[..., :3]
-        _, data = cv2.imencode(".png", rgb[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 6])
+        _, data = cv2.imencode(suffix, rgb[..., ::-1], parameters)
         return data.tobytes()
 
 

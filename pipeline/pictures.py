@@ -1,53 +1,17 @@
 """Pictures of finished clips, from what the workspace stores of them."""
 
 import io
-from collections import defaultdict
-from collections.abc import Sequence
-from statistics import median
 
 import numpy as np
 
 from pipeline.media.audio import read_flac
 from pipeline.models.speech import VAD_STEP
 from pipeline.results import Results
-from pipeline.sheet import (
-    MAX_OVERVIEW_ROWS,
-    NUM_TILES,
-    OVERVIEW_FRAMES,
-    OverviewRow,
-    draw_clip,
-    draw_overview,
-    evenly_spaced,
-    frames_of,
-)
+from pipeline.sheet import NUM_TILES, draw_clip, evenly_spaced, frames_of
 from pipeline.speech import speech_envelope, voice_activity
 from pipeline.survey import MadeClip
 from pipeline.workspace import Workspace
 from schemas.sample import SAMPLE_RATE_HZ
-
-
-def overview(workspace: Workspace, clips: Sequence[MadeClip]) -> bytes:
-    """One row of frames per source (its clip of median length), as PNG."""
-    by_source: defaultdict[str, list[MadeClip]] = defaultdict(list)
-    for made in clips:
-        by_source[made.source.id].append(made)
-    rows = []
-    for _, mine in sorted(by_source.items())[:MAX_OVERVIEW_ROWS]:
-        middle = median(one.clip.duration_s for one in mine)
-        shown = min(mine, key=lambda one: (abs(one.clip.duration_s - middle), one.clip.clip_id))
-        indices = evenly_spaced(shown.clip.plan.num_frames, OVERVIEW_FRAMES)
-        frames = frames_of(workspace.result_file("clip", shown.key, "mp4"), indices)
-        arrays = clip_arrays(workspace, shown.key)
-        rows.append(
-            OverviewRow(
-                clip=shown.clip,
-                title=shown.source.title,
-                frames=[frames[index] for index in indices],
-                landmarks=arrays["landmarks"][indices],
-                pose=arrays["pose"][indices],
-            )
-        )
-    return draw_overview(rows, num_more=len(by_source) - len(rows))
 
 
 def clip_arrays(workspace: Workspace, key: str) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ So the packets are walked to the end (no decoding, a file's read time) and the f
 second are decoded.
 """
 
+import logging
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,9 +22,13 @@ from schemas.media import AudioStream, Video
 
 __all__ = ["probe"]
 
+log = logging.getLogger(__name__)
+
 _FLAG_ATTACHED_PICTURE = av.stream.Disposition.attached_pic
 # Damaged places in a file that are stepped over while its packets are walked.
 _MAX_ERRORS = 100
+# Opus's shortest packet lasts 2.5 ms. A sample table may list a packet for every byte, hours of walking.
+_MAX_PACKETS_PER_S = 500
 # How far the header's rate may lie from the counted one, as a factor, before it is not believed.
 _RATE_TOLERANCE = Fraction(6, 5)
 # Windows of shot detection grow with the rate; no camera for talking heads comes near this one.
@@ -69,8 +74,8 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         stream = _picture_stream(container, name)
         context = stream.codec_context
         _check_size(context.width, context.height, name, config)
-        sound = container.streams.best("audio", related=stream)
-        extents = _walk(container, [stream, *([sound] if sound else [])])
+        sound = _sound_stream(container, stream, name)
+        extents = _walk(container, [stream, *([sound] if sound else [])], name, config)
         extent = extents[stream.index]
         if not extent.num_packets:
             raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
@@ -80,10 +85,12 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         fps = _average_fps(stream, extent, tick, name)
         hold, last = extent.hold * tick or 1 / fps, extent.last * tick
         start_s, claimed_stop_s = float(extent.start * tick), float(last + hold)
-        audio = _audio(sound, extents[sound.index]) if isinstance(sound, av.AudioStream) else None
+        audio = _audio(sound, extents[sound.index]) if sound else None
         _check_claim(name, stream, container.duration, start_s, claimed_stop_s, audio, config)
         _check_length(claimed_stop_s - start_s, name, config)
         aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
+        aspect = aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1)
+        _check_size(*scale_to_square(context.width, context.height, aspect, 0), name, config)
         return Video(
             source_id=source_id,
             sha256=sha256,
@@ -99,7 +106,7 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
             stop_s=float(last + min(hold, max(Fraction(config.max_missing_s), 1 / fps))),
             coded_width_px=context.width,
             coded_height_px=context.height,
-            sample_aspect_ratio=aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1),
+            sample_aspect_ratio=aspect,
             rotation_deg=0,
             interlaced=False,
             width_px=context.width,
@@ -114,17 +121,39 @@ def _picture_stream(container: av.container.InputContainer, name: str) -> av.Vid
     if not streams:
         what = "audio only" if container.streams.audio else "no audio either"
         raise SourceError(f"{name} has no video stream ({what}): remove the source or name another file")
+    readable = [s for s in streams if s.codec_context is not None]  # it is None where no decoder is known
+    if not readable:
+        raise SourceError(f"{name} has a picture in a coding that cannot be decoded here: convert it to H.264 in mp4")
     best = container.streams.best("video")
-    return best if best in streams else streams[0]  # type: ignore[return-value]
+    return best if best in readable else readable[0]  # type: ignore[return-value]
 
 
-def _walk(container: av.container.InputContainer, streams: list[av.stream.Stream]) -> dict[int, _Extent]:
+def _sound_stream(container: av.container.InputContainer, picture: av.VideoStream, name: str) -> av.AudioStream | None:
+    best = container.streams.best("audio", related=picture)
+    if not isinstance(best, av.AudioStream):
+        return None
+    if best.codec_context is None:
+        log.warning("%s has sound in a coding that cannot be decoded here: it is taken for a silent film", name)
+        return None
+    return best
+
+
+def _walk(
+    container: av.container.InputContainer, streams: list[av.stream.Stream], name: str, config: ProbeConfig
+) -> dict[int, _Extent]:
     extents = {stream.index: _Extent() for stream in streams}
+    most = _MAX_PACKETS_PER_S * config.max_duration_s
     packets = container.demux(streams)
     for _ in range(_MAX_ERRORS):
         try:
             for packet in packets:
-                extents[packet.stream.index].add(packet)
+                extent = extents[packet.stream.index]
+                extent.add(packet)
+                if extent.num_packets > most:
+                    raise SourceError(
+                        f"{name} has more than {most:.0f} packets in one stream, and no film of at most "
+                        f"{config.max_duration_s:.0f} s needs them: remux it or remove the source"
+                    )
         except av.error.FFmpegError:
             packets = container.demux(streams)  # the claim check judges what is missing
         else:
@@ -205,6 +234,8 @@ def _check_decodes(path: Path, video: Video, config: ProbeConfig) -> Video:
     """Decode the first and last second; learn rotation and interlacing from real frames."""
     head = []
     for frame in iter_frames(path, video):
+        if not head:
+            frame.to_array((16, 16), "rgb24")  # colours that cannot be converted are known before any work
         head.append(_seen(frame))
         if frame.time_s - head[0].time_s >= config.check_s:
             break

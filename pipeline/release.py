@@ -5,16 +5,16 @@ changed limit or licence filter touches no frame.
 """
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.card import FUNNEL_FILE, OVERVIEW_FILE, draw_funnel, write_card
+from pipeline.collect import Report, collect, copied_sources, member_of
+from pipeline.coverage import coverage_of
+from pipeline.describe import describe_release
 from pipeline.errors import UsageError
-from pipeline.pictures import overview
-from pipeline.results import BuildRecord, Results, tool_version
-from pipeline.select import apply_license, apply_reviews, decide, funnel, paper_limits
+from pipeline.results import BuildRecord, Results, results_of, tool_version
+from pipeline.select import apply_license, apply_reviews, decide, drop_duplicates, funnel, paper_limits
 from pipeline.shards import write_release
 from pipeline.split import Member, SplitResult, split
 from pipeline.storage import Storage
@@ -22,11 +22,12 @@ from pipeline.survey import MadeClip, Survey, survey
 from pipeline.tables import ReleaseItem, ReleaseSetup
 from pipeline.workspace import Workspace
 from schemas.base import check_id, content_hash
-from schemas.config import BuildConfig
+from schemas.collection import Collection
+from schemas.config import BuildConfig, SelectLimits
 from schemas.decision import Decision
 from schemas.funnel import Funnel
 from schemas.models import ModelCard
-from schemas.release import Release
+from schemas.release import About, Release, Split
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.source import Source
 
@@ -51,39 +52,32 @@ class Choice:
     funnel: Funnel
 
 
-def choose(results: Results, build: BuildRecord, found: Survey, options: ReleaseOptions) -> Choice:
-    """Apply limits and licences to all finished clips, and divide what is kept."""
-    domains = results.config.domains
-    commercial = {card.name: card.commercial_use for card in _model_cards(results, found)}
-    decisions = []
-    for made in found.clips:
-        limits = domains[made.clip.domain].limits
-        decision = decide(made.clip, paper_limits(limits) if results.config.split.preset == "paper" else limits)
-        models = {name: commercial.get(name) for name in made.clip.provenance.models}
-        decisions.append(
-            apply_license(
-                decision,
-                made.source,
-                models,
-                allow_license=options.allow_license,
-                commercial_only=options.commercial_only,
-            )
-        )
-    decisions = apply_reviews(decisions, results.workspace.reviews())
+def choose(
+    results: Results,
+    build: BuildRecord,
+    found: Survey,
+    options: ReleaseOptions,
+    collection: Collection | None = None,
+) -> Choice:
+    """Apply limits and licences to all finished clips, and divide what is kept.
+
+    Args:
+        results: of the build, with the settings that apply.
+        build: its sources.
+        found: its finished clips.
+        options: what the release is limited to.
+        collection: what is known of these clips together. Without it no clip counts as a duplicate, people are not
+            told apart and ``min_ridge_z`` holds nobody back: a cheap look, which a release never is.
+    """
+    decisions = _decisions(results, found, options, collection)
     kept = {decision.clip_id for decision in decisions if decision.keep}
+    copies = copied_sources(found.clips, collection.duplicates if collection else ())
     members = [
-        Member(
-            clip_id=made.clip.clip_id,
-            domain=made.clip.domain,
-            source_id=made.source.id,
-            identity_id=identity_of(made),
-            title=made.source.title,
-            sha256=made.source_sha256,
-        )
+        member_of(made, identity_of(made, build, collection), copies)
         for made in found.clips
         if made.clip.clip_id in kept
     ]
-    divided = split(members, results.config.split)
+    divided = as_listed(members, build) or split(members, results.config.split)
     steps = funnel(
         [source.id for source in build.sources],
         found.rows,
@@ -95,9 +89,69 @@ def choose(results: Results, build: BuildRecord, found: Survey, options: Release
     return Choice(decisions, divided, steps)
 
 
-def identity_of(made: MadeClip) -> str:
-    """Whose face a clip shows, as far as is known without an identity network: the source's."""
-    return made.source.id
+def _decisions(
+    results: Results, found: Survey, options: ReleaseOptions, collection: Collection | None
+) -> list[Decision]:
+    """Limits, then licences, then duplicates among what these leave, and last the people who looked."""
+    limits = _limits(results.config)
+    commercial = {card.name: card.commercial_use for card in _model_cards(results, found)}
+    decisions = []
+    for made in found.clips:
+        ridge = collection.ridge[made.clip.clip_id] if collection else None
+        decision = decide(made.clip, limits[made.clip.domain], ridge)
+        models = {name: commercial.get(name) for name in made.clip.provenance.models}
+        decisions.append(
+            apply_license(
+                decision,
+                made.source,
+                models,
+                allow_license=options.allow_license,
+                commercial_only=options.commercial_only,
+            )
+        )
+    reviews = results.workspace.reviews()
+    if collection:
+        clips = {made.clip.clip_id: made.clip for made in found.clips}
+        decisions = drop_duplicates(decisions, collection.duplicates, clips, reviews)
+    return apply_reviews(decisions, reviews)
+
+
+def identity_of(made: MadeClip, build: BuildRecord, collection: Collection | None) -> str:
+    """Whose face a clip shows: as its list says, else one of its source's people, or the source where nobody looked."""
+    listed = build.listed_clips.get(made.clip.clip_id)
+    if listed and listed.identity_id:
+        return listed.identity_id
+    return collection.identities[made.clip.clip_id] if collection else made.source.id
+
+
+def as_listed(members: Sequence[Member], build: BuildRecord) -> SplitResult | None:
+    """The splits that a rebuilt clip list asks for; None where it does not name one for every clip."""
+    listed = build.listed_clips
+    assignment: dict[str, Split] = {}
+    for member in sorted(members, key=lambda member: member.clip_id):
+        name = listed[member.clip_id].split if member.clip_id in listed else None
+        if name is not None:
+            assignment[member.clip_id] = name
+    if not members or len(assignment) < len(members):
+        return None
+    return SplitResult(assignment=assignment, left_out=frozenset(), shortfalls=(), requested={})
+
+
+def _limits(config: BuildConfig) -> dict[str, SelectLimits]:
+    """What clips of each domain must reach."""
+    paper = config.split.preset == "paper"
+    return {name: paper_limits(one.limits) if paper else one.limits for name, one in sorted(config.domains.items())}
+
+
+def _about(results: Results, build: BuildRecord, found: Survey, choice: Choice) -> About:
+    """What the cards tell beside the record."""
+    return About(
+        funnel=choice.funnel,
+        models=tuple(_model_cards(results, found)),
+        domains={name: one.description for name, one in sorted(results.config.domains.items())},
+        limits=_limits(results.config),
+        coverage=coverage_of(build.listed, found),
+    )
 
 
 def _model_cards(results: Results, found: Survey) -> list[ModelCard]:
@@ -112,6 +166,7 @@ def make_release(
     options: ReleaseOptions,
     *,
     to: str | None = None,
+    report: Report | None = None,
 ) -> tuple[Release, Choice, str]:
     """Write a release of all finished clips.
 
@@ -122,6 +177,7 @@ def make_release(
         name: the release's name.
         options: licences and identity.
         to: folder or URI that holds releases; the workspace's own ``releases`` by default.
+        report: told how far the comparison of all clips is.
 
     Returns:
         The record, the choice behind it, and where it lies.
@@ -133,18 +189,19 @@ def make_release(
         check_id(name)
     except ValueError as error:
         raise UsageError(f"the release's name {error}") from error
-    results = Results(workspace, config)
+    results = results_of(workspace, build, config)
     found = survey(results, build.sources)
-    choice = choose(results, build, found, options)
+    collection = collect(results, found, report)
+    choice = choose(results, build, found, options, collection)
     made = {one.clip.clip_id: one for one in found.clips}
-    items = _items(made, choice)
+    items = _items(made, choice, build, collection)
     _check_releasable(items, found, config, options)
     location = _location(workspace, to, name)
-    cards = _model_cards(results, found)
-    descriptions = {domain: settings.description for domain, settings in config.domains.items()}
+    storage = Storage(location)
+    about = _about(results, build, found, choice)
     with workspace.scratch() as scratch:
         release = write_release(
-            Storage(location),
+            storage,
             name,
             items,
             lambda item, suffix: workspace.result_file("clip", item.key, suffix),
@@ -157,11 +214,7 @@ def make_release(
                 with_identity=options.with_identity,
             ),
             pack=config.pack,
-            extras={
-                OVERVIEW_FILE: overview(workspace, [made[item.clip.clip_id] for item in items]),
-                FUNNEL_FILE: draw_funnel(choice.funnel),
-            },
-            card=lambda record: write_card(record, choice.funnel, cards, seconds=_seconds(items), domains=descriptions),
+            describe=lambda record, rows: describe_release(storage, record, about, rows),
             scratch=scratch,
         )
     return release, choice, location
@@ -174,12 +227,14 @@ def _location(workspace: Workspace, to: str | None, name: str) -> str:
     return storage.path(f"releases/{name}") if storage.is_local else f"{storage.uri.rstrip('/')}/releases/{name}"
 
 
-def _items(made: Mapping[str, MadeClip], choice: Choice) -> list[ReleaseItem]:
+def _items(
+    made: Mapping[str, MadeClip], choice: Choice, build: BuildRecord, collection: Collection
+) -> list[ReleaseItem]:
     return [
         ReleaseItem(
             clip=made[clip_id].clip,
             source=_published(made[clip_id].source),
-            identity_id=identity_of(made[clip_id]),
+            identity_id=identity_of(made[clip_id], build, collection),
             split=name_of_split,
             sha256=made[clip_id].source_sha256,
             key=made[clip_id].key,
@@ -227,11 +282,3 @@ def hubert_setup(config: BuildConfig) -> dict[str, str]:
         "layers": " ".join(str(layer) for layer in config.speech.hubert_layers),
         "rate_conversion": config.speech.hubert_rate_conversion,
     }
-
-
-def _seconds(items: Sequence[ReleaseItem]) -> dict[str, dict[str, float]]:
-    lengths: defaultdict[str, dict[str, float]] = defaultdict(dict)
-    for item in items:
-        domain = item.clip.domain
-        lengths[item.split][domain] = lengths[item.split].get(domain, 0.0) + item.clip.duration_s
-    return dict(lengths)

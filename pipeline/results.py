@@ -12,19 +12,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipeline.analyse import Window, windows_of
 from pipeline.errors import UsageError
 from pipeline.models.registry import ModelSet
 from pipeline.workspace import Workspace
-from schemas.analysis import AnalysisRun, SourcePlan
+from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import Record, content_hash
-from schemas.clip import Clip, ClipPlan
+from schemas.clip import Clip
+from schemas.cliplist import ListedClip, by_source
 from schemas.config import BuildConfig
-from schemas.face import FaceTrack
-from schemas.media import Shot, Video
+from schemas.media import Video
 from schemas.source import Fetched, Source
 
 # Raised when a stage's code changes what it computes; part of every key of that stage.
-STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 1, "plan": 1, "clip": 1}
+STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 2, "plan": 2, "clip": 3, "collection": 1}
 
 
 def tool_version() -> str:
@@ -38,15 +39,12 @@ class BuildRecord(Record):
     tool_version: str
     sources: tuple[Source, ...]
     config: BuildConfig
+    listed: tuple[ListedClip, ...] = ()  # where a clip list was rebuilt: its clips take the place of detection
 
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A video with its face tracks, numbered through all its runs, and the plan made from them."""
-
-    video: Video
-    tracks: list[FaceTrack]
-    plan: SourcePlan
+    @property
+    def listed_clips(self) -> dict[str, ListedClip]:
+        """The listed clips that have an id, by it."""
+        return {clip.clip_id: clip for clip in self.listed if clip.clip_id is not None}
 
 
 @dataclass
@@ -55,10 +53,13 @@ class Results:
 
     workspace: Workspace
     config: BuildConfig
+    clip_list: Sequence[ListedClip] = ()
     models: ModelSet = field(init=False)
+    listed: dict[str, tuple[ListedClip, ...]] = field(init=False)  # by source
 
     def __post_init__(self) -> None:
         self.models = ModelSet(self.config)
+        self.listed = by_source(self.clip_list)
 
     # ---- keys ----------------------------------------------------------------------------------
 
@@ -72,7 +73,13 @@ class Results:
         """Depends on the bytes alone, and on the limits."""
         return _key("probe", [source.id, fetched.sha256, self.config.probe])
 
-    def analyse_key(self, source: Source, video: Video, start_frame: int, start_s: float | None) -> str:
+    def windows(self, source: Source, video: Video) -> list[Window]:
+        """The runs into which the analysis of a video is divided; none where its clips are listed."""
+        if source.id in self.listed:
+            return []
+        return windows_of(video, self.config.domains[source.domain].shots.run_s, until_s(source))
+
+    def analyse_key(self, source: Source, video: Video, window: Window) -> str:
         """One run of a video."""
         domain = self.config.domains[source.domain]
         return _key(
@@ -84,25 +91,27 @@ class Results:
                 domain.shots,
                 domain.faces,
                 self.models.detection_files(source.domain),
-                start_frame,
-                start_s,
-                until_s(source),
+                window.start_s,
+                window.stop_s,
+                window.open_end,
             ],
         )
 
-    def plan_key(self, source: Source, run_keys: Sequence[str]) -> str:
-        """All runs of a video together."""
-        return _key("plan", [run_keys, self.config.crop, list(source.spans)])
+    def plan_key(self, source: Source, video: Video) -> str:
+        """All runs of a video together, or the listed clips that stand for them."""
+        if source.id in self.listed:
+            return _key("plan", [video, self.listed[source.id], self.config.crop])
+        runs = [self.analyse_key(source, video, window) for window in self.windows(source, video)]
+        return _key("plan", [runs, self.config.crop, list(source.spans)])
 
-    def clip_key(self, source: Source, video: Video, plan: ClipPlan, track: FaceTrack) -> str:
-        """One clip: its own plan and track, and every setting and model that touches its pixels or sound."""
+    def clip_key(self, source: Source, video: Video, planned: PlannedClip) -> str:
+        """One clip: its own plan and face, and every setting and model that touches its pixels or sound."""
         config = self.config
         return _key(
             "clip",
             [
                 video,
-                plan,
-                track,
+                planned,
                 source.domain,
                 config.crop,
                 config.landmarks,
@@ -125,31 +134,14 @@ class Results:
         fetched = self.fetched(source)
         return fetched and self.workspace.result("probe", self.probe_key(source, fetched), Video)
 
-    def runs(self, source: Source, video: Video) -> Iterator[tuple[str, AnalysisRun]]:
-        """The finished runs of a video from its beginning, with their keys."""
-        start_frame, start_s = 0, None
-        while True:
-            key = self.analyse_key(source, video, start_frame, start_s)
-            run = self.workspace.result("analyse", key, AnalysisRun)
-            if run is None:
-                return
-            yield key, run
-            if run.next_start_s is None:
-                return
-            start_frame, start_s = run.stop_frame, run.next_start_s
+    def plan(self, source: Source, video: Video) -> SourcePlan | None:
+        """The shots, tracks and planned clips of a video; None while any part of its analysis is missing."""
+        return self.workspace.result("plan", self.plan_key(source, video), SourcePlan)
 
-    def planned(self, source: Source, video: Video) -> Planned | None:
-        """The complete analysis of a video and the clips planned from it; None while any part of it is missing."""
-        found = list(self.runs(source, video))
-        if not found or found[-1][1].next_start_s is not None:
-            return None
-        plan = self.workspace.result("plan", self.plan_key(source, [key for key, _ in found]), SourcePlan)
-        return plan and Planned(video, joined([run for _, run in found])[1], plan)
-
-    def clips(self, source: Source, planned: Planned) -> Iterator[tuple[str, Clip]]:
+    def clips(self, source: Source, video: Video, plan: SourcePlan) -> Iterator[tuple[str, Clip]]:
         """The finished clips of a source, with their keys, in order of time."""
-        for clip_plan in planned.plan.clips:
-            key = self.clip_key(source, planned.video, clip_plan, track_of(clip_plan, planned.tracks))
+        for planned in plan.clips:
+            key = self.clip_key(source, video, planned)
             clip = self.workspace.result("clip", key, Clip)
             if clip is not None:
                 yield key, clip
@@ -157,8 +149,10 @@ class Results:
     def complete(self, source: Source) -> bool:
         """Whether every planned clip of a source is there, so that its media are no longer needed."""
         video = self.video(source)
-        planned = video and self.planned(source, video)
-        return bool(planned) and len(planned.plan.clips) == sum(1 for _ in self.clips(source, planned))
+        plan = self.plan(source, video) if video else None
+        if video is None or plan is None:
+            return False
+        return len(plan.clips) == sum(1 for _ in self.clips(source, video, plan))
 
     def media(self, fetched: Fetched, source: Source) -> Path:
         """Where a source's file lies on this machine."""
@@ -174,23 +168,9 @@ def _key(stage: str, inputs: Sequence[object]) -> str:
     return content_hash([stage, STAGE_VERSIONS[stage], list(inputs)])
 
 
-def joined(runs: Sequence[AnalysisRun]) -> tuple[list[Shot], list[FaceTrack]]:
-    """Shots and tracks of all runs, numbered through the whole video."""
-    shots: list[Shot] = []
-    tracks: list[FaceTrack] = []
-    for run in runs:
-        shift = {"shot_index": len(shots), "track_index": len(tracks)}
-        tracks += [
-            track.model_copy(update={name: getattr(track, name) + by for name, by in shift.items()})
-            for track in run.tracks
-        ]
-        shots += run.shots
-    return shots, tracks
-
-
-def track_of(plan: ClipPlan, tracks: Sequence[FaceTrack]) -> FaceTrack:
-    """The track that a plan follows."""
-    return next(track for track in tracks if track.track_index == plan.track_index)
+def results_of(workspace: Workspace, build: BuildRecord, config: BuildConfig | None = None) -> Results:
+    """The results of a build, or of the same sources under other settings."""
+    return Results(workspace, config or build.config, build.listed)
 
 
 def load_build(workspace: Workspace) -> BuildRecord:

@@ -5,16 +5,18 @@ clips, and no decision is stored but those of reviewers.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
 from schemas.clip import Clip
+from schemas.collection import DuplicateGroup, DuplicateLink
 from schemas.config import PAPER_MIN_NATIVE_CROP_PX, SelectLimits
 from schemas.decision import Decision, RejectReason
 from schemas.funnel import Funnel, FunnelDrop, FunnelStep
 from schemas.ledger import LedgerRow
+from schemas.scores import SyncScore
 from schemas.source import Source
 
 
@@ -62,11 +64,11 @@ RULES: tuple[Rule, ...] = (
 BINDING = frozenset({RejectReason.LICENSE, RejectReason.NO_AUDIO})
 
 
-def decide(clip: Clip, limits: SelectLimits) -> Decision:
-    """Keep the clip, or reject it by the first limit of ``RULES`` that it misses.
+def decide(clip: Clip, limits: SelectLimits, ridge: SyncScore | None = None) -> Decision:
+    """Keep the clip, or reject it by the first limit of ``RULES`` that it misses, and last by ``min_ridge_z``.
 
     A clip without sound is rejected as NO_AUDIO (with 0 speech) where NOT_SPEAKING is asked. Unknown sync passes
-    unless ``limits.require_sync``.
+    unless ``limits.require_sync``; an unknown or missing ridge score always passes.
     """
     for rule in RULES:
         limit = float(getattr(limits, rule.limit))
@@ -78,6 +80,9 @@ def decide(clip: Clip, limits: SelectLimits) -> Decision:
                 return _reject(clip, rule.reason, None, limit, clip.scores.sync.why)
         elif rule.missed_by(measured, limit):
             return _reject(clip, rule.reason, float(measured), limit)
+    fitted = ridge.z if ridge else None
+    if limits.min_ridge_z is not None and fitted is not None and fitted < limits.min_ridge_z:
+        return _reject(clip, RejectReason.OUT_OF_SYNC, fitted, limits.min_ridge_z, "by the fitted model")
     return Decision(clip_id=clip.clip_id, keep=True)
 
 
@@ -128,6 +133,51 @@ def apply_license(
     if not problem:
         return decision
     return Decision(clip_id=decision.clip_id, keep=False, reason=RejectReason.LICENSE, note=problem)
+
+
+def drop_duplicates(
+    decisions: Sequence[Decision],
+    groups: Iterable[DuplicateGroup],
+    clips: Mapping[str, Clip],
+    reviews: Iterable[Decision],
+) -> list[Decision]:
+    """Of every two kept clips that show the same take, keep the better one, and reject the other as DUPLICATE.
+
+    The better one has the larger native crop, then the greater length, then the smaller id. A clip that goes takes
+    nobody with it: of a whole take and its two halves either the whole stays or both halves do. What reviewers
+    reject makes no other clip a duplicate. To be applied before the reviews, which may overrule it.
+    """
+    refused = {one.clip_id for one in apply_reviews(decisions, reviews) if not one.keep}
+    kept = {one.clip_id for one in decisions if one.keep} - refused
+    lost: dict[str, Decision] = {}
+    for group in groups:
+        twins: defaultdict[str, dict[str, DuplicateLink]] = defaultdict(dict)
+        for link in group.links:
+            twins[link.clip_id][link.twin_id] = twins[link.twin_id][link.clip_id] = link
+        staying: list[str] = []
+        for clip_id in sorted(kept & set(group.clip_ids), key=lambda clip_id: _worth(clips[clip_id])):
+            better = next((other for other in staying if other in twins[clip_id]), None)
+            if better is None:
+                staying.append(clip_id)
+            else:
+                lost[clip_id] = _duplicate(clip_id, better, twins[clip_id][better])
+    return [lost.get(one.clip_id, one) for one in decisions]
+
+
+def _worth(clip: Clip) -> tuple[float, float, str]:
+    """The best first."""
+    return -clip.scores.native_crop_px, -clip.duration_s, clip.clip_id
+
+
+def _duplicate(clip_id: str, better: str, link: DuplicateLink) -> Decision:
+    return Decision(
+        clip_id=clip_id,
+        keep=False,
+        reason=RejectReason.DUPLICATE,
+        measured=link.distance,
+        limit=link.limit,
+        note=f"the same take as {better}, by {link.kind}",
+    )
 
 
 def apply_reviews(decisions: Iterable[Decision], reviews: Iterable[Decision]) -> list[Decision]:

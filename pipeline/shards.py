@@ -4,35 +4,30 @@ The same clips give the same bytes whatever order they arrive in, so a release t
 simply written again.
 """
 
-import contextlib
 import hashlib
 import logging
-import re
-import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import UsageError, WorkspaceError
 from pipeline.media.samples import complaints, read_picture
 from pipeline.media.tars import MAX_NAME, SampleTar, tar_size
+from pipeline.staging import clear_leftovers, publish_shard, seal, staging, unfinished_tar
 from pipeline.storage import Storage, clear_write_errors
-from pipeline.tables import ReleaseItem, ReleaseSetup, Tables, publish, release_record, write_tables
+from pipeline.tables import ReleaseItem, ReleaseSetup, Tables, release_record, write_tables
 from schemas.base import canonical_json, check_id, content_hash
 from schemas.config import PackConfig
-from schemas.release import CARD_FILE, RELEASE_FILE, SPLITS, Release, ShardRecord, Split, shard_file
+from schemas.release import RELEASE_FILE, SPLITS, ManifestRow, Release, Split, shard_file
 from schemas.sample import FIELDS, SampleInfo, Series
 
 __all__ = ["ReadFile", "ReleaseItem", "ReleaseSetup", "write_release"]
 
 log = logging.getLogger(__name__)
 
-_OWN_FILES = re.compile(
-    r"^(index-[a-z]+-[a-z]+\.json|manifest\.parquet|clips\.jsonl|(train|val|test)/[^/]+/[^/]+\.tar)$"
-)
-
 ReadFile = Callable[[ReleaseItem, str], bytes]
+Describe = Callable[[Release, Sequence[ManifestRow]], Mapping[str, bytes]]
 
 
 def write_release(
@@ -43,8 +38,7 @@ def write_release(
     *,
     setup: ReleaseSetup,
     pack: PackConfig,
-    extras: Mapping[str, bytes] | None = None,
-    card: Callable[[Release], str] | None = None,
+    describe: Describe | None = None,
     scratch: Path | None = None,
 ) -> Release:
     """Write a release, or find that it is there already.
@@ -58,8 +52,8 @@ def write_release(
         read_file: gives the bytes of one file of a clip by suffix, for the suffixes in ``clip.files``.
         setup: what the record says of how the release was made.
         pack: sizes and order of shards.
-        extras: more files by path, such as pictures for the card.
-        card: called with the record, in which the extras are listed already; what it returns is the README.md.
+        describe: called with the record and the manifest's rows when the shards lie in their place; the files it
+            returns by path, such as the cards and their pictures, join the release.
         scratch: folder for the shards being written, on their way to an object store.
 
     Raises:
@@ -71,22 +65,15 @@ def write_release(
     if (finished := _finished(destination, name, inputs_hash)) is not None:
         log.info("release %s is there already, with these clips", name)
         return finished
-    _clear_leftovers(destination)
+    clear_leftovers(destination)
     tables = Tables()
-    with _staging(destination, scratch) as folder:
+    with staging(destination, scratch) as folder:
         for (split, domain), clips in ordered.items():
             _write_domain(_Place(destination, folder, split, domain, setup), clips, read_file, pack, tables)
     files = write_tables(destination, name, tables)
-    for path, data in sorted((extras or {}).items()):
-        if path in files or path in {RELEASE_FILE, CARD_FILE}:
-            raise ValueError(f"an extra file may not replace {path}")
-        files[path] = publish(destination, path, data)
     everything = [item for clips in ordered.values() for item in clips]
     release = release_record(name, inputs_hash, everything, setup, tables.shards, files)
-    if card:
-        files[CARD_FILE] = publish(destination, CARD_FILE, card(release).encode())
-        release = release.model_copy(update={"files": dict(sorted(files.items()))})
-    destination.write(RELEASE_FILE, canonical_json(release))
+    release = seal(destination, release, describe(release, tables.rows) if describe else {})
     log.info("release %s: %d clips in %d shards", name, release.num_clips, len(release.shards))
     return release
 
@@ -153,16 +140,6 @@ def _finished(destination: Storage, name: str, inputs_hash: str) -> Release | No
     return release
 
 
-def _clear_leftovers(destination: Storage) -> None:
-    """Remove what an interrupted write of a release left; never anything that is not ours."""
-    present = destination.names("")
-    own = [path for path in present if _OWN_FILES.match(path)]
-    if present and not own:
-        raise UsageError(f"{destination.uri} is not empty ({present[0]} lies there): choose a new place for a release")
-    for path in own:
-        destination.delete(path)
-
-
 # ---- shards --------------------------------------------------------------------------------------------------------
 
 
@@ -175,24 +152,6 @@ class _Place:
     split: Split
     domain: str
     setup: ReleaseSetup
-
-
-@contextlib.contextmanager
-def _staging(destination: Storage, scratch: Path | None) -> Iterator[Path]:
-    """A local folder for unfinished shards; on a disk it is the release's own, so that a rename publishes them."""
-    if not destination.is_local:
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            yield Path(folder)
-        return
-    folder = Path(destination.root)
-    with clear_write_errors(destination.root):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    finally:
-        # Fixed names: what a killed run left is overwritten by the next one.
-        for series in ("visual", "speech"):
-            (folder / f".tmp-{series}.tar").unlink(missing_ok=True)
 
 
 def _write_domain(
@@ -305,7 +264,7 @@ class _Pair:
 
     def _tar(self, series: Series) -> SampleTar:
         if series not in self._tars:
-            self._tars[series] = SampleTar(self._place.folder / f".tmp-{series}.tar")
+            self._tars[series] = SampleTar(unfinished_tar(self._place.folder, series))
         return self._tars[series]
 
     def abandon(self) -> None:
@@ -317,21 +276,17 @@ class _Pair:
         """Publish both shards and enter their clips in the tables."""
         place, paths = self._place, {}
         for series, tar in self._tars.items():
-            with clear_write_errors(str(place.folder)):
-                num_bytes, digest = tar.close()
             paths[series] = shard_file(place.split, place.domain, series, self._number)
             tables.shards.append(
-                ShardRecord(
-                    path=paths[series],
+                publish_shard(
+                    place.destination,
+                    tar,
+                    paths[series],
                     series=series,
                     split=place.split,
                     domain=place.domain,
                     num_samples=len(self.rows),
-                    num_bytes=num_bytes,
-                    sha256=digest,
                 )
             )
-            place.destination.put_file(tar.path, paths[series])
-            log.info("%s: %d clips, %d bytes, sha256 %s", paths[series], len(self.rows), num_bytes, digest)
         for item, info, extents in self.rows:
             tables.add_clip(item, info, paths, extents)

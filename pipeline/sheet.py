@@ -17,8 +17,9 @@ from matplotlib.axes import Axes
 
 from pipeline.errors import DecodeError
 from pipeline.overlay import AXES_RGB, SURE_RGB, UNSURE_RGB, overlaid
-from pipeline.page import FAINT, INK, LINE, RGB, Page, font, is_legible, text_width_px, wrapped
+from pipeline.page import FAINT, INK, LINE, RGB, Page, font, is_legible, shortened, text_width_px, wrapped
 from schemas.clip import Clip
+from schemas.release import ManifestRow
 from schemas.scores import SyncScore
 
 NUM_TILES = 12
@@ -26,6 +27,8 @@ NUM_COLUMNS = 6
 TILE_PX = 256
 MAX_OVERVIEW_ROWS = 24
 OVERVIEW_FRAMES = 6
+MAX_SHEET_CLIPS = 12
+SHEET_FRAMES = 3
 
 _MARGIN_PX = 20
 _GAP_PX = 4
@@ -34,19 +37,33 @@ _PLOT_PX = 170
 _PLOT_BELOW_PX = 58  # tick labels and the axis title
 _OVERVIEW_TILE_PX = 176
 _OVERVIEW_LABEL_PX = 300
+_SHEET_COLUMNS = 2
+_SHEET_TILE_PX = 198
+_SHEET_LABEL_PX = 36
+_SHEET_GAP_PX = 24
 
 _MOUTH, _SOUND, _INVALID = "#d1495b", "#9fb8d8", "#f2d0a9"
 
 
 @dataclass(frozen=True, slots=True)
-class OverviewRow:
-    """One clip of an overview: N frames with their own landmarks [N, 68, 3] and pose [N, 7] (None: not drawn)."""
+class ShownClip:
+    """A released clip: N of its frames with their own landmarks [N, 68, 3] and pose [N, 7] (None: not drawn)."""
 
-    clip: Clip
-    title: str
+    row: ManifestRow
     frames: Sequence[RGB]
     landmarks: Float32[np.ndarray, "N 68 3"] | None = None
     pose: Float32[np.ndarray, "N 7"] | None = None
+
+    def tile(self, number: int, size_px: int) -> RGB:
+        """One of the frames at that size, with what was measured on it."""
+        landmarks = None if self.landmarks is None else self.landmarks[number]
+        pose = None if self.pose is None else self.pose[number]
+        return overlaid(self.frames[number], landmarks, pose, size_px)
+
+    @property
+    def name(self) -> str:
+        """The source's title, or its id where the font cannot show the title."""
+        return self.row.title if is_legible(self.row.title) else self.row.source_id
 
 
 def evenly_spaced(num_frames: int, count: int) -> list[int]:
@@ -135,7 +152,7 @@ def draw_clip(
     return page.png()
 
 
-def draw_overview(rows: Sequence[OverviewRow], *, num_more: int = 0) -> bytes:
+def draw_overview(clips: Sequence[ShownClip], *, num_more: int = 0) -> bytes:
     """Draw one row of frames per clip, with landmarks and a label: a release at a glance.
 
     ``num_more`` clips that are not drawn are counted at the bottom: decoding them would be for nothing, so
@@ -143,20 +160,41 @@ def draw_overview(rows: Sequence[OverviewRow], *, num_more: int = 0) -> bytes:
     """
     step = _OVERVIEW_TILE_PX + _GAP_PX
     width_px = 2 * _MARGIN_PX + _OVERVIEW_LABEL_PX + OVERVIEW_FRAMES * step - _GAP_PX
-    footer_px = 32 if num_more or not rows else 0
-    page = Page(width_px, 2 * _MARGIN_PX + len(rows) * step + footer_px)
-    for position, row in enumerate(rows):
+    footer_px = 32 if num_more or not clips else 0
+    page = Page(width_px, 2 * _MARGIN_PX + len(clips) * step + footer_px)
+    for position, shown in enumerate(clips):
         y = _MARGIN_PX + position * step
-        _write_label(page, row, y)
-        for column, frame in enumerate(row.frames[:OVERVIEW_FRAMES]):
-            landmarks = None if row.landmarks is None else row.landmarks[column]
-            pose = None if row.pose is None else row.pose[column]
-            tile = overlaid(frame, landmarks, pose, _OVERVIEW_TILE_PX)
-            page.image(_MARGIN_PX + _OVERVIEW_LABEL_PX + column * step, y, tile)
+        _write_label(page, shown, y)
+        for column in range(min(len(shown.frames), OVERVIEW_FRAMES)):
+            x = _MARGIN_PX + _OVERVIEW_LABEL_PX + column * step
+            page.image(x, y, shown.tile(column, _OVERVIEW_TILE_PX))
     if footer_px:
-        more = f"+{num_more} more" if rows else "no clips"
+        more = f"+{num_more} more" if clips else "no clips"
         page.text(_MARGIN_PX, page.height_px - _MARGIN_PX - 8, more, color=FAINT)
     return page.png()
+
+
+def draw_sheet(clips: Sequence[ShownClip]) -> bytes:
+    """Draw the contact sheet of one domain: two columns of clips, a few frames of each, as JPEG.
+
+    JPEG, since the sheets of all domains are part of one page that people open over a network.
+    """
+    step = _SHEET_TILE_PX + _GAP_PX
+    cell_px, row_px = SHEET_FRAMES * step - _GAP_PX, _SHEET_TILE_PX + _SHEET_LABEL_PX
+    num_columns = min(_SHEET_COLUMNS, max(1, len(clips)))
+    width_px = num_columns * (cell_px + _SHEET_GAP_PX) - _SHEET_GAP_PX
+    page = Page(width_px, max(1, -(-len(clips) // num_columns)) * row_px)
+    for position, shown in enumerate(clips):
+        row, column = divmod(position, num_columns)
+        x, y = column * (cell_px + _SHEET_GAP_PX), row * row_px
+        for number in range(min(len(shown.frames), SHEET_FRAMES)):
+            page.image(x + number * step, y, shown.tile(number, _SHEET_TILE_PX))
+        label_y = y + _SHEET_TILE_PX + 14
+        facts = f"{shown.row.duration_s:.1f} s, {_heard(shown.row)}"
+        facts_px = round(text_width_px(facts, 13))
+        page.text(x, label_y, shortened(shown.name, cell_px - facts_px - 16, 14, bold=True), bold=True)
+        page.text(x + cell_px, label_y, facts, size_px=13, color=FAINT, align="right")
+    return page.jpeg()
 
 
 def _tiles(clip: Clip, frames: Iterable[RGB], arrays: Mapping[str, np.ndarray], shown: list[int]) -> list[RGB]:
@@ -221,24 +259,23 @@ def _figure(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _write_label(page: Page, row: OverviewRow, y: float) -> None:
-    clip, width_px = row.clip, _OVERVIEW_LABEL_PX - 24
-    lines = wrapped(row.title if is_legible(row.title) else clip.plan.source_id, width_px, 16, 2, bold=True)
-    for line in lines:
+def _write_label(page: Page, shown: ShownClip, y: float) -> None:
+    row, width_px = shown.row, _OVERVIEW_LABEL_PX - 24
+    for line in wrapped(shown.name, width_px, 16, 2, bold=True):
         y += 22
         page.text(_MARGIN_PX, y, line, size_px=16, bold=True)
-    sync = clip.scores.sync
-    facts = (
-        clip.domain,
-        f"{clip.duration_s:.1f} s, cut from {clip.scores.native_crop_px:.0f} px",
-        f"speech {_figure(clip.scores.speech_ratio, '.2f')}, "
-        + (f"sync z {_figure(sync.z, '.1f')}" if sync.status == "known" else "sync unknown"),
-    )
-    for fact in facts:
+    size = f"{row.duration_s:.1f} s, cut from {row.scores.native_crop_px:.0f} px"
+    for fact in (row.domain, size, _heard(row)):
         y += 21
-        page.text(_MARGIN_PX, y, fact, color=INK if fact == clip.domain else FAINT)
-    (name,) = wrapped(clip.clip_id, width_px, 11, 1)
+        page.text(_MARGIN_PX, y, fact, color=INK if fact == row.domain else FAINT)
+    (name,) = wrapped(row.clip_id, width_px, 11, 1)
     page.text(_MARGIN_PX, y + 21, name, size_px=11, color=FAINT)
+
+
+def _heard(row: ManifestRow) -> str:
+    sync = row.scores.sync
+    known = f"sync z {_figure(sync.z, '.1f')}" if sync.status == "known" else "sync unknown"
+    return f"speech {_figure(row.scores.speech_ratio, '.2f')}, {known}"
 
 
 def _plot_speech(

@@ -20,7 +20,7 @@ from jaxtyping import UInt8
 from scenedetect import FrameTimecode
 from scenedetect.detectors import AdaptiveDetector, HistogramDetector
 
-from pipeline.looks import Film, Look, look_at, similarity, tint_change
+from pipeline.looks import Film, Look, is_similar, look_at, similarity, tint_change
 from pipeline.transitions import DissolveFinder, FadeFinder
 from schemas.base import FrameSpan
 from schemas.config import ShotConfig
@@ -76,6 +76,7 @@ class ShotDetector:
 
     def __init__(self, config: ShotConfig, fps: Fraction) -> None:
         self._config = config
+        self.side_px = config.cut_side_px  # long side of the pictures it needs; larger ones only cost time
         self._flash = max(3, math.ceil(config.flash_s * fps))
         fade, dissolve = math.ceil(config.max_fade_s * fps), math.ceil(config.max_dissolve_s * fps)
         # A boundary waits until a fade or a dissolve around it would have shown.
@@ -98,7 +99,7 @@ class ShotDetector:
         return len(self._film)
 
     def push(self, frame: int, time_s: float, image: UInt8[np.ndarray, "H W 3"]) -> list[Boundary]:
-        """Take the next frame (BGR, long side at most 640 px) and return the boundaries that became certain.
+        """Take the next frame (BGR, long side ``side_px`` or more) and return the boundaries that became certain.
 
         Raises:
             ValueError: if ``frame`` does not follow the last one.
@@ -176,14 +177,14 @@ class ShotDetector:
 
     def _is_same(self, a: Look, b: Look) -> bool:
         config = self._config
-        return similarity(a, b) >= config.same_after_flash and tint_change(a, b) < config.new_tint
+        return is_similar(a, b, config.same_after_flash) and tint_change(a, b) < config.new_tint
 
     def _is_calm(self, frame: int) -> bool:
         """Whether nothing moves on either side: then a smaller jump is a cut. Every second frame may be a copy."""
         film = self._film
         pairs = [(frame - 3, frame - 1), (frame, frame + 2)]
         return all(
-            film.first <= a and b <= film.last and similarity(film[a], film[b]) >= self._config.calm for a, b in pairs
+            film.first <= a and b <= film.last and is_similar(film[a], film[b], self._config.calm) for a, b in pairs
         )
 
     def _release(self, horizon: int) -> list[Boundary]:

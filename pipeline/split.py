@@ -19,7 +19,10 @@ HELD_OUT: tuple[Split, ...] = ("test", "val")  # in the order in which they are 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One accepted clip, as far as splitting is concerned. Empty names tie nothing together."""
+    """One accepted clip, as far as splitting is concerned. Empty names tie nothing together.
+
+    ``copies`` is one name for all sources that show the same take somewhere.
+    """
 
     clip_id: str
     domain: str
@@ -27,6 +30,7 @@ class Member:
     identity_id: str
     title: str
     sha256: str
+    copies: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +107,7 @@ def requested_counts(config: SplitConfig) -> Quotas:
 
 
 def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
-    """Connected components over shared identity, source, title and file, in seeded order.
+    """Connected components over shared identity, source, title, file and takes, in seeded order.
 
     Raises:
         ValueError: when two members have the same clip id.
@@ -138,7 +142,8 @@ def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
 
 def _ties(member: Member) -> tuple[str, ...]:
     shared = ties(source_id=member.source_id, identity_id=member.identity_id, title=member.title, sha256=member.sha256)
-    return shared or (f"clip:{member.clip_id}",)
+    copied = (f"copies:{member.copies}",) if member.copies else ()
+    return (*shared, *copied) or (f"clip:{member.clip_id}",)
 
 
 def _rank(seed: int, name: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ crash leaves the old file or the new one; an object store gets a single put. Eve
 import contextlib
 import errno
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -105,10 +106,27 @@ class Storage:
         with self._clear_errors(name):
             return self.fs.cat_file(self.path(name), **self._whole)
 
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes ``start`` up to but not including ``stop`` of an object; fewer where it ends before.
+
+        Raises:
+            FileNotFoundError: when it is not there.
+        """
+        with self._clear_errors(name):
+            return self.fs.cat_file(self.path(name), start=start, end=stop)
+
     def read_if_there(self, name: str) -> bytes | None:
         """The whole object, or None."""
         try:
             return self.read(name)
+        except FileNotFoundError:
+            return None
+
+    def size(self, name: str) -> int | None:
+        """Bytes of the object, or None when it is not there."""
+        try:
+            with self._clear_errors(name):
+                return self.fs.size(self.path(name))
         except FileNotFoundError:
             return None
 
@@ -145,6 +163,16 @@ class Storage:
             local.replace(target)
             _sync_folder(target.parent)
 
+    def get_file(self, name: str, local: Path) -> None:
+        """Copy an object into a local file, which appears whole or not at all.
+
+        Raises:
+            FileNotFoundError: when it is not there.
+        """
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with self._clear_errors(name), _temporary_beside(local) as temporary:
+            self.fs.get_file(self.path(name), str(temporary))
+
     def names(self, prefix: str) -> list[str]:
         """Names of all objects below the folder ``prefix``, sorted, unfinished writes left out."""
         folder = self.path(prefix.rstrip("/"))
@@ -155,6 +183,39 @@ class Storage:
             return []
         start = len(self.root) + 1
         return sorted(path[start:] for path in found if not path.rsplit("/", 1)[-1].startswith(".tmp-"))
+
+    def folders(self, prefix: str) -> list[str]:
+        """Names of the folders directly below the folder ``prefix``, sorted, without their path."""
+        try:
+            with self._clear_errors(prefix):
+                found = self.fs.ls(self.path(prefix).rstrip("/"), detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+
+    def below(self, folder: str) -> "Storage":
+        """A folder of this place as a place of its own."""
+        return Storage(f"{self.root if self.is_local else self.uri.rstrip('/')}/{folder}")
+
+    def copy_from(self, origin: "Storage", name: str) -> None:
+        """Publish the object ``name`` of another place in the same store here: no byte travels where it can be helped.
+
+        On a disk both names share the bytes from then on, which is safe for what is never changed.
+        """
+        with self._clear_errors(name, writing=True):
+            if not self.is_local:
+                self.fs.cp_file(origin.path(name), self.path(name))
+                return
+            target = self._target(name)
+            target.unlink(missing_ok=True)
+            try:
+                target.hardlink_to(origin.path(name))
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with _temporary_beside(target) as temporary:
+                    shutil.copyfile(origin.path(name), temporary)
+            _sync_folder(target.parent)
 
     def delete(self, name: str) -> None:
         """Remove an object or everything below a folder; nothing there is no error."""
@@ -203,6 +264,8 @@ class Storage:
                 return True
 
 
+# Another disk, a file system without links, or one that has enough of them for this file.
+_NO_LINKS = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK}
 _TAKEN, _CROSSED = 412, 409
 
 

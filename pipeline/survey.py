@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipeline.attempts import standing
 from pipeline.errors import UsageError
-from pipeline.results import Planned, Results
-from schemas.analysis import Refusal
+from pipeline.results import Results
+from pipeline.tombstones import read_tombstones
+from schemas.analysis import Refusal, SourcePlan
 from schemas.clip import Clip
+from schemas.decision import RejectReason
 from schemas.ledger import LedgerRow
 from schemas.media import Video
 from schemas.source import Source
+from schemas.tombstone import covering
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,28 +29,37 @@ class MadeClip:
 
 @dataclass(slots=True)
 class Survey:
-    """Where every source of a build stands. ``left`` lists the ids of sources that are not finished."""
+    """Where every source of a build stands.
+
+    ``left`` lists the ids of sources that are not finished, ``forgotten`` of those that were taken down.
+    """
 
     rows: list[LedgerRow] = field(default_factory=list)
     clips: list[MadeClip] = field(default_factory=list)
     num_shots: int = 0
     num_tracks: int = 0
     left: list[str] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
 
 
 def survey(results: Results, sources: Sequence[Source]) -> Survey:
     """Look at every stage result of a build; nothing is computed."""
     found = Survey()
+    stones = read_tombstones(results.workspace)
     for source in sources:
-        rows = results.workspace.ledger(source.id)
+        if covering(stones, source):
+            found.forgotten.append(source.id)
+            found.rows.append(_forgotten(source))
+            continue
+        rows = standing(results.workspace.ledger(source.id))
         tries = [row for row in rows if row.key == results.acquire_key(source)]
         video = results.video(source)
-        planned = video and results.planned(source, video)
-        if _was_lost(tries) and planned is None:
+        plan = results.plan(source, video) if video else None
+        if _was_lost(tries) and plan is None:
             _stopped(source, found, [row for row in tries if row.outcome == "failed"])
             continue
         failures = [row for row in rows if row.outcome == "failed"]
-        _survey_source(results, source, video, planned, failures, found)
+        _survey_source(results, source, video, plan, failures, found)
     return found
 
 
@@ -59,7 +72,7 @@ def _survey_source(
     results: Results,
     source: Source,
     video: Video | None,
-    planned: Planned | None,
+    plan: SourcePlan | None,
     failures: list[LedgerRow],
     found: Survey,
 ) -> None:
@@ -73,21 +86,23 @@ def _survey_source(
         _stopped(source, found, [row for row in failures if row.key == key])
         return
     found.rows.append(_done(source, "probe"))
-    if planned is None:
-        *_, last = [None, *(run for _, run in results.runs(source, video))]
-        place = (0, None) if last is None else (last.stop_frame, last.next_start_s)
-        key = results.analyse_key(source, video, *place)
-        _stopped(source, found, [row for row in failures if row.key == key], stage="analyse")
+    if plan is None:
+        keys = [results.analyse_key(source, video, window) for window in results.windows(source, video)]
+        keys.append(results.plan_key(source, video))
+        _stopped(source, found, [row for row in failures if row.key in keys], stage="analyse")
         return
     found.rows.append(_done(source, "analyse"))
-    plan = planned.plan
     refused_shots = {refusal.item for refusal in plan.refusals if "/" not in refusal.item}
-    found.num_shots += plan.num_shots
-    found.num_tracks += sum(f"shot{track.shot_index:05d}" not in refused_shots for track in planned.tracks)
+    if source.id in results.listed:  # each listed clip stands for a shot, and for its track
+        found.num_shots += len(plan.clips) + len(plan.refusals)
+        found.num_tracks += len(plan.clips)
+    else:
+        found.num_shots += len(plan.shots)
+        found.num_tracks += sum(f"shot{track.shot_index:05d}" not in refused_shots for track in plan.tracks)
     found.rows += [_refused(source, refusal) for refusal in plan.refusals]
-    made = [MadeClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source, planned)]
+    made = [MadeClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source, video, plan)]
     found.clips += made
-    missing = {one.clip_id for one in plan.clips} - {one.clip.clip_id for one in made}
+    missing = {one.plan.clip_id for one in plan.clips} - {one.clip.clip_id for one in made}
     if missing:
         failed = {row.item.rsplit("/", 1)[-1]: row for row in failures if row.stage == "clip"}
         found.rows += [failed[clip_id] for clip_id in sorted(missing) if clip_id in failed]
@@ -106,6 +121,18 @@ def _refused(source: Source, refusal: Refusal) -> LedgerRow:
         reason=refusal.reason,
         measured=refusal.measured,
         limit=refusal.limit,
+    )
+
+
+def _forgotten(source: Source) -> LedgerRow:
+    return LedgerRow(
+        stage="acquire",
+        source_id=source.id,
+        item=source.id,
+        attempt=1,
+        outcome="rejected",
+        reason_class="rejected",
+        reason=RejectReason.FORGOTTEN,
     )
 
 

@@ -71,7 +71,7 @@ class Tables:
 
     shards: list[ShardRecord] = field(default_factory=list)
     rows: list[ManifestRow] = field(default_factory=list)
-    clips: list[ClipListRow] = field(default_factory=list)
+    clips: dict[str, bytes] = field(default_factory=dict)  # lines of the clip list by clip id
 
     def add_clip(
         self,
@@ -82,7 +82,7 @@ class Tables:
     ) -> None:
         """Enter one clip that lies in the shards ``paths`` at ``extents`` (offset and length in bytes)."""
         self.rows.append(_manifest_row(item, info, paths, extents))
-        self.clips.append(_clip_list_row(item, info))
+        self.clips[info.clip_id] = canonical_json(_clip_list_row(item, info))
 
 
 def _manifest_row(
@@ -106,7 +106,7 @@ def _manifest_row(
 
 def _clip_list_row(item: ReleaseItem, info: SampleInfo) -> ClipListRow:
     shared = info.model_dump(include=set(ClipListRow.model_fields) & set(SampleInfo.model_fields) - {"plan"})
-    return ClipListRow(**shared, sha256=item.sha256, plan=info.plan)
+    return ClipListRow(**shared, sha256=item.sha256, plan=info.plan, face=item.clip.face)
 
 
 def publish(destination: Storage, path: str, data: bytes) -> str:
@@ -124,7 +124,7 @@ def write_tables(destination: Storage, name: str, tables: Tables) -> dict[str, s
     for (split, series), shards in by_index.items():
         path = index_file(split, series)
         files[path] = publish(destination, path, canonical_json(_wids_index(f"{name}-{split}-{series}", shards)))
-    lines = [canonical_json(row) + b"\n" for row in sorted(tables.clips, key=lambda row: row.plan.clip_id)]
+    lines = [line + b"\n" for _, line in sorted(tables.clips.items())]
     files[CLIP_LIST_FILE] = publish(destination, CLIP_LIST_FILE, b"".join(lines))
     buffer = io.BytesIO()
     pq.write_table(table_of(tables.rows, ManifestRow, flatten=True), buffer, compression="zstd")

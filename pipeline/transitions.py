@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float64
 
-from pipeline.looks import Film, Look, overlap_similarity, shares_of, similarity, straightness, tint_change
+from pipeline.looks import Film, Look, is_similar, overlap_similarity, shares_of, straightness, tint_change
 from schemas.config import ShotConfig
 from schemas.media import Boundary
 
@@ -227,7 +227,7 @@ class FadeFinder:
     def _is_flash(self, first: int, last: int) -> bool:
         if last - first > 2 * self._flash or first - 1 < self._film.first or last > self._film.last:
             return False
-        return similarity(self._film[first - 1], self._film[last]) >= self._config.same_after_flash
+        return is_similar(self._film[first - 1], self._film[last], self._config.same_after_flash)
 
 
 def _strength(look: Look, *, dark: bool) -> float:
@@ -274,11 +274,14 @@ class DissolveFinder:
         if self._floor is None or is_cut or flat:
             found = self._end(frame)
             self._floor = frame + 1 if flat else frame
-        for length in self._lengths:
-            if frame - length < self._floor:
+        for length in self._moved(frame):
+            if frame - length < self._floor:  # an end has moved it
                 break
-            score = self._score(frame - length, frame)
-            if score > 0 and self._best and frame - length >= self._best.stop:
+            best = self._best
+            is_next = best is not None and frame - length >= best.stop
+            # A stretch that cannot replace the best one, and ends nothing, need not be judged.
+            score = self._score(frame - length, frame, above=0.0 if best is None or is_next else best.score)
+            if score > 0 and is_next:
                 found += self._end(frame)
             if score > 0 and (self._best is None or score > self._best.score):
                 self._best = _Window(start=frame - length, stop=frame, score=score)
@@ -290,22 +293,35 @@ class DissolveFinder:
         """The run of frames ended."""
         return self._end(self._film.last + 1)
 
-    def _score(self, start: int, stop: int) -> float:
-        """Distance between the ends, less what the mix leaves unexplained; 0 where it is no dissolve."""
+    def _moved(self, frame: int) -> list[int]:
+        """The lengths of the stretches up to ``frame`` whose ends differ enough, all compared at once."""
+        lengths = [length for length in self._lengths if frame - length >= (self._floor or 0)]
+        if not lengths:
+            return []
+        change = np.stack([self._film[frame - length].small for length in lengths]) - self._film[frame].small
+        squares = np.einsum("lp,lp->l", change, change) / change.shape[1]
+        return [
+            length
+            for length, square in zip(lengths, squares, strict=True)
+            if square >= self._config.min_dissolve_step**2
+        ]
+
+    def _score(self, start: int, stop: int, above: float) -> float:
+        """Distance between the ends, less what the mix leaves unexplained; 0 for no dissolve, or one not ``above``."""
         config, film = self._config, self._film
         a, b = film[start].small, film[stop].small
         distance = float(np.sqrt(np.mean(np.square(b - a))))
-        if distance < config.min_dissolve_step:
-            return 0.0
         middle = film[(start + stop) // 2].small
         if not 0.25 <= float((middle - a) @ (b - a)) / (distance * distance * a.size) <= 0.75:
             return 0.0
         stack = np.stack([look.small for look in film.between(start, stop + 1)])
         straight = straightness(stack)
-        if straight < config.min_straightness or np.diff(shares_of(stack, a, b)).max() > config.max_dissolve_jump:
+        if straight < config.min_straightness or distance * straight <= above:
+            return 0.0
+        if np.diff(shares_of(stack, a, b)).max() > config.max_dissolve_jump:
             return 0.0
         ends = film[start], film[stop]
-        alike = similarity(*ends) >= config.same_scene_dissolved or overlap_similarity(*ends) >= config.same_view
+        alike = overlap_similarity(*ends) >= config.same_view or is_similar(*ends, config.same_scene_dissolved)
         if alike and not self._is_new_tint(start, stop):
             return 0.0
         return distance * straight

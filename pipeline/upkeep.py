@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from pipeline.results import BuildRecord, Results
+from pipeline.results import BuildRecord, results_of
 from pipeline.workspace import Workspace
 
 
@@ -31,11 +31,15 @@ def drop_media(workspace: Workspace, build: BuildRecord) -> tuple[int, int]:
     Returns:
         How many files were deleted, and their bytes.
     """
-    results = Results(workspace, build.config)
+    results = results_of(workspace, build)
     num_files = num_bytes = 0
     for source in build.sources:
         folder = workspace.media_path(source.id)
-        if not folder.is_dir() or not results.complete(source):
+        if not results.complete(source):
+            continue
+        if not workspace.storage.is_local:
+            workspace.storage.delete(f"media/{source.id}")
+        if not folder.is_dir():
             continue
         files = [path for path in folder.rglob("*") if path.is_file()]
         num_files += len(files)

@@ -5,7 +5,6 @@ bounded before anything is read, nothing is unpickled, and no member ever reache
 """
 
 import hashlib
-import re
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -14,15 +13,20 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
+from pipeline.finished import is_inside
 from pipeline.media.samples import complaints
 from pipeline.media.tars import HashedStream, TarSample, iter_samples
 from pipeline.storage import Storage
 from pipeline.tables import SeenClip, check_table, first_error
 from schemas.base import canonical_json
 from schemas.release import (
+    ABOUT_FILE,
+    CARD_FILE,
     CLIP_LIST_FILE,
     MANIFEST_FILE,
     RELEASE_FILE,
+    WEB_CARD_FILE,
+    About,
     Fault,
     Release,
     ShardRecord,
@@ -34,7 +38,6 @@ from schemas.sample import SampleInfo, Series
 
 MAX_FILE_BYTES = 1 << 30  # of the files beside the shards, which are read whole
 MAX_JSON_BYTES = 1 << 20
-_SAFE_PATH = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*){0,7}$")
 
 
 Progress = Callable[[str, int, int], None]
@@ -99,13 +102,9 @@ class _Seen:
 
 def _unsafe_paths(release: Release) -> list[Fault]:
     paths = [*(shard.path for shard in release.shards), *release.files]
-    faults = [_fault(RELEASE_FILE, f"names the unusable path {path[:200]!r}") for path in paths if not _is_safe(path)]
+    faults = [_fault(RELEASE_FILE, f"names the unusable path {path[:200]!r}") for path in paths if not is_inside(path)]
     twice = [path for path, count in Counter(paths).items() if count > 1]
     return faults + [_fault(RELEASE_FILE, f"names {path} more than once") for path in twice]
-
-
-def _is_safe(path: str) -> bool:
-    return bool(_SAFE_PATH.match(path)) and ".." not in path
 
 
 def _read_bounded(storage: Storage, path: str) -> tuple[bytes | None, list[Fault]]:
@@ -263,3 +262,22 @@ def _check_tables(storage: Storage, release: Release, seen: _Seen) -> Iterator[F
             yield _fault(path, f"expected sha256 {digest}, found {found}")
         if path in expected:
             yield from check_table(path, data, release, seen.entries)
+        elif path == ABOUT_FILE:
+            yield from _check_about(data, release)
+
+
+def _check_about(data: bytes, release: Release) -> Iterator[Fault]:
+    """A release of an earlier version has no such file, which is no fault."""
+    try:
+        about = About.model_validate_json(data)
+    except ValidationError as error:
+        yield _fault(ABOUT_FILE, first_error(error))
+        return
+    if data != canonical_json(about):
+        yield _fault(ABOUT_FILE, "is not in canonical form")
+    for model in about.models:
+        used = release.models.get(model.name, model.sha256)
+        if model.sha256 not in used.split(", "):
+            yield _fault(ABOUT_FILE, f"model {model.name}: expected sha256 {used}, found {model.sha256}")
+    for path in sorted({CARD_FILE, WEB_CARD_FILE} - release.files.keys()):
+        yield _fault(RELEASE_FILE, f"lists {ABOUT_FILE} but not {path}, which is written from it")

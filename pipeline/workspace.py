@@ -8,8 +8,11 @@ last and is the done-marker.
     results/STAGE/KEY/record.json     one stage result; its files lie beside it
     ledger/SOURCE/STAGE_ITEM_N.json   one row per item and attempt
     decisions/…                       one object per human decision
-    media/SOURCE/…                    fetched media, a cache: may be dropped at any time
+    tombstones/SOURCE.json            a source that was taken down
+    media/SOURCE/…                    fetched media, a cache: may be dropped at any time (in an object store the
+                                      copy that other machines take)
     releases/NAME/…                   finished releases
+    state/…                           this machine's own: turns at hosts, who is fetching
 """
 
 import contextlib
@@ -29,7 +32,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 from pydantic import ValidationError
 
-from pipeline.errors import UsageError, WorkspaceError
+from pipeline.errors import TransientError, UsageError, WorkspaceError
 from pipeline.storage import Storage, clear_write_errors
 from schemas.base import Record, canonical_json, content_hash
 from schemas.decision import Decision
@@ -39,6 +42,7 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=Record)
 
+_FETCH_WAIT_S = 60.0
 _HEARTBEAT_S = 30.0
 _LOCK_EXPIRES_S = 180.0
 
@@ -62,11 +66,13 @@ class Workspace:
                 raise UsageError(f"{root} is not a workspace: 'anitalk build MANIFEST --workspace {uri}' makes one")
             self.media_folder = root / "media"
             self.scratch_folder = root / "scratch"
+            self.state_folder = root / "state"
         else:
             # Decoders want local files; an object-store workspace keeps fetched media in this machine's cache.
             cache = user_cache_path("anitalk") / content_hash(self.storage.uri)[:16]
             self.media_folder = cache / "media"
             self.scratch_folder = cache / "scratch"
+            self.state_folder = cache / "state"
 
     # ---- stage results -------------------------------------------------------------------------
 
@@ -112,7 +118,11 @@ class Workspace:
 
     def reviews(self) -> list[Decision]:
         """All human decisions, in order of their names."""
-        return [self._read(name, Decision) for name in self.storage.names("decisions")]
+        return [review for _, review in self.named_reviews()]
+
+    def named_reviews(self) -> list[tuple[str, Decision]]:
+        """All human decisions with their names in the storage, in order of those."""
+        return [(name, self._read(name, Decision)) for name in self.storage.names("decisions")]
 
     def _read(self, name: str, kind: type[R]) -> R:
         try:
@@ -125,6 +135,43 @@ class Workspace:
     def media_path(self, source_id: str) -> Path:
         """The folder on this machine where a source's fetched file is cached."""
         return self.media_folder / source_id
+
+    def keep_media(self, source_id: str, name: str) -> None:
+        """Let other machines have a fetched file: an object store gets a copy, on a disk it lies in the workspace.
+
+        ``name`` is relative to the source's folder; a local source's absolute path is left where it is.
+        """
+        if not self.storage.is_local and not Path(name).is_absolute():
+            self.storage.put_file(self.media_path(source_id) / name, f"media/{source_id}/{name}")
+
+    def has_media(self, source_id: str, name: str) -> bool:
+        """Whether the object store has a copy of a fetched file."""
+        if self.storage.is_local or Path(name).is_absolute():
+            return False
+        return self.storage.exists(f"media/{source_id}/{name}")
+
+    def recall_media(self, source_id: str, name: str) -> bool:
+        """Bring a kept file to this machine; says whether there was one."""
+        if not self.has_media(source_id, name):
+            return False
+        self.storage.get_file(f"media/{source_id}/{name}", self.media_path(source_id) / name)
+        return True
+
+    @contextlib.contextmanager
+    def fetching(self, source_id: str) -> Iterator[None]:
+        """Keep other processes of this machine from fetching the same source, also those of a build that was killed.
+
+        Raises:
+            TransientError: when another one is still at it after a minute.
+        """
+        folder = self.state_folder / "fetching"
+        with clear_write_errors(str(folder)):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / f"{source_id}.lock", timeout=_FETCH_WAIT_S):
+                yield
+        except Timeout as error:
+            raise TransientError(f"another process is fetching {source_id}: run again when it has ended") from error
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -2,25 +2,23 @@
 
 from schemas.base import Id, Record
 from schemas.clip import ClipPlan
-from schemas.face import FaceTrack
+from schemas.face import FacePath, FaceTrack
 from schemas.media import Boundary, Shot
 
 
 class AnalysisRun(Record):
-    """Shots and face tracks of one bounded run of a video. Indices count from the run's beginning.
+    """What one bounded run of a video shows. Frames count from the run's own first frame.
 
-    ``next_start_s`` is the time of the first frame after the run and ``ended_by`` the boundary there; both are
-    None where the video ends. The
-    presentation time of every frame lies beside the record (``times.npy``, float64 seconds).
+    A boundary belongs to the run if any of it lies there, so one at an edge is told by both neighbours; its numbers
+    may then be negative, or reach beyond ``num_frames``. ``stop_s`` is the time of the first frame after the run, or
+    the video's end. Beside the record lie the presentation time of every frame (``times.npy``, float64 seconds) and
+    the faces seen (``detections.npy``, rows of ``schemas.face.DETECTION_ROW``).
     """
 
     source_id: Id
-    start_frame: int
-    stop_frame: int
-    next_start_s: float | None
-    ended_by: Boundary | None
-    shots: tuple[Shot, ...]
-    tracks: tuple[FaceTrack, ...]
+    num_frames: int
+    stop_s: float
+    boundaries: tuple[Boundary, ...]
     num_detections: int
 
 
@@ -33,11 +31,18 @@ class Refusal(Record):
     limit: float
 
 
+class PlannedClip(Record):
+    """Where a clip is cut, and the face that is followed in it: all that cutting it needs beside the video."""
+
+    plan: ClipPlan
+    face: FacePath
+
+
 class SourcePlan(Record):
-    """All clips that a source yields, and what it does not yield and why."""
+    """A video's shots and tracks, all clips that it yields, and what it does not yield and why."""
 
     source_id: Id
-    num_shots: int
-    num_tracks: int
-    clips: tuple[ClipPlan, ...]
+    shots: tuple[Shot, ...]
+    tracks: tuple[FaceTrack, ...]
+    clips: tuple[PlannedClip, ...]
     refusals: tuple[Refusal, ...]

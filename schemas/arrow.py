@@ -7,22 +7,26 @@ lists. Nested records are structs, or one column per leaf when flattened.
 # (pyarrow carries no types, so strict mode would only repeat that on every line)
 
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
 
 from schemas.base import Record
 from schemas.clip import Clip
+from schemas.collection import Collection
 from schemas.decision import Decision
 from schemas.face import FaceTrack
 from schemas.funnel import Funnel
 from schemas.ledger import LedgerRow
 from schemas.media import Shot, Video
-from schemas.release import ClipListRow, ManifestRow, Release
+from schemas.release import About, ClipListRow, ManifestRow, Release
 from schemas.sample import SampleInfo
 from schemas.source import Source
+from schemas.tombstone import Tombstone
+
+R = TypeVar("R", bound=Record)
 
 # What is published or stored as rows, and therefore has a documented schema.
 RECORDS: tuple[type[Record], ...] = (
@@ -33,9 +37,12 @@ RECORDS: tuple[type[Record], ...] = (
     Clip,
     Decision,
     Funnel,
+    Collection,
     LedgerRow,
+    Tombstone,
     SampleInfo,
     Release,
+    About,
     ManifestRow,
     ClipListRow,
 )
@@ -74,6 +81,15 @@ def row_of(record: Record, *, flatten: bool = False) -> dict[str, Any]:
     return _flat(row, type(record)) if flatten else row
 
 
+def record_of(row: Mapping[str, Any], kind: type[R]) -> R:
+    """The record of one row of ``table_of(..., flatten=True)``.
+
+    Raises:
+        ValueError: when the row is none of that kind.
+    """
+    return kind.model_validate(_nested(row, kind))
+
+
 def json_schemas() -> dict[str, dict[str, Any]]:
     """JSON Schemas of all published records by type name."""
     return {kind.__name__: kind.model_json_schema() for kind in RECORDS}
@@ -98,6 +114,16 @@ def _flat(row: dict[str, Any], kind: type[Record], prefix: str = "") -> dict[str
         else:
             flat[prefix + name] = row[name]
     return flat
+
+
+def _nested(row: Mapping[str, Any], kind: type[Record], prefix: str = "") -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        if _is_record(field.annotation):
+            nested[name] = _nested(row, field.annotation, f"{prefix}{name}_")
+        elif prefix + name in row:
+            nested[name] = row[prefix + name]
+    return nested
 
 
 def _is_record(annotation: Any) -> TypeGuard[type[Record]]:

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
 
 # WebDataset ends a key at the first dot, and ids become file names: letters, digits, - and _ only.
-ID_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,95}$")
+MAX_ID_LENGTH = 96
+ID_PATTERN = re.compile(rf"^[A-Za-z0-9][A-Za-z0-9_-]{{0,{MAX_ID_LENGTH - 1}}}$")
 
 
 def check_id(value: str) -> str:

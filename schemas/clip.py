@@ -1,6 +1,7 @@
 """A cropped, re-encoded span of one track: where it was cut (ClipPlan), and all that was measured on it (Clip)."""
 
 from schemas.base import Box, Id, Record, TimeSpan
+from schemas.face import FacePath
 from schemas.scores import SyncScore
 
 
@@ -70,6 +71,7 @@ class Clip(Record):
     """A finished clip. The arrays and media lie beside it in the workspace (see ``schemas.sample``)."""
 
     plan: ClipPlan
+    face: FacePath
     domain: str
     landmark_scheme: str
     scores: Scores

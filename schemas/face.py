@@ -4,6 +4,8 @@ The conventions here are the contract with every reader of a release, so they ar
 sample's json as well (``landmark_scheme``, ``pose_convention``, ``motion_channels``).
 """
 
+import numpy as np
+
 from schemas.base import Record
 
 # Degrees: yaw + when the nose points to image left, pitch + up, roll + clockwise on screen (the signs of 300W-LP,
@@ -62,3 +64,30 @@ class FaceTrack(Record):
     scores: tuple[float, ...]
     detector: str
     purity: float
+
+
+class FacePath(Record):
+    """The part of a track that one clip needs: sightings inside its span, and the nearest one on either side.
+
+    ``times_s`` are seconds on the source's clock, ``boxes`` xyxy in source pixels.
+    """
+
+    times_s: tuple[float, ...]
+    boxes: tuple[XYXY, ...]
+    detector: str
+    purity: float
+
+
+APPEARANCE_SIZE = 52
+
+# One detection in ``detections.npy``: frame of its run, seconds, xyxy in source pixels, score, detector, appearance.
+DETECTION_ROW = np.dtype(
+    [
+        ("frame", "<i4"),
+        ("time_s", "<f8"),
+        ("box", "<f8", (4,)),
+        ("score", "<f8"),
+        ("detector", "<U32"),
+        ("appearance", "<f4", (APPEARANCE_SIZE,)),
+    ]
+)

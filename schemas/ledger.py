@@ -4,7 +4,7 @@ from typing import Literal
 
 from schemas.base import Record
 
-Outcome = Literal["done", "failed", "rejected"]
+Outcome = Literal["done", "failed", "rejected", "retry"]
 ReasonClass = Literal["permanent", "transient", "throttled", "decode", "crash", "timeout", "rejected"]
 
 
@@ -13,7 +13,8 @@ class LedgerRow(Record):
 
     ``item`` is a source id, or SOURCE/shot/track below it. ``reason`` is a short machine word (a
     RejectReason or an error class), ``message`` the sentence a person reads. ``measured`` and
-    ``limit`` are the numbers behind a rejection.
+    ``limit`` are the numbers behind a rejection. The outcome ``retry`` is a person's wish: what lies before it no
+    longer keeps the item from being tried.
     """
 
     stage: Literal["acquire", "probe", "analyse", "plan", "clip"]

@@ -2,10 +2,16 @@
 
 import re
 import unicodedata
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from schemas.base import Id, Record
 from schemas.clip import ClipPlan, Scores
+from schemas.config import SelectLimits
+from schemas.face import FacePath
+from schemas.funnel import Funnel
+from schemas.models import ModelCard
 from schemas.sample import Series
 
 Split = Literal["train", "val", "test"]
@@ -15,6 +21,10 @@ RELEASE_FILE = "release.json"
 MANIFEST_FILE = "manifest.parquet"
 CLIP_LIST_FILE = "clips.jsonl"
 CARD_FILE = "README.md"
+WEB_CARD_FILE = "card.html"
+ABOUT_FILE = "about.json"
+OVERVIEW_FILE = "overview.png"
+FUNNEL_FILE = "funnel.png"
 
 
 def ties(*, source_id: str, identity_id: str, title: str, sha256: str = "") -> tuple[str, ...]:
@@ -34,6 +44,11 @@ def index_file(split: Split, series: Series) -> str:
     return f"index-{split}-{series}.json"
 
 
+def sheet_file(domain: str) -> str:
+    """Path of the contact sheet of one domain in its release."""
+    return f"sheets/{domain}.jpg"
+
+
 def shard_file(split: Split, domain: str, series: Series, number: int) -> str:
     """Path of a shard in its release.
 
@@ -41,6 +56,20 @@ def shard_file(split: Split, domain: str, series: Series, number: int) -> str:
     of one name would silently be taken for one another.
     """
     return f"{split}/{domain}/{split}-{domain}-{series}-{number:06d}.tar"
+
+
+def next_shard_file(path: str) -> str:
+    """Path of a shard that replaces the one at ``path``: ``…-000003.tar``, ``…-000003-r2.tar``, ``…-000003-r3.tar``.
+
+    It needs a name of its own for the same reason: a reader's cache would go on serving what was taken down.
+    """
+    return f"{next_name(path.removesuffix('.tar'))}.tar"
+
+
+def next_name(name: str) -> str:
+    """The name of what replaces ``name``: NAME-r2, then NAME-r3, and so on."""
+    match = re.fullmatch(r"(.+)-r([1-9][0-9]{0,5})", name)
+    return f"{match[1]}-r{int(match[2]) + 1}" if match else f"{name}-r2"
 
 
 class ShardRecord(Record):
@@ -71,12 +100,20 @@ class ReleaseSource(Record):
     sha256: str
 
 
+class Replaced(Record):
+    """The release that another one stands in for, from which sources were taken out; names may be used again."""
+
+    name: Id
+    inputs_hash: str
+
+
 class Release(Record):
     """The record of a release (``release.json``), written last: where it is, the release is complete.
 
     ``counts`` and ``requested`` are clips by split, then domain; where ``requested`` is the larger, the
     release falls short. ``files`` maps every file that is no shard to its sha256. ``inputs_hash`` names
-    everything that the bytes depend on: equal hashes, equal releases.
+    everything that the bytes depend on: equal hashes, equal releases. ``replaces`` is None unless a take-down
+    made this release from another.
     """
 
     format_version: Literal[1] = 1
@@ -93,6 +130,62 @@ class Release(Record):
     models: dict[str, str]
     files: dict[str, str]
     with_identity: bool
+    replaces: Replaced | None = None
+
+
+class LostRow(Record):
+    """Clips of a rebuilt list that were not made, by source and reason; ``reason`` is one sentence for readers."""
+
+    source_id: Id
+    num_clips: PositiveInt
+    reason: str
+
+
+class Coverage(Record):
+    """What became of the clips of a published list that was built again.
+
+    ``num_same`` were cut from the very file that the list names (same sha256), ``num_other`` from a file with other
+    bytes that was found at its address, ``num_unnamed`` where the list names no sha256; the others are in ``lost``.
+
+    Raises:
+        ValueError: unless listed = same + other + unnamed + lost: nothing may vanish without a reason.
+    """
+
+    num_listed: NonNegativeInt
+    num_same: NonNegativeInt
+    num_other: NonNegativeInt
+    num_unnamed: NonNegativeInt = 0
+    lost: tuple[LostRow, ...] = ()
+
+    @property
+    def num_lost(self) -> int:
+        """Clips that were not made, for all reasons."""
+        return sum(row.num_clips for row in self.lost)
+
+    @model_validator(mode="after")
+    def _sums_up(self) -> Self:
+        if self.num_listed != self.num_same + self.num_other + self.num_unnamed + self.num_lost:
+            raise ValueError(
+                f"the coverage loses clips without a reason: {self.num_listed} listed, {self.num_same} made of the "
+                f"same file, {self.num_other} of another, {self.num_unnamed} of one not named, {self.num_lost} lost"
+            )
+        return self
+
+
+class About(Record):
+    """What the cards of a release tell beside its record and its rows (``about.json``).
+
+    With it the cards can be written again from the release alone, as when a source is taken down and the workspace
+    is gone. ``domains`` says what each domain means, ``limits`` what its clips had to reach, ``coverage`` what
+    became of a rebuilt clip list, and ``forgotten`` how many sources were taken down since the first release.
+    """
+
+    funnel: Funnel
+    models: tuple[ModelCard, ...] = ()
+    domains: dict[str, str] = {}
+    limits: dict[str, SelectLimits] = {}
+    coverage: Coverage | None = None
+    forgotten: NonNegativeInt = 0
 
 
 class ManifestRow(Record):
@@ -143,6 +236,7 @@ class ClipListRow(Record):
     identity_id: Id
     size_px: int
     plan: ClipPlan
+    face: FacePath
 
 
 class Fault(Record):

@@ -200,10 +200,10 @@ def read_manifest(path: Path | str, domains: Collection[str], schemes: Collectio
     Raises:
         ManifestError: with every problem found, each with its line, field, and what is allowed.
     """
-    return _Reading(Path(path), domains, schemes).manifest()
+    return Reading(Path(path), domains, schemes).manifest()
 
 
-class _Reading:
+class Reading:
     """One pass over one manifest, which collects problems instead of stopping at the first."""
 
     def __init__(self, path: Path, domains: Collection[str], schemes: Collection[str]) -> None:
@@ -214,25 +214,31 @@ class _Reading:
         self.uris: dict[str, int] = {}
 
     def manifest(self) -> SourceManifest:
+        """Read a manifest.
+
+        Raises:
+            ManifestError: with everything that is wrong.
+        """
         sources: list[Source] = []
         num_entries = 0
         try:
-            for entry in self._entries(read_text(self.path)):
+            for entry in self.entries(read_text(self.path)):
                 if isinstance(entry, SyntaxProblemError):
-                    self._problem(entry.line, entry.field_name, entry.message)
+                    self.problem(entry.line, entry.field_name, entry.message)
                     continue
                 num_entries += 1
-                if (source := self._source(entry)) is not None:
+                if (source := self.source_of(entry)) is not None:
                     sources.append(source)
         except SyntaxProblemError as error:
-            self._problem(error.line, error.field_name, error.message)
+            self.problem(error.line, error.field_name, error.message)
         if not num_entries and not self.problems:
-            self._problem(None, None, "lists no sources")
+            self.problem(None, None, "lists no sources")
         if self.problems:
             raise ManifestError(sorted(self.problems, key=lambda problem: problem.line or 0))
         return SourceManifest(sources=tuple(sources), path=self.path, warnings=tuple(self.warnings))
 
-    def _entries(self, text: str) -> Iterator[Entry | SyntaxProblemError]:
+    def entries(self, text: str) -> Iterator[Entry | SyntaxProblemError]:
+        """The entries of a file, by its suffix."""
         suffix = self.path.suffix.lower()
         if suffix in {".yaml", ".yml"}:
             return yaml_entries(text)
@@ -242,15 +248,17 @@ class _Reading:
             return jsonl_entries(text)
         raise SyntaxProblemError(None, f"ends in {suffix!r}; a manifest ends in .yaml, .yml, .csv or .jsonl")
 
-    def _problem(self, line: int | None, name: str | None, message: str) -> None:
+    def problem(self, line: int | None, name: str | None, message: str) -> None:
+        """Note one thing that is wrong."""
         self.problems.append(Problem(path=str(self.path), line=line, field=name, message=message))
 
-    def _source(self, entry: Entry) -> Source | None:
+    def source_of(self, entry: Entry) -> Source | None:
+        """The source that an entry describes; None where something is wrong with it."""
         before = len(self.problems)
         values = dict(entry.values)
         for name in [name for name in values if name not in _FIELDS]:
             del values[name]
-            self._problem(entry.line_of(name), name, f"is no field of a source{_nearest(name, _FIELDS)}")
+            self.problem(entry.line_of(name), name, f"is no field of a source{_nearest(name, _FIELDS)}")
         self._check_domain(entry)
         self._check_id(entry)
         values["uri"] = self._resolve(entry)
@@ -270,7 +278,7 @@ class _Reading:
         domain = entry.values.get("domain")
         if isinstance(domain, str) and domain and domain not in self.domains:
             message = f"{domain!r} is no domain{_nearest(domain, self.domains)}; allowed: {', '.join(self.domains)}"
-            self._problem(entry.line_of("domain"), "domain", message)
+            self.problem(entry.line_of("domain"), "domain", message)
 
     def _check_id(self, entry: Entry) -> None:
         name = entry.values.get("id")
@@ -278,7 +286,7 @@ class _Reading:
             return
         line = entry.line_of("id")
         if name in self.ids:
-            self._problem(line, "id", f"{name!r} is used twice: on line {self.ids[name]} and on line {line}")
+            self.problem(line, "id", f"{name!r} is used twice: on line {self.ids[name]} and on line {line}")
         self.ids.setdefault(name, line)
 
     def _resolve(self, entry: Entry) -> Any:
@@ -289,14 +297,14 @@ class _Reading:
         scheme = uri_scheme(uri)
         if scheme not in self.schemes:
             allowed = ", ".join(sorted(self.schemes))
-            self._problem(entry.line_of("uri"), "uri", f"scheme '{scheme}:' is not allowed; allowed: {allowed}")
+            self.problem(entry.line_of("uri"), "uri", f"scheme '{scheme}:' is not allowed; allowed: {allowed}")
             return None
         if scheme != "file" or any(unicodedata.category(char) in {"Cc", "Cs"} for char in uri):
             return uri
         try:
             path = local_path(uri)
         except ValueError as error:
-            self._problem(entry.line_of("uri"), "uri", str(error))
+            self.problem(entry.line_of("uri"), "uri", str(error))
             return None
         return (self.path.parent.absolute() / path).as_uri()
 
@@ -317,7 +325,7 @@ class _Reading:
                 message = f"expected text, found {describe_kind(given)}; put it in quotes"
             else:
                 message = item["msg"]
-            self._problem(entry.line_of(name), name, message)
+            self.problem(entry.line_of(name), name, message)
 
     def _warn(self, source: Source, entry: Entry) -> None:
         def warn(name: str, message: str) -> None:

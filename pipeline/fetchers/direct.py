@@ -24,7 +24,7 @@ from urllib3.exceptions import HTTPError, IncompleteRead, ProtocolError, ReadTim
 from pipeline.errors import SourceError, ThrottledError, TransientError
 from pipeline.fetchers.addresses import connect
 from pipeline.fetchers.partial import Partial, check_size
-from pipeline.fetchers.politeness import HostLimiter
+from pipeline.fetchers.politeness import HostTurns
 from schemas.config import AcquireConfig
 from schemas.uri import redact
 
@@ -66,7 +66,7 @@ class Download:
     media_type: str | None
 
 
-def download(uri: str, partial: Partial, config: AcquireConfig, limiter: HostLimiter, progress: Progress) -> Download:
+def download(uri: str, partial: Partial, config: AcquireConfig, limiter: HostTurns, progress: Progress) -> Download:
     """Make one attempt to fetch ``uri`` into ``partial``.
 
     Raises:
@@ -120,7 +120,7 @@ def _pool(config: AcquireConfig) -> urllib3.PoolManager:
 
 
 def _follow(
-    pool: urllib3.PoolManager, uri: str, partial: Partial, config: AcquireConfig, limiter: HostLimiter
+    pool: urllib3.PoolManager, uri: str, partial: Partial, config: AcquireConfig, limiter: HostTurns
 ) -> tuple[BaseHTTPResponse, str]:
     """The first answer that is no redirect, and the address that gave it."""
     url = uri
@@ -236,7 +236,7 @@ def _is_complete(response: BaseHTTPResponse, partial: Partial) -> bool:
     return partial.offset == partial.total and told == f"bytes */{partial.total}"
 
 
-def _check_status(response: BaseHTTPResponse, url: str, partial: Partial, limiter: HostLimiter) -> None:
+def _check_status(response: BaseHTTPResponse, url: str, partial: Partial, limiter: HostTurns) -> None:
     status = response.status
     if status == HTTPStatus.OK or (status == HTTPStatus.PARTIAL_CONTENT and partial.offset):
         return

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from filelock import FileLock
 
@@ -26,6 +26,22 @@ logger = logging.getLogger(__name__)
 Kind = Literal["file", "video"]
 _MAX_RETRY_AFTER_S = 7 * 86400.0  # a header must not close a host for ever
 _HOUR_S = 3600.0
+
+
+class HostTurns(Protocol):
+    """Whoever hands out turns at hosts; see :class:`HostLimiter`."""
+
+    def wait(self, host: str, kind: Kind) -> None:
+        """Wait for this host's next turn."""
+        ...
+
+    def check(self, host: str) -> None:
+        """Pass if the host may be asked now."""
+        ...
+
+    def throttled(self, host: str, retry_after_s: float | None = None) -> None:
+        """Leave the host alone."""
+        ...
 
 
 class HostLimiter:
@@ -60,13 +76,17 @@ class HostLimiter:
             ThrottledError: at once, while the host is left alone; also when that begins during the wait.
         """
         self.check(host)
+        wait_s = self.reserve(host, kind)
+        if wait_s > 0:
+            logger.debug("host %s: %s waits %.1f s for its turn", host, kind, wait_s)
+            self._sleep(wait_s)
+            self.check(host)
+
+    def reserve(self, host: str, kind: Kind) -> float:
+        """Take this host's next turn; returns the seconds until it comes."""
         with self._state(host) as state:
             now = self._clock()
-            slot = self._next_slot(state.setdefault(kind, []), now, kind)
-        if slot > now:
-            logger.debug("host %s: %s waits %.1f s for its turn", host, kind, slot - now)
-            self._sleep(slot - now)
-            self.check(host)
+            return self._next_slot(state.setdefault(kind, []), now, kind) - now
 
     def _next_slot(self, slots: list[float], now: float, kind: Kind) -> float:
         interval = self._config.host_interval_s if kind == "video" else self._config.file_interval_s

@@ -24,7 +24,7 @@ from pipeline.errors import SourceError, ThrottledError, TransientError
 from pipeline.fetchers.addresses import connect
 from pipeline.fetchers.direct import Progress
 from pipeline.fetchers.partial import check_size
-from pipeline.fetchers.politeness import HostLimiter
+from pipeline.fetchers.politeness import HostTurns
 from schemas.config import AcquireConfig
 from schemas.uri import redact
 
@@ -65,7 +65,7 @@ def has_extractor(url: str) -> bool:
 
 
 def fetch_video(
-    url: str, folder: Path, stem: str, config: AcquireConfig, limiter: HostLimiter, progress: Progress
+    url: str, folder: Path, stem: str, config: AcquireConfig, limiter: HostTurns, progress: Progress
 ) -> WebVideo:
     """Make one attempt to fetch the one video of ``url`` into ``folder``.
 
@@ -301,7 +301,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         waiting += [item.__cause__, item.__context__, getattr(item, "cause", None), wrapped[1] if wrapped else None]
 
 
-def _named(url: str, error: DownloadError, notes: _Notes, limiter: HostLimiter) -> SourceError:
+def _named(url: str, error: DownloadError, notes: _Notes, limiter: HostTurns) -> SourceError:
     chain = list(_chain(error))
     text = remove_terminal_sequences(str(error)).removeprefix("ERROR: ").split("; please report this issue")[0]
     first = _redact_words(text.splitlines()[0] if text else type(error).__name__)

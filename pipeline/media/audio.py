@@ -38,6 +38,8 @@ _JITTER_S = 0.004
 _MAX_ERRORS = 100
 # One wrong time stamp far ahead is not yet the end of the range; this many in a row are.
 _BLOCKS_BEYOND = 3
+# Damaged time stamps can put hours of sound on one place; the range is full when it was filled this often.
+_MAX_OVERLAP = 4
 # A header may claim any rate, and the buffer grows with it.
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1000, 768_000
 _SAMPLE_FORMATS = frozenset({"u8", "u8p", "s16", "s16p", "s32", "s32p", "flt", "fltp", "dbl", "dblp"})
@@ -141,7 +143,7 @@ def _decode_around(path: Path, stream_index: int, from_s: float, to_s: float) ->
 def _decode(path: Path, stream_index: int, from_s: float, to_s: float, *, seek: bool) -> _Heard:
     """Decode up to ``to_s``; only blocks from shortly before ``from_s`` are kept, so memory stays bounded."""
     heard = _Heard()
-    next_at, num_beyond = 0.0, 0
+    next_at, num_beyond, num_kept = 0.0, 0, 0
     with open_media(path) as container:
         stream = _audio_stream(container, stream_index, path.name)
         tick = Fraction(stream.time_base or Fraction(1, 1000))
@@ -162,6 +164,10 @@ def _decode(path: Path, stream_index: int, from_s: float, to_s: float, *, seek: 
             if num_beyond == _BLOCKS_BEYOND:
                 break
             if not num_beyond and next_at > (from_s - _PREROLL_S) * heard.rate_hz:
+                num_kept += frame.samples
+                if num_kept > _MAX_OVERLAP * (to_s - from_s + 2 * _PREROLL_S) * heard.rate_hz:
+                    heard.num_damaged += 1
+                    break
                 heard.blocks.append(_Block(at, _mono(frame)))
     return heard
 
@@ -200,18 +206,27 @@ def _tolerant(
     while True:
         try:
             packet = next(packets, None)
-            if packet is None:
-                return
+        except FFmpegError as error:
+            _count_damage(heard, name, error)
+            packets = container.demux(stream)  # a generator that has raised is spent; the file goes on
+            continue
+        if packet is None:
+            return
+        try:
             frames = packet.decode()
         except FFmpegError as error:
-            heard.num_damaged += 1
-            if heard.num_damaged > _MAX_ERRORS:
-                raise DecodeError(
-                    f"the sound of {name} is damaged beyond use (more than {_MAX_ERRORS} packets failed): "
-                    "fetch it again or remove the source"
-                ) from error
+            _count_damage(heard, name, error)
             continue
         yield from frames  # type: ignore[misc]  # an audio stream's packets hold audio frames
+
+
+def _count_damage(heard: _Heard, name: str, error: FFmpegError) -> None:
+    heard.num_damaged += 1
+    if heard.num_damaged > _MAX_ERRORS:
+        raise DecodeError(
+            f"the sound of {name} is damaged beyond use (more than {_MAX_ERRORS} packets failed): "
+            "fetch it again or remove the source"
+        ) from error
 
 
 def _mono(frame: av.AudioFrame) -> Float32[np.ndarray, " N"]:

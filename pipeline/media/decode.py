@@ -5,11 +5,12 @@ presentation time; nothing counts frames to know what time it is.
 """
 
 import contextlib
+import errno
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, dropwhile
+from itertools import chain, dropwhile, groupby
 from pathlib import Path
 from typing import Literal, cast
 
@@ -39,13 +40,18 @@ _SEEK_MARGINS_S = (0.0, 3.0, 15.0)
 _MAX_ERRORS = 100
 _MAX_ERROR_RATIO = 0.5
 
+_MAX_PIXELS = 8192 * 8192
+
 _TIE_S = 1e-6  # shorter than any container's tick
 
-# FFmpeg's quick conversion darkens every picture by 1 to 2 levels and differs between processors; this one does not,
-# for 6 ms instead of 1 ms per 1080p frame.
-_CONVERSION = (
-    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
-)
+# FFmpeg's quick conversion darkens every picture by 1 to 2 levels and differs between processors; this one does not.
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+# Averages what it shrinks (within .3 levels of exact averaging; BILINEAR .7 and dearer) and is bilinear elsewhere.
+_SHRINKING = Interpolation.AREA | _EXACT
+_ENLARGING = Interpolation.BICUBIC | _EXACT
+
+Layout = Literal["rgb24", "bgr24"]
+PixelBox = tuple[int, int, int, int]
 
 _UNSPECIFIED = 2
 _BT709, _BT601 = 1, 5
@@ -73,6 +79,8 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
 
 
 def _cause(error: Exception) -> str:
+    if getattr(error, "errno", None) == errno.ENOMEM:  # FFmpeg's word for tables and streams beyond its limits, too
+        return "it asks for more memory, or holds more streams, than any film needs"
     return str(getattr(error, "strerror", None) or error)
 
 
@@ -99,20 +107,87 @@ class Frame:
     time_s: float
     picture: av.video.VideoFrame
     rotation_deg: int
+    name: str  # of the file
 
-    def to_array(self, size: tuple[int, int], layout: Literal["rgb24", "bgr24"]) -> UInt8[np.ndarray, "H W 3"]:
-        """The upright picture at ``size`` (width, height), full-range sRGB in the given channel order."""
-        width, height = (size[1], size[0]) if self.rotation_deg in {90, 270} else size
-        image = self.picture.reformat(
-            width=width,
-            height=height,
-            format=layout,
-            src_colorspace=_matrix(self.picture),
-            interpolation=_CONVERSION,
-            threads=1,
-        ).to_ndarray()
+    def to_array(self, size: tuple[int, int], layout: Layout) -> UInt8[np.ndarray, "H W 3"]:
+        """The upright picture at ``size`` (width, height), full-range sRGB in the given channel order.
+
+        Raises:
+            DecodeError: when the picture is tagged with colours that cannot be converted (YCgCo, ICtCp).
+        """
+        return self._upright(self._converted(self.picture, self._stored(size), layout).to_ndarray())
+
+    def crop(
+        self, box: PixelBox, of: tuple[int, int], size: tuple[int, int], layout: Layout
+    ) -> UInt8[np.ndarray, "H W 3"]:
+        """A part of the upright picture at ``size`` (width, height), else as ``to_array``; nothing else is converted.
+
+        Args:
+            box: x0, y0, x1, y1 in whole pixels, inside the picture.
+            of: the upright picture's size (width, height) with square pixels, which ``box`` counts in.
+            size: of the result.
+            layout: order of the channels.
+        """
+        stored, picture = self._stored(of), self.picture
+        x0, y0, x1, y1 = _turned_back(box, of, self.rotation_deg)
+        width, height = x1 - x0, y1 - y0
+        if (picture.width, picture.height) != stored or not _cuts_between_chroma(picture, x0, y0, x1, y1):
+            picture = self._converted(picture, stored, "rgb24")
+        part, result = _cut(picture, x0, y0, width, height), self._stored(size)
+        how = _ENLARGING if result[0] * result[1] > width * height else _SHRINKING
+        return self._upright(self._converted(part, result, layout, how).to_ndarray())
+
+    def _stored(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size of an upright picture as it lies in the file."""
+        return (size[1], size[0]) if self.rotation_deg in {90, 270} else size
+
+    def _upright(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
         turns = self.rotation_deg // 90
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+    def _converted(
+        self, picture: av.video.VideoFrame, size: tuple[int, int], layout: Layout, how: Interpolation = _SHRINKING
+    ) -> av.video.VideoFrame:
+        matrix = _matrix(self.picture)  # a part is coded as the whole picture is, whatever its own height
+        try:
+            return picture.reformat(*size, layout, src_colorspace=matrix, interpolation=how, threads=1)
+        except (av.error.FFmpegError, ValueError) as error:
+            raise DecodeError(
+                f"{self.name} has at {self.time_s:.3f} s a picture whose colours cannot be converted "
+                f"({picture.format.name}, matrix {int(self.picture.colorspace)}): convert it to yuv420p in BT.709"
+            ) from error
+
+
+def _turned_back(box: PixelBox, of: tuple[int, int], rotation_deg: int) -> PixelBox:
+    """Where a box of the upright picture of size ``of`` lies in the picture as stored."""
+    x0, y0, x1, y1 = box
+    width, height = of
+    if rotation_deg == 90:
+        return height - y1, x0, height - y0, x1
+    if rotation_deg == 180:
+        return width - x1, height - y1, width - x0, height - y0
+    return (y0, width - x1, y1, width - x0) if rotation_deg == 270 else box
+
+
+def _cuts_between_chroma(picture: av.video.VideoFrame, x0: int, y0: int, x1: int, y1: int) -> bool:
+    """Whether no edge of a box divides a chroma sample; the picture's own last one may be half outside."""
+    across, down = (8 // size(8) for size in (picture.format.chroma_width, picture.format.chroma_height))
+    whole = x0 % across == 0 and y0 % down == 0
+    return whole and (x1 % across == 0 or x1 == picture.width) and (y1 % down == 0 or y1 == picture.height)
+
+
+def _cut(picture: av.video.VideoFrame, x0: int, y0: int, width: int, height: int) -> av.video.VideoFrame:
+    """A view of a part of a picture: no pixel is copied."""
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=picture.width, height=picture.height, format=picture.format, time_base=Fraction(1, 1000)
+    )
+    crop, sink = graph.add("crop", f"{width}:{height}:{x0}:{y0}:exact=1"), graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    graph.push(picture)
+    return cast("av.VideoFrame", graph.pull())
 
 
 def _matrix(picture: av.video.VideoFrame) -> int:
@@ -135,7 +210,7 @@ def iter_frames(path: Path, video: Video, *, start_s: float | None = None) -> It
     tick = Fraction(video.time_base)
     if start_s is None or start_s <= video.start_s:
         with open_media(path) as container:
-            yield from _ascending(_decoded(container, video, path.name), video, video.start_s)
+            yield from _ascending(_decoded(container, video, path.name), video, path.name, video.start_s)
         return
     start_pts = round(Fraction(start_s) / tick)
     for margin_s in (*_SEEK_MARGINS_S, None):
@@ -143,7 +218,8 @@ def iter_frames(path: Path, video: Video, *, start_s: float | None = None) -> It
             if margin_s is not None and not _enter(container, video, start_pts - round(Fraction(margin_s) / tick)):
                 continue
             first_s = video.start_s if margin_s is None else None
-            frames = _ascending(_decoded(container, video, path.name, sought=margin_s is not None), video, first_s)
+            pictures = _decoded(container, video, path.name, sought=margin_s is not None)
+            frames = _ascending(pictures, video, path.name, first_s)
             frames, in_time = _from(frames, start_pts, at_first=not video.interlaced)
             if in_time or margin_s is None:
                 yield from frames
@@ -171,7 +247,9 @@ def _from(frames: Iterator[Frame], start_pts: int, *, at_first: bool) -> tuple[I
     return (frames if first is None else chain([first], frames)), in_time
 
 
-def _ascending(pictures: Iterator[av.video.VideoFrame], video: Video, first_s: float | None) -> Iterator[Frame]:
+def _ascending(
+    pictures: Iterator[av.video.VideoFrame], video: Video, name: str, first_s: float | None
+) -> Iterator[Frame]:
     """Give every frame a time on the stream's clock, strictly rising.
 
     ``first_s`` is the time of a first frame that carries none; where it is None (somewhere inside the file) such
@@ -194,7 +272,7 @@ def _ascending(pictures: Iterator[av.video.VideoFrame], video: Video, first_s: f
             continue
         if last is None or pts > last:
             last = pts
-            yield Frame(pts, float(pts * tick), picture, video.rotation_deg)
+            yield Frame(pts, float(pts * tick), picture, video.rotation_deg, name)
 
 
 def _decoded(
@@ -203,10 +281,12 @@ def _decoded(
     stream = cast("av.VideoStream", container.streams[video.stream_index])
     # One thread: error concealment depends on the thread count, and workers run side by side anyway.
     stream.codec_context.thread_count = 1
+    # A picture may grow midway to what no probe has seen; such frames are damage.
+    stream.codec_context.options = {"max_pixels": str(_MAX_PIXELS)}
     pictures = _tolerant(container, stream, name)
     if sought:  # some containers are entered anywhere, and some decoders then begin with what they have not got
         pictures = dropwhile(lambda picture: not picture.key_frame, pictures)
-    return _deinterlaced(pictures, stream) if video.interlaced else pictures
+    return _deinterlaced(pictures, Fraction(video.time_base), name) if video.interlaced else pictures
 
 
 def _tolerant(
@@ -241,16 +321,32 @@ def _one_more(errors: int, sound: int, name: str, error: av.error.FFmpegError) -
     return errors
 
 
-def _deinterlaced(pictures: Iterator[av.video.VideoFrame], stream: av.VideoStream) -> Iterator[av.video.VideoFrame]:
-    """One frame per frame by yadif, only where a frame is flagged as interlaced."""
+def _deinterlaced(pictures: Iterator[av.video.VideoFrame], tick: Fraction, name: str) -> Iterator[av.video.VideoFrame]:
+    """One frame per frame by yadif, only where a frame is flagged as interlaced.
+
+    Broadcasts change their picture's size or format midway, and a graph is made for one of each.
+    """
+    try:
+        for _, alike in groupby(pictures, key=lambda picture: (picture.format.name, picture.width, picture.height)):
+            yield from _deinterlaced_alike(alike, tick)
+    except av.error.FFmpegError as error:
+        raise DecodeError(
+            f"{name} is interlaced in a way that cannot be undone ({_cause(error)}): convert it or remove the source"
+        ) from error
+
+
+def _deinterlaced_alike(pictures: Iterator[av.video.VideoFrame], tick: Fraction) -> Iterator[av.video.VideoFrame]:
+    first = next(pictures)
     graph = av.filter.Graph()
-    source = graph.add_buffer(template=stream)
+    source = graph.add_buffer(
+        width=first.width, height=first.height, format=first.format, time_base=first.time_base or tick
+    )
     yadif = graph.add("yadif", "mode=send_frame:deint=interlaced")
     sink = graph.add("buffersink")
     source.link_to(yadif)
     yadif.link_to(sink)
     graph.configure()
-    for picture in pictures:
+    for picture in chain([first], pictures):
         graph.push(picture)
         yield from _pulled(graph)
     graph.push(None)

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 
 from pipeline.models.detectors import Detector, build_detectors, detector_files
-from pipeline.models.landmarkers import FaceMesh468, Landmarker, face_presence
+from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
 from pipeline.models.packaged import packaged_model
 from pipeline.models.speech import Hubert, SileroVad
 from schemas.config import BuildConfig, DomainConfig
@@ -65,9 +65,9 @@ class ModelSet:
             self._detectors[name] = build_detectors(self.domain(name).detectors)
         return self._detectors[name]
 
-    def presence(self, name: str) -> Callable[..., float] | None:
+    def presence(self, name: str) -> Callable[..., bool] | None:
         """The presence gate of a human-like domain, None elsewhere."""
-        return face_presence if self.domain(name).presence_gate else None
+        return shows_face if self.domain(name).presence_gate else None
 
     def landmarker(self, name: str) -> Landmarker | None:
         """The landmarker that covers the domain; None where none does."""

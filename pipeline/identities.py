@@ -1,0 +1,123 @@
+"""Tell the people of one source apart.
+
+Without a face network an appearance print (see ``schemas.prints``) is all there is, and it knows lighting and pose
+almost as well as faces. So it is asked only within one source, and when in doubt one person becomes
+two: that costs a pair of clips, while two people taken for one teach a model to swap faces.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float64
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from schemas.base import MAX_ID_LENGTH, TimeSpan
+from schemas.config import IdentityConfig
+
+_NEVER = 1e6  # a distance that no limit reaches
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One clip of a source: which track of which shot it follows, when, and what the face looks like.
+
+    ``face`` is the appearance print, empty where the face could not be looked at.
+    """
+
+    clip_id: str
+    shot_index: int
+    track_index: int
+    span: TimeSpan
+    face: Float[np.ndarray, " D"]
+
+
+def identify(
+    source_id: str, sightings: Iterable[Sighting], config: IdentityConfig, taken: Collection[str] = ()
+) -> dict[str, str]:
+    """Name the person in every clip of one source.
+
+    Clips of one track show one person. Tracks are joined while the farthest two prints of a person stay within
+    ``max_distance`` (complete linkage), and never when they are seen at the same time in one shot. A track without
+    a print remains alone.
+
+    Args:
+        source_id: the source's id, which the first person met in it gets.
+        sightings: all clips of the source, in any order.
+        config: how unlike two prints of a person may be.
+        taken: ids of other sources, which no person may get.
+
+    Returns:
+        By clip id: ``source_id`` for the person met first, ``source_id-2`` for the second, and so on.
+    """
+    tracks: defaultdict[int, list[Sighting]] = defaultdict(list)
+    for sighting in sorted(sightings, key=lambda one: (one.span.start_s, one.clip_id)):
+        tracks[sighting.track_index].append(sighting)
+    if not tracks:
+        return {}
+    people = _people(list(tracks.values()), config.max_distance)
+    names = _names(source_id, len(set(people)), taken)
+    order = {person: number for number, person in enumerate(dict.fromkeys(people))}
+    return {
+        sighting.clip_id: names[order[person]]
+        for person, track in zip(people, tracks.values(), strict=True)
+        for sighting in track
+    }
+
+
+def _people(tracks: Sequence[Sequence[Sighting]], max_distance: float) -> list[int]:
+    """A number per track, the same for tracks of one person."""
+    if len(tracks) == 1:
+        return [0]
+    distances = _distances([_face_of(track) for track in tracks])
+    by_shot: defaultdict[int, list[int]] = defaultdict(list)
+    for number, track in enumerate(tracks):
+        by_shot[track[0].shot_index].append(number)
+    for mates in by_shot.values():
+        for i, number in enumerate(mates):
+            for other in mates[i + 1 :]:
+                if _together(tracks[number], tracks[other]):
+                    distances[number, other] = distances[other, number] = _NEVER
+    tree = linkage(squareform(distances, checks=False), "complete")
+    return [int(label) for label in fcluster(tree, max_distance, "distance")]
+
+
+def _face_of(track: Sequence[Sighting]) -> Float64[np.ndarray, " D"] | None:
+    """The mean print of a track, of unit length; None where none of its clips has one."""
+    faces = [one.face.astype(np.float64) for one in track if len(one.face)]
+    if not faces:
+        return None
+    mean = np.mean(faces, axis=0)
+    return mean / max(float(np.linalg.norm(mean)), 1e-9)
+
+
+def _distances(faces: Sequence[Float64[np.ndarray, " D"] | None]) -> Float64[np.ndarray, "N N"]:
+    """Euclidean distances of prints; nothing is near a track without one."""
+    num = len(faces)
+    distances = np.full((num, num), _NEVER)
+    known = [number for number, face in enumerate(faces) if face is not None]
+    if known:
+        prints = np.stack([face for face in faces if face is not None])
+        squares = np.square(prints).sum(axis=1)
+        between = squares[:, None] + squares[None, :] - 2 * prints @ prints.T
+        distances[np.ix_(known, known)] = np.sqrt(np.maximum(between, 0.0))
+    np.fill_diagonal(distances, 0.0)
+    return distances
+
+
+def _together(a: Sequence[Sighting], b: Sequence[Sighting]) -> bool:
+    """Whether two tracks are seen at the same time."""
+    return any(x.span.start_s < y.span.stop_s and y.span.start_s < x.span.stop_s for x in a for y in b)
+
+
+def _names(source_id: str, num: int, taken: Collection[str]) -> list[str]:
+    names, number = [source_id], 1
+    while len(names) < num:
+        number += 1
+        ending = f"-{number}"
+        name = source_id[: MAX_ID_LENGTH - len(ending)] + ending
+        if name not in taken:
+            names.append(name)
+    return names
