@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -19,6 +20,18 @@ if TYPE_CHECKING:
     from pipeline.results import BuildRecord, Results
     from schemas.config import BuildConfig
 
+
+class ReasonClass(StrEnum):
+    """Why an item failed, as the ledger says it."""
+
+    PERMANENT = "permanent"
+    TRANSIENT = "transient"
+    THROTTLED = "throttled"
+    DECODE = "decode"
+    CRASH = "crash"
+    TIMEOUT = "timeout"
+
+
 app = typer.Typer(
     name="anitalk",
     help="Build cross-domain talking-head video datasets: from a list of sources to verified WebDataset shards.",
@@ -28,12 +41,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 WorkspaceOption = Annotated[str, typer.Option("--workspace", "-w", help="Folder or URI (s3://…) of the workspace.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings that differ.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as split.seed=1; repeatable.")]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")]
+InlineOption = Annotated[bool, typer.Option("--inline", help="In this process, without Ray.")]
+RayOption = Annotated[str | None, typer.Option("--ray", help="Address of a Ray cluster; a local one by default.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")]
 
 
@@ -112,54 +127,92 @@ def _options(verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log 
 
 @app.command()
 def build(
-    manifest: Annotated[Path, typer.Argument(help="List of sources: YAML, CSV or JSONL.")],
+    manifest: Annotated[Path, typer.Argument(help="List of sources (YAML, CSV, JSONL), or a clip list.")],
     workspace: WorkspaceOption,
     config: ConfigOption = None,
     set_: SetOption = None,
     profile: Annotated[str, typer.Option(help="Whose models and defaults to use.")] = "embedded",
     release_name: Annotated[str | None, typer.Option("--release", help="Make this release at the end.")] = None,
-    inline: Annotated[bool, typer.Option("--inline", help="In this process. At present the only way to run.")] = True,
+    screen: Annotated[
+        bool, typer.Option("--screen", help="Stop after the clips, so that they can be screened.")
+    ] = False,
+    inline: InlineOption = False,
+    ray: RayOption = None,
+    media: Annotated[Path | None, typer.Option(help="Folder of the local files that a clip list names.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N sources.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, stop.")] = False,
 ) -> int:
     """Take every source as far as it goes; run again to go on where it stopped."""
-    del inline
+    from flows.build import BuildRequest, opened_build, read_request
     from flows.progress import ConsoleProgress
-    from flows.settings import read_config
-    from pipeline.build import Builder
-    from pipeline.workspace import Workspace
 
-    settings = read_config(config, set_ or (), profile)
-    sources = _read_sources(manifest, settings)[:limit]
+    request = BuildRequest(
+        manifest=str(manifest),
+        workspace=workspace,
+        config=config,
+        media=media,
+        settings=tuple(set_ or ()),
+        profile=profile,
+        limit=limit,
+        ray_address=ray,
+        inline=inline,
+        verbose=_verbose(),
+    )
     if dry_run:
-        return _dry_run(sources, workspace, settings)
-    place = Workspace(workspace, create=True)
-    with place.lock(), ConsoleProgress() as progress:
-        Builder(place, sources, settings, progress).run()
+        plan = read_request(request)
+        return _dry_run(plan.sources, workspace, plan.config)
+    with ConsoleProgress() as progress, opened_build(request, progress) as opened:
+        opened.run(opened.sources)
+        place = opened.place
     _print_status(place)
+    if screen:
+        return _wait_for_screening(workspace, release_name)
     if release_name is None:
         return 0
     return release(release_name, workspace, config=None, set_=None)
 
 
-def _read_sources(manifest: Path, settings: "BuildConfig") -> tuple:  # type: ignore[type-arg]
-    from pipeline.errors import UsageError
-    from schemas.source import ManifestError, read_manifest
+def _wait_for_screening(workspace: str, release_name: str | None) -> int:
+    from flows.screening import screening_lines
 
-    try:
-        read = read_manifest(manifest, settings.domains, settings.acquire.schemes)
-    except ManifestError as error:
-        raise UsageError(str(error)) from error
-    for warning in read.warnings:
-        sys.stderr.write(f"warning: {warning}\n")
-    return read.sources
+    print("\nthe clips wait for screening")  # noqa: T201
+    for line in screening_lines(workspace, release_name or ""):
+        print(line)  # noqa: T201
+    return EXIT_SCREENING
+
+
+@app.command()
+def retry(
+    workspace: WorkspaceOption,
+    classes: Annotated[list[ReasonClass] | None, typer.Option("--class", help="Only failures of this class.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Only this source; repeatable.")] = None,
+    set_: SetOption = None,
+    inline: InlineOption = False,
+    ray: RayOption = None,
+) -> int:
+    """Try again what failed, also what was left alone; the latest build's sources and settings are used."""
+    from flows.build import BuildRequest, retry_failures
+    from flows.progress import ConsoleProgress
+
+    settings = tuple(set_ or ())
+    request = BuildRequest("", workspace, settings=settings, ray_address=ray, inline=inline, verbose=_verbose())
+    with ConsoleProgress() as progress:
+        num_items, num_sources = retry_failures(request, set(classes or ()), set(source or ()), progress)
+    print(f"tried {num_items} items of {num_sources} sources again")  # noqa: T201
+    from pipeline.workspace import Workspace
+
+    _print_status(Workspace(workspace))
+    return 0
+
+
+def _verbose() -> bool:
+    return logging.getLogger().isEnabledFor(logging.INFO)
 
 
 def _dry_run(sources: tuple, workspace: str, settings: "BuildConfig") -> int:  # type: ignore[type-arg]
     from pipeline.models.registry import ModelSet
 
     models = ModelSet(settings)
-    models.check()
     domains = sorted({source.domain for source in sources})
     names = sorted({card.name for card in models.cards(set(domains))})
     print(f"{len(sources)} sources in {', '.join(domains)} would be built in {workspace}, with {', '.join(names)}.")  # noqa: T201
@@ -179,25 +232,18 @@ def release(
     commercial_only: Annotated[bool, typer.Option("--commercial-only", help="Only commercial use allowed.")] = False,
     with_identity: Annotated[bool, typer.Option("--with-identity", help="Include face embeddings.")] = False,
 ) -> int:
-    """Select, split and pack all finished clips into an immutable release."""
-    from flows.settings import overlaid
-    from pipeline.release import ReleaseOptions, make_release
-    from pipeline.results import load_build
-    from pipeline.workspace import Workspace
+    """Compare, select, split and pack all finished clips into an immutable release."""
+    from flows.progress import ConsoleProgress
+    from flows.release import release_workspace
+    from pipeline.release import ReleaseOptions
 
-    place = Workspace(workspace)
-    with place.lock():
-        made = load_build(place)
-        settings = overlaid(made.config, config, set_ or ())
-        options = ReleaseOptions(tuple(allow_license or ()), commercial_only, with_identity)
-        record, choice, location = make_release(place, made, settings, name, options, to=to)
-    for shortfall in choice.split.shortfalls:
-        print(  # noqa: T201
-            f"short of clips: {shortfall.domain} {shortfall.split} has {shortfall.got} of {shortfall.requested}"
+    options = ReleaseOptions(tuple(allow_license or ()), commercial_only, with_identity)
+    with ConsoleProgress() as progress:
+        made = release_workspace(
+            name, workspace, config=config, settings=set_ or (), options=options, to=to, progress=progress
         )
-    print(f"{record.num_clips} clips, {record.duration_s / 60:.1f} min, in {len(record.shards)} shards")  # noqa: T201
-    print(f"release  {location}")  # noqa: T201
-    print(f"card     {location}/README.md")  # noqa: T201
+    for line in made.lines():
+        print(line)  # noqa: T201
     return 0
 
 
@@ -216,16 +262,48 @@ def verify(
     return EXIT_FAULTS if faults else 0
 
 
+@app.command()
+def forget(
+    source: Annotated[str, typer.Argument(help="Id of the source to take down.")],
+    workspace: WorkspaceOption,
+    reason: Annotated[str, typer.Option(help="Kept on the tombstone.")] = "",
+    as_: Annotated[
+        str | None, typer.Option("--as", help="Name of the new release; NAME-r2 and so on by default.")
+    ] = None,
+    releases: Annotated[list[str] | None, typer.Option(help="More places that hold releases; repeatable.")] = None,
+    drop_old: Annotated[bool, typer.Option("--drop-old", help="Delete the releases that still hold it.")] = False,
+) -> None:
+    """Take a source down: out of the workspace, out of its releases (new ones are written), out of later builds."""
+    from flows.takedown import run_forget
+
+    run_forget(source, workspace, reason=reason, name=as_, more_releases=releases or (), drop_old=drop_old)
+
+
 # ---- looking -------------------------------------------------------------------------------------------------------
 
 
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="RELEASE_A", help="Folder or URI of a release.")],
+    after: Annotated[str, typer.Argument(metavar="RELEASE_B", help="Folder or URI of another.")],
+    form: FormatOption = Format.TABLE,
+    output: OutputOption = None,
+) -> int:
+    """Show what changed from one release to another. Exit code 0 when nothing did, 1 when they differ."""
+    from pipeline.compare import COLUMNS, compare
+
+    found = compare(before, after)
+    write_rows(found, COLUMNS, form, output)
+    return EXIT_FAULTS if found else 0
+
+
 def _opened(workspace: str) -> tuple["Results", "BuildRecord"]:
-    from pipeline.results import Results, load_build
+    from pipeline.results import load_build, results_of
     from pipeline.workspace import Workspace
 
     place = Workspace(workspace)
     made = load_build(place)
-    return Results(place, made.config), made
+    return results_of(place, made), made
 
 
 @app.command()

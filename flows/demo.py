@@ -15,7 +15,7 @@ def run_demo(workspace: Path) -> int:
     from flows import cli
     from pipeline.demo.sources import MANIFEST, render_demo
     from pipeline.pictures import draw_made_clip
-    from pipeline.results import Results, load_build
+    from pipeline.results import load_build, results_of
     from pipeline.storage import clear_write_errors
     from pipeline.survey import survey
     from pipeline.workspace import Workspace
@@ -29,7 +29,7 @@ def run_demo(workspace: Path) -> int:
         return code
     place = Workspace(workspace)
     made = load_build(place)
-    results = Results(place, made.config)
+    results = results_of(place, made)
     found = survey(results, made.sources)
     sheets = workspace / "sheets"
     with clear_write_errors(str(sheets)):

@@ -5,13 +5,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from flows.listing import Row
+from pipeline.collect import stored_collection
 from pipeline.release import ReleaseOptions, choose
-from pipeline.results import BuildRecord, Results, joined, load_build
-from pipeline.survey import survey
+from pipeline.results import BuildRecord, Results, load_build, results_of
+from pipeline.survey import Survey, survey
 from pipeline.workspace import Workspace
+from schemas.analysis import SourcePlan
 from schemas.clip import Scores
+from schemas.collection import Collection
 from schemas.funnel import Funnel
+from schemas.ledger import LedgerRow
 from schemas.scores import SyncScore
+from schemas.source import Source
 
 Listed = tuple[list[Row], tuple[str, ...]]
 
@@ -29,7 +34,7 @@ def sources(results: Results, build: BuildRecord) -> Listed:
             {
                 "source_id": source.id,
                 "domain": source.domain,
-                "state": "failed" if failed else "left" if source.id in found.left else "done",
+                "state": _state(source.id, found, failed),
                 "duration_s": round(video.duration_s, 3) if video else None,
                 "fps": float(video.average_fps) if video else None,
                 "width_px": video.width_px if video else None,
@@ -48,6 +53,12 @@ def sources(results: Results, build: BuildRecord) -> Listed:
     )  # fmt: skip
 
 
+def _state(source_id: str, found: Survey, failed: LedgerRow | None) -> str:
+    if source_id in found.forgotten:
+        return "forgotten"
+    return "failed" if failed else "left" if source_id in found.left else "done"
+
+
 def shots(results: Results, build: BuildRecord) -> Listed:
     """One row per shot. Times are seconds on the file's own clock."""
     rows = [
@@ -59,8 +70,8 @@ def shots(results: Results, build: BuildRecord) -> Listed:
             "stop_s": shot.stop_s,
             "boundary": shot.boundary,
         }
-        for source, runs in _analysed(results, build)
-        for shot in joined(runs)[0]
+        for source, plan in _planned(results, build)
+        for shot in plan.shots
     ]
     return rows, ("source_id", "start_frame", "stop_frame", "start_s", "stop_s", "boundary")
 
@@ -82,8 +93,8 @@ def tracks(results: Results, build: BuildRecord) -> Listed:
             "purity": track.purity,
             "detector": track.detector,
         }
-        for source, runs in _analysed(results, build)
-        for track in joined(runs)[1]
+        for source, plan in _planned(results, build)
+        for track in plan.tracks
     ]
     return rows, (
         "source_id", "shot_index", "track_index", "start_frame", "stop_frame", "start_s", "stop_s", "num_sightings",
@@ -91,17 +102,20 @@ def tracks(results: Results, build: BuildRecord) -> Listed:
     )  # fmt: skip
 
 
-def _analysed(results: Results, build: BuildRecord) -> Iterator[tuple]:  # type: ignore[type-arg]
+def _planned(results: Results, build: BuildRecord) -> Iterator[tuple[Source, SourcePlan]]:
     for source in build.sources:
         video = results.video(source)
-        if video is not None:
-            yield source, [run for _, run in results.runs(source, video)]
+        plan = results.plan(source, video) if video else None
+        if plan is not None:
+            yield source, plan
 
 
 def clips(results: Results, build: BuildRecord) -> Listed:
-    """One row per finished clip with its scores."""
+    """One row per finished clip with its scores, and what is known of it among the others."""
     rows = []
-    for made in survey(results, build.sources).clips:
+    found = survey(results, build.sources)
+    collection = stored_collection(results, found)
+    for made in found.clips:
         clip, scores = made.clip, made.clip.scores.model_dump(mode="json")
         sync = scores.pop("sync")
         rows.append(
@@ -116,20 +130,40 @@ def clips(results: Results, build: BuildRecord) -> Listed:
                 **{f"sync_{name}": value for name, value in sync.items()},
                 "landmark_scheme": clip.landmark_scheme,
                 "flags": " ".join(clip.flags),
+                **_among_others(clip.clip_id, collection),
             }
         )
     scored = [name for name in Scores.model_fields if name != "sync"]
     synced = [f"sync_{name}" for name in SyncScore.model_fields]
     return rows, (
         "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames", *scored, *synced, "landmark_scheme",
-        "flags",
+        "flags", *_AMONG_OTHERS,
     )  # fmt: skip
+
+
+_AMONG_OTHERS = ("identity_id", "twins", "ridge_z", "ridge_lag_frames")
+
+
+def _among_others(clip_id: str, collection: Collection | None) -> Row:
+    """Empty until a release of these clips has been made, or tried."""
+    if collection is None:
+        return dict.fromkeys(_AMONG_OTHERS)
+    links = [link for group in collection.duplicates for link in group.links if clip_id in (link.clip_id, link.twin_id)]
+    ridge = collection.ridge[clip_id]
+    twins = sorted({link.clip_id for link in links} | {link.twin_id for link in links} - {clip_id})
+    return {
+        "identity_id": collection.identities[clip_id],
+        "twins": " ".join(name for name in twins if name != clip_id),
+        "ridge_z": ridge.z,
+        "ridge_lag_frames": ridge.lag_frames,
+    }
 
 
 def decisions(results: Results, build: BuildRecord) -> Listed:
     """One row per finished clip: kept or not, and the number and limit behind it."""
     found = survey(results, build.sources)
-    rows = [one.model_dump(mode="json") for one in choose(results, build, found, ReleaseOptions()).decisions]
+    choice = choose(results, build, found, ReleaseOptions(), stored_collection(results, found))
+    rows = [one.model_dump(mode="json") for one in choice.decisions]
     return rows, ("clip_id", "keep", "by", "reason", "measured", "limit", "note", "who", "at")
 
 
@@ -145,9 +179,10 @@ LISTINGS: dict[str, Callable[[Results, BuildRecord], Listed]] = {
 def print_status(place: Workspace, *, as_json: bool = False) -> None:
     """Print the funnel, the failures by class with their sentences, and what is left."""
     build = load_build(place)
-    results = Results(place, build.config)
+    results = results_of(place, build)
     found = survey(results, build.sources)
-    funnel = choose(results, build, found, ReleaseOptions()).funnel
+    collection = stored_collection(results, found)
+    funnel = choose(results, build, found, ReleaseOptions(), collection).funnel
     failures = [row for row in found.rows if row.outcome == "failed"]
     if as_json:
         content = {
@@ -155,15 +190,21 @@ def print_status(place: Workspace, *, as_json: bool = False) -> None:
             "failures": [row.model_dump(mode="json") for row in failures],
             "failures_by_class": dict(sorted(Counter(str(row.reason_class) for row in failures).items())),
             "left": found.left,
+            "forgotten": found.forgotten,
+            "compared": collection is not None,
         }
         print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
         return
     _print_funnel(funnel)
+    if found.clips and collection is None:
+        print("these clips have not been compared with one another yet: 'anitalk release' looks for duplicates")  # noqa: T201
     for kind, count in sorted(Counter(str(row.reason_class) for row in failures).items()):
         print(f"\nfailed, {kind}: {count}")  # noqa: T201
         for row in failures:
             if row.reason_class == kind:
                 print(f"  {row.item}: {row.message}")  # noqa: T201
+    if found.forgotten:
+        print(f"\nforgotten: {', '.join(found.forgotten)}")  # noqa: T201
     if found.left:
         print(f"\nleft to do: {', '.join(found.left)}")  # noqa: T201
 

@@ -2,19 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
-from schemas.config import BuildConfig
+from schemas.base import Record
+from schemas.config import BuildConfig, EngineConfig
+
+R = TypeVar("R", bound=Record)
 
 _MAX_BYTES = 1024 * 1024
 
 
-def read_config(path: Path | None, overrides: Iterable[str] = (), profile: str = "embedded") -> BuildConfig:
-    """The configuration of a build.
+def read_settings(
+    path: Path | None, overrides: Iterable[str] = (), profile: str = "embedded"
+) -> tuple[BuildConfig, EngineConfig]:
+    """The configuration of a build, and of what performs it (``engine``).
 
     Args:
         path: a YAML file that names only what differs from the defaults.
@@ -29,7 +34,9 @@ def read_config(path: Path | None, overrides: Iterable[str] = (), profile: str =
         given = merged(given, _read_file(path))
     for override in overrides:
         given = merged(given, _read_override(override))
-    return checked(given, str(path) if path else "--set")
+    where = str(path) if path else "--set"
+    engine = given.pop("engine", {})
+    return checked(given, where), _validated(EngineConfig, engine, where, "engine.")
 
 
 def overlaid(config: BuildConfig, path: Path | None, overrides: Iterable[str] = ()) -> BuildConfig:
@@ -48,11 +55,16 @@ def checked(given: Mapping[str, Any], where: str) -> BuildConfig:
     Raises:
         UsageError: with one line per problem.
     """
+    return _validated(BuildConfig, merged(BuildConfig().model_dump(mode="json"), given), where)
+
+
+def _validated(kind: type[R], given: Any, where: str, prefix: str = "") -> R:
     try:
-        return BuildConfig.model_validate(merged(BuildConfig().model_dump(mode="json"), given))
+        return kind.model_validate(given)
     except ValidationError as error:
         problems = [
-            f"{where}: {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, found {problem['input']!r}"
+            f"{where}: {prefix}{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, "
+            f"found {problem['input']!r}"
             for problem in error.errors()
         ]
         raise UsageError("\n".join(problems)) from error

@@ -1,0 +1,131 @@
+"""What a run shows of itself in Prefect's pages: how far it is, its funnel, its release, and what it waits for.
+
+Titles and addresses come from manifests, so nothing of them is put into Markdown here: only counts, names that were
+checked as ids, and pictures.
+"""
+
+import base64
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+
+from flows.release import MadeRelease
+from flows.screening import screening_lines
+from pipeline.card import draw_funnel
+from pipeline.release import ReleaseOptions, choose
+from pipeline.results import Results, load_build
+from pipeline.survey import survey
+from pipeline.workspace import Workspace
+from schemas.funnel import Funnel
+
+# Prefect lists artifacts by key, newest first: these are the names under which people find them.
+PROGRESS, FUNNEL, FUNNEL_PICTURE, CARD, RELEASE, SCREENING = (
+    "anitalk-progress",
+    "anitalk-funnel",
+    "anitalk-funnel-picture",
+    "anitalk-card",
+    "anitalk-release",
+    "anitalk-screening",
+)
+
+
+class SourceProgress:
+    """The share of sources that were taken as far as they go, in percent."""
+
+    def __init__(self, num_sources: int) -> None:
+        self._num_sources, self._num_done = num_sources, 0
+        created = create_progress_artifact(0.0, key=PROGRESS, description=self._description())
+        assert isinstance(created, UUID)  # noqa: S101 - a coroutine only for asynchronous callers
+        self._id = created
+
+    def add(self, num_sources: int) -> None:
+        """So many more sources are done."""
+        self._num_done += num_sources
+        share = 100.0 * self._num_done / self._num_sources
+        update_progress_artifact(self._id, round(share, 1), description=self._description())
+
+    def _description(self) -> str:
+        return f"{self._num_done} of {self._num_sources} sources taken as far as they go"
+
+
+def show_funnel(workspace: str) -> Funnel:
+    """Publish what became of everything that entered the build, as a table and as a picture.
+
+    Returns:
+        The funnel, for whoever wants to say it in words.
+    """
+    place = Workspace(workspace)
+    build = load_build(place)
+    results = Results(place, build.config)
+    funnel = choose(results, build, survey(results, build.sources), ReleaseOptions()).funnel
+    create_table_artifact(funnel_rows(funnel), key=FUNNEL, description=f"What became of everything in {workspace}")
+    create_markdown_artifact(
+        f"![The funnel: a bar per step, with the reasons for what was dropped]({_inline(draw_funnel(funnel))})",
+        key=FUNNEL_PICTURE,
+        description=f"The funnel of {workspace}",
+    )
+    return funnel
+
+
+def funnel_rows(funnel: Funnel) -> list[dict[str, str | int]]:
+    """One row per step of a funnel, with its reasons in words, most frequent first."""
+    return [
+        {
+            "step": step.stage,
+            "unit": step.unit,
+            "entered": step.entered,
+            "passed": step.passed,
+            "dropped": step.num_dropped,
+            "still to do": step.pending,
+            "reasons": ", ".join(
+                f"{drop.reason} {drop.count}"
+                for drop in sorted(step.drops, key=lambda drop: (-drop.count, drop.reason))
+            ),
+        }
+        for step in funnel.steps
+    ]
+
+
+def show_release(made: MadeRelease) -> None:
+    """Publish where the release and its card lie, and the release's funnel.
+
+    Browsers follow no link from a web page to a local file, so the path itself is the link's text.
+    """
+    record = made.record
+    card = f"{made.location}/README.md"
+    create_link_artifact(
+        card if "://" in card else f"file://{card}",
+        link_text=card,
+        key=CARD,
+        description=f"The dataset card of the release {record.name}",
+    )
+    lines = "\n".join(made.lines())
+    create_markdown_artifact(
+        f"# Release {record.name}\n\n```\n{lines}\n```\n\n"
+        f"![The release's funnel]({_inline(draw_funnel(made.choice.funnel))})\n",
+        key=RELEASE,
+        description=f"The release {record.name}: {record.num_clips} clips",
+    )
+
+
+def show_screening(workspace: str, release: str) -> None:
+    """Publish how to screen the clips, and how this run goes on afterwards."""
+    commands = "\n".join(screening_lines(workspace, release))
+    create_markdown_artifact(
+        "# The clips wait for screening\n\nOn a machine that sees the workspace:\n\n"
+        f"```\n{commands}\n```\n\n"
+        "Or press **Resume** on this run's page when the clips are screened: the run then makes the release itself.\n",
+        key=SCREENING,
+        description="What to do before this run can go on",
+    )
+
+
+def _inline(png: bytes) -> str:
+    """A picture inside its own address, since Prefect keeps no files."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()
