@@ -65,7 +65,7 @@ FILMS = (TALKER, HEAD, CAT)
 
 ROOT = Path(__file__).resolve().parents[1]
 # Small crops encode fast; nothing here depends on their size.
-QUICK = ("--set", "crop.size_px=128")
+QUICK = ("--set", "crop.size_px=128", "--inline")
 
 
 @dataclass(frozen=True)

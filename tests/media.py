@@ -179,6 +179,29 @@ def iter_shots(lengths: Sequence[int], size: tuple[int, int] = (320, 180)) -> It
             number += 1
 
 
+def iter_dip(scene: int, flat: int, size: tuple[int, int] = (320, 180), ramp: int = 12) -> Iterator[np.ndarray]:
+    """Two shots of ``scene`` frames with ``flat`` frames of black between, faded to and from over ``ramp`` frames."""
+    images = list(iter_shots([scene, scene], size))
+    for k, image in enumerate(images):
+        share = min(1.0, abs(k + 0.5 - scene) / ramp)
+        yield (image * share).astype(np.uint8)
+        if k == scene - 1:
+            yield from [np.zeros_like(image)] * flat
+
+
+def iter_gradual(size: tuple[int, int] = (320, 180)) -> Iterator[np.ndarray]:
+    """Nine seconds with a fade through black at 3 s and a dissolve from 5.6 to 6.4 s."""
+    images = list(iter_shots([75, 75, 75], size))
+    for k, image in enumerate(images):
+        if 140 <= k < 160:
+            share = (k - 139) / 21
+            other = images[150] if k < 150 else images[149]
+            a, b = (image, other) if k < 150 else (other, image)
+            yield (a * (1 - share) + b * share).astype(np.uint8)
+        else:
+            yield (image * min(1.0, abs(k + 0.5 - 75) / 10)).astype(np.uint8)
+
+
 def iter_moving_face(
     num_frames: int, size: tuple[int, int] = (640, 360), *, zoom: float = 1.4, sway_px: float = 40.0
 ) -> Iterator[tuple[np.ndarray, tuple[float, float, float, float]]]:

@@ -11,6 +11,8 @@ import numpy as np
 from pipeline.shards import ReleaseItem, ReleaseSetup
 from schemas.base import Box, TimeSpan
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
+from schemas.face import FacePath
+from schemas.release import ManifestRow, shard_file
 from schemas.sample import FIELDS
 from schemas.scores import SyncScore
 from schemas.source import Source
@@ -69,6 +71,7 @@ def make_clip(clip_id="film-0-0-0", source_id="film", *, domain="real", num_fram
     )
     return Clip(
         plan=plan,
+        face=FacePath(times_s=(1.0,), boxes=((60.0, 70.0, 260.0, 270.0),), detector="none", purity=0.9),
         domain=domain,
         landmark_scheme="ibug68",
         scores=GOOD_SCORES.model_copy(update=scores or {}),
@@ -78,6 +81,39 @@ def make_clip(clip_id="film-0-0-0", source_id="film", *, domain="real", num_fram
         flags=("hq",),
         files={suffix: hashlib.sha256(data).hexdigest() for suffix, data in (files or {}).items()},
     )
+
+
+def make_row(clip_id="film-0-0-0", *, scores=None, **changes):
+    """A row of a manifest; ``scores`` are changes to GOOD_SCORES."""
+    split, domain = changes.get("split", "train"), changes.get("domain", "real")
+    source_id = changes.get("source_id", "film")
+    values = {
+        "split": split,
+        "domain": domain,
+        "identity_id": f"who-{source_id}",
+        "source_id": source_id,
+        "uri": f"https://example.org/{source_id}.mp4",
+        "source_sha256": "ab" * 32,
+        "title": f"The {source_id}",
+        "license": "CC-BY-4.0",
+        "credit": "",
+        "language": "",
+        "num_frames": NUM_FRAMES,
+        "fps": FPS,
+        "size_px": SIZE_PX,
+        "duration_s": NUM_FRAMES / FPS,
+        "start_s": 1.0,
+        "landmark_scheme": "ibug68",
+        "flags": (),
+        "visual_shard": shard_file(split, domain, "visual", 0),
+        "visual_offset": 0,
+        "visual_bytes": 512,
+        "speech_shard": shard_file(split, domain, "speech", 0),
+        "speech_offset": 0,
+        "speech_bytes": 512,
+        "scores": GOOD_SCORES.model_copy(update=scores or {}),
+    }
+    return ManifestRow(clip_id=clip_id, **(values | changes))
 
 
 def encode_mp4(num_frames=NUM_FRAMES, *, size_px=SIZE_PX, gop=1, fps=FPS, seed=0):

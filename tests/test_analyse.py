@@ -1,22 +1,25 @@
 """One decode pass finds shots and faces; a source cut into runs gives what one run over all of it gives."""
 
+import io
+import math
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from pipeline.analyse import analyse_run
+from pipeline.analyse import Window, analyse_run, join_runs, windows_of
+from pipeline.clips import npy
 from pipeline.crop import overlap, plan_clips
 from pipeline.errors import DecodeError
 from pipeline.media.decode import iter_frames
 from pipeline.models.detectors import BlazeFace, FaceBox
 from pipeline.probe import probe
-from pipeline.results import joined
 from schemas.analysis import AnalysisRun
 from schemas.base import TimeSpan
 from schemas.config import CropConfig, DetectorChoice, DomainConfig, FaceConfig, ProbeConfig, ShotConfig
-from tests.media import Coding, iter_moving_face, iter_shots, read_counter, write_video
+from schemas.face import DETECTION_ROW
+from tests.media import Coding, iter_dip, iter_gradual, iter_moving_face, iter_shots, read_counter, write_video
 
 LENGTHS = [40, 70, 25, 90, 33, 62, 80]  # 400 frames, 16 s
 CUTS = [int(c) for c in np.cumsum(LENGTHS)[:-1]]
@@ -52,23 +55,22 @@ def film(tmp_path_factory):
     return path, probe(path, "film", "ab" * 32, ProbeConfig())
 
 
-def runs_of(film, config, until_s=None) -> tuple[list[AnalysisRun], list[np.ndarray]]:
+def runs_of(film, config, until_s=None) -> tuple[list[AnalysisRun], list[np.ndarray], list[np.ndarray]]:
     path, video = film
-    runs: list[AnalysisRun] = []
-    clocks = []
-    while not runs or runs[-1].next_start_s is not None:
-        last = runs[-1] if runs else None
-        run, clock = analyse_run(
-            path, video, config, [Everywhere()], None,
-            start_frame=last.stop_frame if last else 0,
-            start_s=last.next_start_s if last else None,
-            began_with=last.ended_by if last else None,
-            until_s=until_s,
-        )  # fmt: skip
+    runs, clocks, rows = [], [], []
+    for window in windows_of(video, config.shots.run_s, until_s):
+        run, clock, seen = analyse_run(path, video, config, [Everywhere()], None, window)
         runs.append(run)
         clocks.append(clock)
-        assert len(runs) < 50
-    return runs, clocks
+        rows.append(seen)
+    return runs, clocks, rows
+
+
+def together(film, config, until_s=None):
+    """Shots, tracks and times of a whole film from its runs."""
+    runs, clocks, rows = runs_of(film, config, until_s)
+    times = np.concatenate(clocks)
+    return *join_runs(runs, times, rows, config.faces), times
 
 
 def edges(shots) -> list[tuple]:
@@ -77,123 +79,112 @@ def edges(shots) -> list[tuple]:
 
 @pytest.fixture(scope="module")
 def whole(film):
-    return runs_of(film, domain(**SHORT))
+    return together(film, domain(**SHORT))
 
 
 def test_one_run_finds_the_films_shots(film, whole):
-    (run,), (clock,) = whole
-    assert [shot.span.start for shot in run.shots] == [0, *CUTS]
-    assert [shot.boundary for shot in run.shots] == ["start"] + ["cut"] * len(CUTS)
-    assert (run.start_frame, run.stop_frame, run.next_start_s, run.ended_by) == (0, 400, None, None)
-    assert clock == pytest.approx(0.5 + np.arange(400) / 25, abs=1e-9)
-    assert run.shots[-1].stop_s == pytest.approx(16.5)
-    assert all(a.stop_s == b.start_s and a.span.stop == b.span.start for a, b in pairwise(run.shots))
+    shots, _, times = whole
+    assert len(windows_of(film[1], 600.0, None)) == 1
+    assert [shot.span.start for shot in shots] == [0, *CUTS]
+    assert [shot.boundary for shot in shots] == ["start"] + ["cut"] * len(CUTS)
+    assert times == pytest.approx(0.5 + np.arange(400) / 25, abs=1e-9)
+    assert shots[-1].stop_s == pytest.approx(16.5)
+    assert all(a.stop_s == b.start_s and a.span.stop == b.span.start for a, b in pairwise(shots))
 
 
 def test_every_shots_face_is_followed(whole):
-    (run,), (clock,) = whole
-    assert {track.shot_index for track in run.tracks} == set(range(len(LENGTHS)))
-    for track in run.tracks:
-        span = run.shots[track.shot_index].span
+    shots, tracks, times = whole
+    assert [track.shot_index for track in tracks] == list(range(len(LENGTHS)))
+    for track in tracks:
+        span = shots[track.shot_index].span
         assert all(span.start <= frame < span.stop for frame in track.frames)
-        assert track.times_s == tuple(clock[frame] for frame in track.frames)
+        assert track.times_s == tuple(times[frame] for frame in track.frames)
         assert track.boxes[0] == pytest.approx((160 * 0.3, 96 * 0.2, 160 * 0.6, 96 * 0.9))
 
 
-@pytest.mark.parametrize("run_s", [1.0, 2.0, 5.0])
-def test_many_runs_give_the_shots_of_one(film, whole, run_s):
-    runs, clocks = runs_of(film, domain(run_s=run_s, **SHORT))
-    assert len(runs) > 1
-    assert all(a.stop_frame == b.start_frame for a, b in pairwise(runs))
-    assert np.array_equal(np.concatenate(clocks), whole[1][0])
-    shots, tracks = joined(runs)
-    found = [one for one in edges(shots) if one[4] != "limit"]
-    assert [one[0] for one in found] == [0, *CUTS]
-    if run_s > 4:  # no shot is as long as a run, so none had to be divided
-        assert edges(shots) == edges(whole[0][0].shots)
-    # A track needs two sightings, so a sliver of a divided shot may have none.
-    assert {t.shot_index for t in tracks} >= {k for k, shot in enumerate(shots) if len(shot.span) > 10}
-    assert [t.track_index for t in tracks] == list(range(len(tracks)))
+@pytest.mark.parametrize("run_s", [0.4, 1.0, 2.0, 3.7, 5.0])
+def test_many_runs_give_the_shots_and_times_of_one(film, whole, run_s):
+    """Also where an edge lies on a cut, and where runs are shorter than what they look at beyond their edges."""
+    config = domain(run_s=run_s, **SHORT)
+    shots, tracks, times = together(film, config)
+    assert len(windows_of(film[1], run_s, None)) == round(16 / run_s)
+    assert np.array_equal(times, whole[2])
+    assert edges(shots) == edges(whole[0])
+    assert [track.shot_index for track in tracks] == list(range(len(LENGTHS))), "no edge divides a track"
+    for one, other in zip(tracks, whole[1], strict=True):
+        assert abs(one.frames[0] - other.frames[0]) <= 5
+        assert abs(one.frames[-1] - other.frames[-1]) <= 5
 
 
-def test_runs_with_long_transitions_still_end_at_cuts(film):
-    """Boundaries are held back 9 s for a dissolve that might come; a run that is ended by force still prefers one."""
-    runs, _ = runs_of(film, domain(run_s=3.0))
-    assert [run.ended_by.kind for run in runs if run.ended_by] == ["cut"] * (len(runs) - 1)
-    assert [shot.span.start for shot in joined(runs)[0]] == [0, *CUTS]
+@pytest.mark.parametrize("run_s", [2.0, 3.0])
+def test_fades_and_dissolves_across_an_edge_are_those_of_one_run(tmp_path, run_s):
+    path = tmp_path / "gradual.mp4"
+    write_video(path, iter_gradual((160, 96)))
+    made = (path, probe(path, "gradual", "ab" * 32, ProbeConfig()))
+    one = together(made, domain())
+    assert {shot.boundary for shot in one[0]} >= {"fade"}
+    assert edges(together(made, domain(run_s=run_s))[0]) == edges(one[0])
+
+
+def test_a_flat_picture_longer_than_what_is_seen_beyond_an_edge_leaves_the_same_shots(tmp_path):
+    """Six seconds of black over several edges of one second, with runs that look 1.6 s beyond theirs: at most a shot
+    of nothing but transition comes in between."""
+    path = tmp_path / "black.mp4"
+    write_video(path, iter_dip(50, 150, (160, 96)))
+    made = (path, probe(path, "black", "ab" * 32, ProbeConfig()))
+    one, many = (together(made, domain(run_s=run_s, **SHORT))[0] for run_s in (600.0, 1.0))
+    assert [shot.boundary for shot in one] == ["start", "fade"]
+    assert [shot.clean for shot in many if shot.clean] == [shot.clean for shot in one]
 
 
 def test_a_run_begins_on_the_exact_frame(film):
     path, video = film
-    for run in runs_of(film, domain(run_s=2.0, **SHORT))[0][:-1]:
-        first = next(iter_frames(path, video, start_s=run.next_start_s))
-        assert read_counter(first.to_array((160, 96), "rgb24")) == run.stop_frame
-        assert run.ended_by is not None
-        assert run.ended_by.frame == run.stop_frame
-        assert run.shots[-1].stop_s == run.next_start_s
+    runs, clocks, _ = runs_of(film, domain(run_s=2.0, **SHORT))
+    number = 0
+    for run, clock in zip(runs, clocks, strict=True):
+        first = next(iter_frames(path, video, start_s=float(clock[0])))
+        assert read_counter(first.to_array((160, 96), "rgb24")) == number
+        number += run.num_frames
+    assert number == 400
 
 
-def test_a_run_can_be_repeated(film):
+def test_a_run_can_be_repeated_and_needs_no_other(film):
     path, video = film
     config = domain(run_s=2.0, **SHORT)
-    runs, clocks = runs_of(film, config)
-    for before, run, clock in zip(runs, runs[1:], clocks[1:], strict=False):
-        again, times = analyse_run(
-            path, video, config, [Everywhere()], None,
-            start_frame=before.stop_frame, start_s=before.next_start_s, began_with=before.ended_by,
-        )  # fmt: skip
-        assert again == run
-        assert np.array_equal(times, clock)
-
-
-@pytest.mark.parametrize(("num", "parts"), [(99, 1), (100, 1), (101, 1), (102, 2), (120, 2), (220, 3)])
-def test_a_long_shot_is_divided_at_two_runs(tmp_path, num, parts):
-    """run_s 2: a shot of 4 s and one frame is whole, one frame more is divided, and nothing is trimmed there."""
-    path = tmp_path / "long.mp4"
-    write_video(path, iter_shots([num], (160, 96)))
-    made = (path, probe(path, "long", "ab" * 32, ProbeConfig()))
-    runs, _ = runs_of(made, domain(run_s=2.0, **SHORT))
-    shots, tracks = joined(runs)
-    assert [shot.boundary for shot in shots] == ["start"] + ["limit"] * (parts - 1)
-    assert [shot.span.start for shot in shots] == [0, 101, 202][:parts]
-    assert [run.ended_by.kind for run in runs[:-1] if run.ended_by] == ["limit"] * (parts - 1)
-    assert all(shot.clean == shot.span for shot in shots)
-    if parts > 1 and num > 200:
-        config = CropConfig(min_clip_s=1.0)
-        times = np.arange(num) / 25
-        plans, _ = plan_clips(made[1], shots, tracks, times, config, stride=5)
-        assert plans[0].span.stop_s == pytest.approx(101 / 25)
+    runs, clocks, rows = runs_of(film, config)
+    for number in (5, 2):
+        window = windows_of(video, 2.0, None)[number]
+        again, times, seen = analyse_run(path, video, config, [Everywhere()], None, window)
+        assert again == runs[number]
+        assert np.array_equal(times, clocks[number])
+        assert np.array_equal(seen, rows[number])
 
 
 @pytest.mark.parametrize("run_s", [600.0, 2.0])
 def test_nothing_after_the_wanted_time_is_read(film, run_s):
     for until_s in (4.5, 4.51, 9.3):
-        runs, clocks = runs_of(film, domain(run_s=run_s, **SHORT), until_s)
-        times = np.concatenate(clocks)
+        shots, _, times = together(film, domain(run_s=run_s, **SHORT), until_s)
         assert times[-1] < until_s <= times[-1] + 0.04 + 1e-9
-        assert runs[-1].shots[-1].stop_s == pytest.approx(times[-1] + 0.04)
+        assert shots[-1].stop_s == pytest.approx(times[-1] + 0.04)
 
 
-def test_a_wanted_end_exactly_at_a_limit_ends_the_runs(tmp_path):
-    path = tmp_path / "long.mp4"
-    write_video(path, iter_shots([150], (160, 96)))
-    made = (path, probe(path, "long", "ab" * 32, ProbeConfig()))
-    for until_s in (3.96, 4.0, 4.04, 4.08):
-        runs, clocks = runs_of(made, domain(run_s=2.0, **SHORT), until_s)
-        assert np.concatenate(clocks)[-1] == pytest.approx(until_s - 0.04)
-        assert runs[-1].ended_by is None
-
-
-def test_a_wanted_part_after_the_end_is_an_error_of_the_source(film):
+def test_a_film_without_frames_is_an_error_of_the_source(film):
     path, video = film
     with pytest.raises(DecodeError, match=r"shots\.mp4 holds no frame"):
-        analyse_run(path, video, domain(), [Everywhere()], None, start_frame=400, start_s=60.0)
+        analyse_run(path, video, domain(), [Everywhere()], None, Window(None, 0.1))
+
+
+def test_detections_survive_being_stored(film):
+    _, _, rows = runs_of(film, domain(**SHORT))
+    again = np.load(io.BytesIO(npy(rows[0])), allow_pickle=False)
+    assert again.dtype == DETECTION_ROW
+    assert np.array_equal(again, rows[0])
 
 
 def test_progress_is_told_in_seconds(film):
     path, video = film
     told: list[float] = []
-    analyse_run(path, video, domain(), [Everywhere()], None, until_s=2.0, progress=told.append)
+    analyse_run(path, video, domain(), [Everywhere()], None, Window(None, 2.0), progress=told.append)
     assert told == pytest.approx([0.5 + k / 25 for k in range(38)])
 
 
@@ -208,18 +199,20 @@ def test_a_known_face_is_cropped_where_it_is(tmp_path, aspect):
     write_video(path, (image for image, _ in made), coding=Coding(sample_aspect_ratio=aspect))
     video = probe(path, "face", "ab" * 32, ProbeConfig())
     config = domain().model_copy(update={"faces": FaceConfig()})
-    run, times = analyse_run(path, video, config, [BlazeFace(min_score=0.5)], None)
-    plans, refusals = plan_clips(video, run.shots, run.tracks, times, CropConfig(), stride=5)
+    run, times, rows = analyse_run(path, video, config, [BlazeFace(min_score=0.5)], None)
+    shots, tracks = join_runs([run], times, [rows], config.faces)
+    plans, refusals = plan_clips(video, shots, tracks, times, CropConfig(), stride=5)
     assert (len(plans), refusals) == (1, [])
-    plan = plans[0]
+    plan = plans[0].plan
     assert (plan.num_frames, plan.face_ratio, plan.num_neighbours) == (100, 1.0, 0)
     stretch = float(aspect)
     truth = np.array([box for _, box in made]) * [stretch, 1, stretch, 1]
-    track = run.tracks[0]
+    track = tracks[0]
     ious = [overlap(box, tuple(truth[frame])) for box, frame in zip(track.boxes, track.frames, strict=True)]
     assert np.mean(ious) > 0.65
     low, high = truth[:, :2].min(0), truth[:, 2:].max(0)
     side = max(1.6 * np.median((truth[:, 2:] - truth[:, :2]).max(1)), 1.05 * (high - low).max())
+    side = 2 * math.ceil(side / 2)  # squares lie on even pixels
     centre = (low + high) / 2
     wanted = (centre[0] - side / 2, centre[1] - side / 2, centre[0] + side / 2, centre[1] + side / 2)
     square = (plan.square.x0, plan.square.y0, plan.square.x1, plan.square.y1)
@@ -229,9 +222,10 @@ def test_a_known_face_is_cropped_where_it_is(tmp_path, aspect):
 
 
 def test_only_the_wanted_part_becomes_clips(film):
-    path, video = film
+    _, video = film
     wanted = [TimeSpan(start_s=4.9, stop_s=11.0)]
-    run, times = analyse_run(path, video, domain(**SHORT), [Everywhere()], None, until_s=11.0)
-    plans, _ = plan_clips(video, run.shots, run.tracks, times, CropConfig(min_clip_s=1.0), stride=5, wanted=wanted)
+    shots, tracks, times = together(film, domain(**SHORT), 11.0)
+    planned, _ = plan_clips(video, shots, tracks, times, CropConfig(min_clip_s=1.0), stride=5, wanted=wanted)
+    plans = [one.plan for one in planned]
     assert plans
     assert all(plan.span.start_s >= 4.9 - 1e-6 and plan.span.stop_s <= 11.0 + 1e-6 for plan in plans)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flows import cli
-from pipeline import build as build_module
+from pipeline import jobs as jobs_module
 from pipeline.errors import DecodeError, UsageError
 from pipeline.results import Results, load_build
 from pipeline.workspace import Workspace
@@ -55,7 +55,7 @@ def calls(monkeypatch) -> Counter[str]:
         return stage
 
     for name in STAGES:
-        monkeypatch.setattr(build_module, name, counting(name, getattr(build_module, name)))
+        monkeypatch.setattr(jobs_module, name, counting(name, getattr(jobs_module, name)))
     return counted
 
 
@@ -217,7 +217,7 @@ def test_a_film_that_changed_on_disk_is_built_again(films, tmp_path, calls, caps
 
 def crash_talker(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[str]:
     asked: list[str] = []
-    real = build_module.make_clip
+    real = jobs_module.make_clip
 
     def make(path: Path, *args: Any) -> Any:
         asked.append(path.stem)
@@ -225,7 +225,7 @@ def crash_talker(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[str]
             raise error
         return real(path, *args)
 
-    monkeypatch.setattr(build_module, "make_clip", make)
+    monkeypatch.setattr(jobs_module, "make_clip", make)
     return asked
 
 
@@ -298,6 +298,7 @@ def test_a_film_that_vanished_before_it_was_looked_at_is_a_failure_and_not_forgo
     assert build(manifest, tmp_path / "ws") == 0
     assert status(tmp_path / "ws", capsys)["failures"] == [], "nothing of it is needed any more"
     shutil.rmtree(tmp_path / "ws" / "results" / "analyse")
+    shutil.rmtree(tmp_path / "ws" / "results" / "plan")
     assert build(manifest, tmp_path / "ws") == 0
     told = status(tmp_path / "ws", capsys)
     assert (told["failures_by_class"], told["left"]) == ({"permanent": 1}, [])
@@ -308,14 +309,14 @@ def test_a_film_that_vanished_before_it_was_looked_at_is_a_failure_and_not_forgo
 
 
 def test_a_login_that_one_source_lacks_costs_that_source(films, tmp_path, monkeypatch, capsys):
-    real = build_module.fetch
+    real = jobs_module.fetch
 
     def fetch(source: Source, *args: Any, **kwargs: Any) -> Any:
         if source.id == "closed":
             raise UsageError("s3://closed/a.mp4 needs credentials: set AWS_PROFILE")
         return real(source, *args, **kwargs)
 
-    monkeypatch.setattr(build_module, "fetch", fetch)
+    monkeypatch.setattr(jobs_module, "fetch", fetch)
     entries = [{"id": "closed", "uri": "s3://closed/a.mp4"}, {"id": "open", "uri": str(films / "cat.mp4")}]
     assert build(write_manifest(tmp_path / "m.yaml", entries), tmp_path / "ws") == 0
     told = status(tmp_path / "ws", capsys)
@@ -346,6 +347,8 @@ def test_what_was_interrupted_is_listed_as_left(built, tmp_path, capsys):
     assert not results.complete(load_build(results.workspace).sources[0])
     assert status(made.workspace, capsys)["left"] == ["talker", "head"]
     shutil.rmtree(made.workspace / "results" / "analyse")
+    assert status(made.workspace, capsys)["left"] == ["talker", "head"], "nobody needs the runs of a finished plan"
+    shutil.rmtree(made.workspace / "results" / "plan")
     assert status(made.workspace, capsys)["left"] == ["talker", "head", "cat"]
 
 
@@ -398,7 +401,7 @@ def test_media_that_are_still_needed_stay(films, tmp_path, monkeypatch, capsys):
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(build_module, "make_clip", fail)
+    monkeypatch.setattr(jobs_module, "make_clip", fail)
     with serving() as server:
         server.file("/head.mp4", (films / "head.mp4").read_bytes())
         manifest = write_manifest(

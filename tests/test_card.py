@@ -6,6 +6,7 @@ import json
 import re
 import tarfile
 import unicodedata
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -21,8 +22,18 @@ from pydantic import ValidationError
 from pipeline.card import code, draw_funnel, inert, write_card
 from schemas.funnel import Funnel, FunnelDrop, FunnelStep
 from schemas.models import ModelCard
-from schemas.release import Release, ReleaseSource, ShardRecord, shard_file
+from schemas.release import (
+    About,
+    Coverage,
+    LostRow,
+    ManifestRow,
+    Release,
+    ReleaseSource,
+    ShardRecord,
+    shard_file,
+)
 from schemas.sample import FIELDS
+from tests.release_items import make_row
 
 HASH = "ab12cd34" * 8
 HOSTILE = (
@@ -95,8 +106,8 @@ def make_release(*sources: ReleaseSource, **more: object) -> Release:
     return Release(**fields)
 
 
-def card_of(release: Release, funnel: Funnel = FUNNEL, **more: object) -> str:
-    return write_card(release, funnel, [MODEL], **more)
+def card_of(release: Release, funnel: Funnel = FUNNEL, rows: Sequence[ManifestRow] = (), **more: object) -> str:
+    return write_card(release, About(funnel=funnel, models=(MODEL,)), rows, **more)
 
 
 def cells(card: str, first: str) -> list[str]:
@@ -142,7 +153,13 @@ def test_a_reason_counts_once_per_step():
 
 
 def test_counts_requests_and_shortfall_are_the_releases_own():
-    card = card_of(make_release(), seconds={"train": {"real": 90.0, "mesh": 600.0}, "test": {"real": 6.0}})
+    rows = [
+        make_row("a", duration_s=60.0),
+        make_row("b", duration_s=30.0),
+        make_row("c", duration_s=600.0, domain="mesh"),
+        make_row("d", duration_s=6.0, split="test"),
+    ]
+    card = card_of(make_release(), rows=rows)
     rows = [line for line in card.splitlines() if re.match(r"\| (train|test) ", line)]
     assert rows == [
         "| train | `mesh` | 900 | 10.0 | 1,000 | 100 |",
@@ -155,7 +172,7 @@ def test_counts_requests_and_shortfall_are_the_releases_own():
 
 def test_a_domain_that_got_nothing_is_listed():
     card = card_of(make_release(requested={"val": {"disney_human": 7}}))
-    assert "| val | `disney_human` | 0 | 7 | 7 |" in card
+    assert "| val | `disney_human` | 0 | 0.0 | 7 | 7 |" in card
 
 
 def test_a_release_that_got_all_it_asked_for_claims_no_shortfall():
@@ -199,9 +216,9 @@ def test_a_model_that_nobody_described_is_shown_as_unknown():
 
 
 def test_pictures_are_linked_only_when_they_are_in_the_release():
-    assert "](overview.png)" in card_of(make_release())
-    assert "](funnel.png)" not in card_of(make_release())
-    assert "](funnel.png)" in card_of(make_release(files={"funnel.png": HASH}))
+    assert "](overview.png)" in card_of(make_release(), pictures={"overview.png"})
+    assert "](funnel.png)" not in card_of(make_release(), pictures={"overview.png"})
+    assert "](funnel.png)" in card_of(make_release(), pictures={"funnel.png"})
 
 
 def test_limits_and_people_depend_on_what_is_in_it():
@@ -217,8 +234,34 @@ def test_limits_and_people_depend_on_what_is_in_it():
 
 def test_an_empty_release_has_a_card():
     card = card_of(make_release(num_clips=0, counts={}, requested={}, shards=(), models={}), Funnel(steps=()))
+    assert "does not tell what was left out" in card
     assert "0 talking-head clips" in card
     assert "## Reading it" not in card
+
+
+def test_coverage_and_take_downs_are_told_only_where_there_are_some():
+    lost = (LostRow(source_id="gone", num_clips=2, reason="its address | answers 404"),)
+    coverage = Coverage(num_listed=14, num_same=4, num_other=3, num_unnamed=5, lost=lost)
+    card = write_card(make_release(), About(funnel=FUNNEL, coverage=coverage, forgotten=2), ())
+    assert cells(card, "made from the very same file")[1] == "4"
+    assert cells(card, "made, and the list does not say from which file")[1] == "5"
+    assert cells(card, "not made")[1] == "2"
+    assert cells(card, "`gone`")[1:] == ["2", "its address \\| answers 404"]
+    assert "2 sources were taken down" in card
+    plain = card_of(make_release())
+    assert "Rebuilt from a clip list" not in plain
+    assert "taken down" not in plain
+
+
+@pytest.mark.parametrize("error", [-1, 0, 1])
+def test_a_coverage_loses_no_clip_without_a_reason(error):
+    lost = (LostRow(source_id="gone", num_clips=2, reason="404"),)
+    numbers = {"num_listed": 9 + error, "num_same": 4, "num_other": 3, "lost": lost}
+    if error:
+        with pytest.raises(ValidationError, match="loses clips without a reason"):
+            Coverage(**numbers)
+    else:
+        assert Coverage(**numbers).num_lost == 2
 
 
 def test_the_same_release_gives_the_same_card():

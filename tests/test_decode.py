@@ -166,7 +166,7 @@ def test_times_always_rise(film):
 
     def times(stamps, first_s):
         pictures = (SimpleNamespace(pts=stamp, dts=None, time_base=Fraction(1, 25)) for stamp in stamps)
-        return [round(f.time_s * 25) for f in decode._ascending(pictures, video, first_s)]  # type: ignore[arg-type]
+        return [round(f.time_s * 25) for f in decode._ascending(pictures, video, "film.mp4", first_s)]  # type: ignore[arg-type]
 
     assert times([3, 4, 4, 2, None, 6, 7], None) == [3, 4, 5, 6, 7]
     assert times([None, None, 2], 0.0) == [0, 1, 2]

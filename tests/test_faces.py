@@ -196,9 +196,22 @@ def scan(detectors, num_frames, first=0, config=None, presence=None, **scales):
     for frame in range(first, num_frames):
         image = np.full((90, 200, 3), 60, np.uint8)
         image[0, 0] = frame
-        found += scanner.push(frame, frame / 25, image)
+        found += scanner.push(frame, frame / 25, lambda image=image: image)
         assert len(scanner._waiting) < (config or FaceConfig()).stride
     return found + scanner.finish()
+
+
+def test_only_frames_that_are_looked_at_are_converted_and_only_once():
+    converted: list[int] = []
+
+    def picture(frame):
+        converted.append(frame)
+        return np.full((90, 200, 3), frame, np.uint8)
+
+    scanner = FaceScanner([Scripted(lambda frame: [50] if frame >= 13 else []), Scripted(lambda _: [])], FaceConfig())
+    for frame in range(21):
+        scanner.push(frame, frame / 25, lambda frame=frame: picture(frame))
+    assert sorted(converted) == [0, 5, 10, 11, 12, 13, 14, 15, 20]
 
 
 def test_a_still_face_is_looked_at_on_the_grid_and_at_the_end():
@@ -251,15 +264,16 @@ def test_the_first_of_two_detectors_wins_where_they_agree():
 
 @pytest.mark.parametrize(("flag", "num"), [(0.49, 0), (0.5, 0), (0.51, 1)])
 def test_the_gate_drops_what_the_mesh_network_does_not_see(flag, num):
-    assert len(scan([Scripted(lambda _: [50])], 1, presence=lambda *_: flag)) == num
+    gate = lambda _image, _box, min_presence: flag > min_presence  # noqa: E731
+    assert len(scan([Scripted(lambda _: [50])], 1, presence=gate)) == num
 
 
 def test_the_gate_is_shown_rgb():
     image = np.zeros((90, 200, 3), np.uint8)
     image[..., 2] = 200  # red, in BGR
     seen = []
-    scanner = FaceScanner([Scripted(lambda _: [50])], FaceConfig(), lambda rgb, _: seen.append(rgb[5, 5]) or 1.0)
-    scanner.push(0, 0.0, image)
+    scanner = FaceScanner([Scripted(lambda _: [50])], FaceConfig(), lambda rgb, *_: seen.append(rgb[5, 5]) is None)
+    scanner.push(0, 0.0, lambda: image)
     assert seen[0].tolist() == [200, 0, 0]
 
 
@@ -270,17 +284,17 @@ def test_boxes_are_in_source_pixels():
 
 def test_frames_must_come_in_order():
     scanner = FaceScanner([], FaceConfig())
-    scanner.push(3, 0.0, np.zeros((8, 8, 3), np.uint8))
+    scanner.push(3, 0.0, lambda: np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match="3 after 3"):
-        scanner.push(3, 0.0, np.zeros((8, 8, 3), np.uint8))
+        scanner.push(3, 0.0, lambda: np.zeros((8, 8, 3), np.uint8))
 
 
 def test_after_finish_a_scanner_is_as_new():
     detector = Scripted(lambda _: [50])
     scanner = FaceScanner([detector], FaceConfig())
     image = np.full((90, 200, 3), 60, np.uint8)
-    first = scanner.push(0, 0.0, image) + scanner.finish()
-    assert scanner.push(0, 0.0, image) + scanner.finish() == first
+    first = scanner.push(0, 0.0, lambda: image) + scanner.finish()
+    assert scanner.push(0, 0.0, lambda: image) + scanner.finish() == first
 
 
 def test_agree_needs_every_face_on_both_sides():
@@ -351,7 +365,7 @@ def film(paths, num_frames, scale=0.7):
 
 def tracks_of(frames, num_frames):
     scanner = FaceScanner([BlazeFace(0.5)], FaceConfig())
-    found = [one for frame, image in frames for one in scanner.push(frame, frame / 25, image)]
+    found = [one for frame, image in frames for one in scanner.push(frame, frame / 25, lambda image=image: image)]
     return link(found + scanner.finish(), [shot(0, num_frames)], FaceConfig())
 
 
@@ -393,7 +407,7 @@ def test_a_talker_is_one_pure_track_through_the_shot(assets, name):
             scale = min(1.0, 640 / max(image.shape))
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             scanner = scanner or FaceScanner([BlazeFace(0.5)], FaceConfig(), None, 1 / scale, 1 / scale)
-            found += scanner.push(index, index / 25, image)
+            found += scanner.push(index, index / 25, lambda image=image: image)
             num_frames = index + 1
     assert scanner is not None
     (track,) = link(found + scanner.finish(), [shot(0, num_frames)], FaceConfig())

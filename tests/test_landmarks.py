@@ -17,10 +17,10 @@ from pipeline.models.landmarkers import (
     FaceMesh468,
     MeshFace,
     Roi,
-    face_presence,
     load_mesh_network,
     roi_from_box,
     roi_from_points,
+    shows_face,
 )
 from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from schemas.config import LandmarkConfig
@@ -231,8 +231,15 @@ def test_a_face_is_there_from_the_limit_on(flag, found):
 
 def test_presence_tells_a_face_from_a_rocket():
     image, box = astronaut()
-    assert face_presence(image, box) > 0.9
-    assert face_presence(image, (360.0, 60.0, 460.0, 180.0)) < 0.5
+    assert shows_face(image, box, 0.9)
+    assert not shows_face(image, (360.0, 60.0, 460.0, 180.0), 0.5)
+
+
+def test_presence_means_more_than_the_limit_in_the_best_square():
+    image, box = astronaut()
+    network = load_mesh_network()
+    best = max(network.read(image, roi_from_box(box, scale)).confidence for scale in (1.5, 1.25, 1.0, 1.8))
+    assert [shows_face(image, box, best + delta) for delta in (-1e-6, 0.0, 1e-6)] == [True, False, False]
 
 
 def test_a_face_partly_outside_the_picture_is_still_found():
@@ -426,7 +433,7 @@ def test_a_turned_and_tilted_head_is_found_from_a_detectors_loose_box(assets):
 def test_no_face_is_seen_in_grass(assets):
     image = read_rgb(assets / "stills" / "grass.jpg")
     height, width = image.shape[:2]
-    assert face_presence(image, (width / 4, height / 4, width * 3 / 4, height * 3 / 4)) < 0.5
+    assert not shows_face(image, (width / 4, height / 4, width * 3 / 4, height * 3 / 4), 0.5)
 
 
 def video_frames(path: Path, step: int):

@@ -282,12 +282,19 @@ def test_another_release_of_the_same_name_is_refused(tmp_path):
     assert digests(tmp_path) == before
 
 
+def describe(release, rows):
+    return {"overview.png": b"png", CARD_FILE: f"{release.num_clips} clips, {len(rows)} rows".encode()}
+
+
 def test_what_an_interrupted_write_left_is_replaced(tmp_path):
-    write(tmp_path / "whole", small_shelf(), extras={"funnel.png": b"png"})
-    write(tmp_path / "cut", small_shelf(4), pack=PackConfig(min_shards=4), extras={"funnel.png": b"png"})
+    more = {"sheets/gone.jpg": b"jpg", "README.md": b"# old", "about.json": b"{}", "card.html": b"<p>"}
+    write(tmp_path / "whole", small_shelf(), describe=describe)
+    write(
+        tmp_path / "cut", small_shelf(4), pack=PackConfig(min_shards=4), describe=lambda *of: {**describe(*of), **more}
+    )
     (tmp_path / "cut" / RELEASE_FILE).unlink()
     (tmp_path / "cut" / ".tmp-visual.tar").write_bytes(b"half")
-    write(tmp_path / "cut", small_shelf(), extras={"funnel.png": b"png"})
+    write(tmp_path / "cut", small_shelf(), describe=describe)
     assert digests(tmp_path / "cut") == digests(tmp_path / "whole")
 
 
@@ -298,14 +305,27 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert digests(tmp_path).keys() == {"thesis.txt"}
 
 
-def test_card_and_pictures_join_the_record(tmp_path):
-    def card(release):
-        return f"{release.num_clips} clips, {'overview.png' in release.files}"
+@pytest.mark.parametrize("name", ["README.md", "card.html", "sheets/cat.jpg", "about.json", "manifest.parquet"])
+def test_files_with_common_names_are_somebody_elses_where_no_shard_lies(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("three years")
+    with pytest.raises(UsageError, match="is not empty"):
+        write(tmp_path, small_shelf())
+    assert (tmp_path / name).read_text() == "three years"
 
-    release = write(tmp_path, small_shelf(), extras={"overview.png": b"png"}, card=card)
-    assert (tmp_path / CARD_FILE).read_text() == "9 clips, True"
+
+def test_cards_and_pictures_join_the_record(tmp_path):
+    release = write(tmp_path, small_shelf(), describe=describe)
+    assert (tmp_path / CARD_FILE).read_text() == "9 clips, 9 rows"
+    assert {CARD_FILE, "overview.png"} <= release.files.keys()
     assert Release.model_validate_json((tmp_path / RELEASE_FILE).read_bytes()) == release
     assert digests(tmp_path).keys() == {RELEASE_FILE, *release.files, *(shard.path for shard in release.shards)}
+
+
+def test_what_describes_a_release_replaces_nothing_of_it(tmp_path):
+    for path in (RELEASE_FILE, "manifest.parquet", "train/real/train-real-visual-000000.tar"):
+        with pytest.raises(ValueError, match=f"may not replace {path}"):
+            write(tmp_path / path.replace("/", "-"), small_shelf(), describe=lambda *_, path=path: {path: b""})
 
 
 def test_an_object_store_gets_the_same_bytes(tmp_path):

@@ -15,7 +15,9 @@ from pipeline.headpose import rotation_from_angles
 from pipeline.overlay import AXES_RGB, BONES, SURE_RGB, head_axes, overlaid
 from schemas.base import Box, TimeSpan
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
+from schemas.face import FacePath
 from schemas.scores import SyncScore
+from tests.release_items import make_row
 
 UNKNOWN = SyncScore(status="unknown", why="shorter than 3.2 s")
 KNOWN = SyncScore(status="known", score=0.4, lag_frames=1, z=4.12, p=0.01)
@@ -40,6 +42,7 @@ def make_clip(num_frames: int = 30, scheme: str = "ibug68", sync: SyncScore = KN
             face_ratio=1.0,
             num_neighbours=0,
         ),
+        face=FacePath(times_s=(1.0,), boxes=((0.0, 0.0, 400.0, 400.0),), detector="d", purity=1.0),
         domain="real",
         landmark_scheme=scheme,
         scores=Scores(
@@ -266,7 +269,7 @@ def test_evenly_spaced_frames_are_different_and_reach_both_ends(num_frames, coun
 
 
 def test_an_overview_counts_what_it_leaves_out():
-    row = sheet.OverviewRow(make_clip(), "A $title$ with <b>everything</b> 日本語\n", [GREY] * 8)
+    row = sheet.ShownClip(make_row(title="A $title$ with <b>everything</b> 日本語\n"), [GREY] * 8)
     few, many = (decoded(sheet.draw_overview([row] * 3, num_more=n)) for n in (0, 2))
     assert many.shape[0] == few.shape[0] + 32
     assert sheet.draw_overview([row]) == sheet.draw_overview([row])
@@ -304,3 +307,14 @@ def test_a_missing_frame_and_a_broken_file_are_named():
         sheet.frames_of(encoded(5, 1), [4, 5])
     with pytest.raises(DecodeError, match="cannot be decoded"):
         sheet.frames_of(b"no video", [0])
+
+
+def test_a_sheet_has_a_cell_per_clip_and_the_same_bytes():
+    shown = sheet.ShownClip(make_row(title="$x$ <b>"), [GREY] * 3, make_arrays()["landmarks"], make_arrays()["pose"])
+    sizes = {count: decoded(sheet.draw_sheet([shown] * count)).shape[:2] for count in (1, 2, 3, 12)}
+    assert sizes[2][1] > 2 * sizes[1][1]
+    assert sizes[2][0] == sizes[1][0]
+    assert sizes[3] == (2 * sizes[2][0], sizes[2][1])
+    assert sizes[12] == (6 * sizes[2][0], sizes[2][1])
+    assert sheet.draw_sheet([shown]) == sheet.draw_sheet([shown])
+    assert decoded(sheet.draw_sheet([])).shape[0] > 0

@@ -5,16 +5,18 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline import looks
+from pipeline.media.decode import fit_within, iter_frames
+from pipeline.probe import probe
 from pipeline.shots import ShotDetector, shots_between
 from schemas.base import FrameSpan
-from schemas.config import ShotConfig
+from schemas.config import ProbeConfig, ShotConfig
 from schemas.media import Boundary
 from tests.media_shots import SIZE, Scene, Truth, film, photo
 
@@ -41,18 +43,12 @@ def detect(frames: Iterable[np.ndarray], fps: Fraction = Fraction(25), first: in
     return found + detector.finish()
 
 
-def read(path: Path, side_px: int = 320) -> tuple[list[np.ndarray], list[float], Fraction]:
-    frames, times = [], []
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        stream.thread_count = 1
-        for frame in container.decode(stream):
-            scale = min(1.0, side_px / max(frame.width, frame.height))
-            size = {"width": round(frame.width * scale), "height": round(frame.height * scale)}
-            frames.append(frame.reformat(format="bgr24", interpolation="AREA", **size).to_ndarray())
-            times.append(float(frame.pts * stream.time_base))
-        rate = stream.average_rate
-    return frames, times, Fraction(rate)
+def read(path: Path, side_px: int = ShotConfig().cut_side_px) -> tuple[list[np.ndarray], list[float], Fraction]:
+    """The pictures as analysis makes them."""
+    video = probe(path, "film", "0", ProbeConfig(min_side_px=1))
+    size = fit_within(video.width_px, video.height_px, side_px)
+    frames = [(frame.to_array(size, "bgr24"), frame.time_s) for frame in iter_frames(path, video)]
+    return [image for image, _ in frames], [time_s for _, time_s in frames], video.average_fps
 
 
 def inside(found: list[Boundary], num_frames: int) -> list[Boundary]:
@@ -109,6 +105,36 @@ def test_clean_span_leaves_out_the_transitions_at_both_ends():
     shots = shots_between(made, FrameSpan(start=0, stop=100), lambda frame: frame / 25)
     assert [(s.clean.start, s.clean.stop) for s in shots] == [(0, 35), (45, 70), (90, 100)]
     assert [s.boundary for s in shots] == ["start", "dissolve", "fade"]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1.0, 30.0]), st.integers(-8, 8), st.floats(0.5, 1.5))
+def test_blocks_are_found_as_opencv_finds_them(seed, noise, shift, gain):
+    """The same mean of best normalised cross-correlations, weighted by contrast, as by matchTemplate."""
+    rng = np.random.default_rng(seed)
+    a = cv2.GaussianBlur(rng.uniform(0, 255, (36, 64)).astype(np.float32), (0, 0), 2)
+    a[12:24, 16:32] = 100  # a flat block matches nothing
+    b = np.roll(a, shift, axis=1) * np.float32(gain) + rng.normal(0, noise, a.shape).astype(np.float32)
+    found = total = 0.0
+    for y in range(0, 36, 12):
+        for x in range(0, 64, 16):
+            block = a[y : y + 12, x : x + 16]
+            if block.std() >= 1:
+                area = b[max(0, y - 6) : y + 18, max(0, x - 6) : x + 22]
+                found += block.std() * max(0.0, cv2.matchTemplate(area, block, cv2.TM_CCOEFF_NORMED).max())
+                total += block.std()
+    assert looks._blocks_found(a, b) == pytest.approx(found / total, abs=1e-4)
+
+
+def test_alike_means_similar_enough_both_ways():
+    rng = np.random.default_rng(0)
+    pictures = [
+        looks.look_at(k, rng.integers(0, 255, (9, 16, 3), np.uint8).repeat(10, 0).repeat(10, 1)) for k in range(4)
+    ]
+    for a in pictures:
+        for b in pictures:
+            measured = looks.similarity(a, b)
+            limits = (measured - 1e-6, measured, measured + 1e-6)
+            assert [looks.is_similar(a, b, least) for least in limits] == [True, True, False]
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,13 @@ SPEECH = "train/real/train-real-speech-000000.tar"
 def folder(tmp_path):
     shelf = small_shelf(2)
     write_release(
-        Storage(tmp_path), "v1", shelf.items, shelf.read, setup=SETUP, pack=PackConfig(), extras={"a.png": b"1"}
+        Storage(tmp_path),
+        "v1",
+        shelf.items,
+        shelf.read,
+        setup=SETUP,
+        pack=PackConfig(),
+        describe=lambda _record, _rows: {"a.png": b"1"},
     )
     return tmp_path
 

@@ -1,0 +1,201 @@
+"""A deployment builds what the command line builds; it can be cancelled, resumed, screened and refused."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.deploy import MAX_BATCHES, batches
+from pipeline.verify import verify_release
+from pipeline.workspace import Workspace
+from tests import films as films_module
+from tests.films import ROOT, digests, write_manifest
+from tests.prefect_server import Prefect, is_over, prefect_server, wait
+
+films, built = films_module.films, films_module.built  # fixtures
+pytestmark = pytest.mark.prefect
+QUICK = ["crop.size_px=128"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    with prefect_server(tmp_path_factory.mktemp("prefect")) as started:
+        yield started
+
+
+# --- without a server ---
+
+
+@given(num_sources=st.integers(1, 5000), most=st.integers(1, 200))
+def test_batches_are_all_sources_in_order_and_never_too_many(num_sources, most):
+    sources = list(range(num_sources))
+    made = batches(sources, most)
+    assert [source for batch in made for source in batch] == sources
+    assert len(made) <= most
+    assert {len(batch) for batch in made[:-1]} <= {len(made[0])}
+
+
+def test_a_thousand_sources_are_at_most_a_hundred_task_runs():
+    assert len(batches(list(range(1000)))) == MAX_BATCHES == 100
+
+
+def test_what_rays_workers_import_knows_no_prefect():
+    """Otherwise every worker would look for a server, and start one of its own where it finds none."""
+    code = "import sys, flows.worker, flows.cluster; sys.exit('prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+# --- through a worker ---
+
+
+def test_a_run_waits_for_screening_and_then_releases_the_command_lines_bytes(server, built, tmp_path):
+    place = tmp_path / "ws"
+    run_id = server.start(
+        manifest=str(built.manifest), workspace=str(place), release="first", settings=QUICK, inline=True, screen=True
+    )
+    assert server.wait_for(run_id, "PAUSED")["state"]["name"] == "Suspended"
+    assert not (place / "releases").exists()
+    with Workspace(place).lock():  # nobody holds it meanwhile
+        pass
+    note = server.artifacts(run_id)["anitalk-screening"]["data"]
+    assert f"anitalk release first --workspace {place}" in note
+    server.api("POST", f"/flow_runs/{run_id}/resume", {})
+    run = server.wait_for(run_id, "COMPLETED")
+    assert run["state"]["message"] == f"2 clips released and verified: {place}/releases/first"
+    assert digests(place / "releases" / "first") == digests(built.release)
+    shows_what_it_did(server, run_id, place, num_sources=4)
+
+
+def shows_what_it_did(server: Prefect, run_id: str, place: Path, num_sources: int) -> None:
+    """Artifacts and task runs of a finished run; resuming has opened no second build."""
+    shown = server.artifacts(run_id)
+    assert shown["anitalk-progress"]["data"] == 100.0
+    funnel = {row["step"]: row for row in json.loads(shown["anitalk-funnel"]["data"])}
+    assert (funnel["fetch"]["entered"], funnel["split"]["passed"]) == (num_sources, 2)
+    assert "DecodeError 1" in funnel["probe"]["reasons"]
+    for key in ("anitalk-funnel-picture", "anitalk-release"):
+        assert "(data:image/png;base64," in shown[key]["data"]
+    assert f"file://{place}/releases/first/README.md" in shown["anitalk-card"]["data"]
+    names = Counter(task["name"] for task in wait(lambda: all_ended(server, run_id), "the task runs"))
+    assert names == Counter(["open", "talker", "head", "cat", "broken", "release first", "verify"])
+
+
+def all_ended(server: Prefect, run_id: str) -> list[dict[str, Any]]:
+    tasks = server.task_runs(run_id)
+    return tasks if all(task["state_type"] == "COMPLETED" for task in tasks) else []
+
+
+def test_a_cancelled_run_leaves_no_process_and_another_one_goes_on(server, built, tmp_path):
+    asked = {"manifest": str(built.manifest), "workspace": str(tmp_path / "ws"), "release": "first", "settings": QUICK}
+    run_id = server.start_by_command(**asked)
+    wait(lambda: list((tmp_path / "ws" / "ledger").rglob("*.json")), "the first step to be done")
+    processes = server.worker.children(recursive=True)
+    names = [one.name() for one in processes if not is_over(one)]
+    assert "raylet" in names
+    assert any(name.startswith("ray::") for name in names)
+    assert not any("server" in one.cmdline() for one in processes if not is_over(one)), "one server is enough"
+    server.command("flow-run", "cancel", run_id)
+    server.wait_for(run_id, "CANCELLED")
+    wait(lambda: all(is_over(one) for one in processes), "its processes to end")
+    assert not (tmp_path / "ws" / "releases").exists()
+
+    server.wait_for(server.start(**asked), "COMPLETED")
+    assert verify_release(str(tmp_path / "ws" / "releases" / "first")) == []
+    assert digests(tmp_path / "ws" / "releases" / "first") == digests(built.release)
+    done = Counter((row.stage, row.item) for row in Workspace(tmp_path / "ws").ledger() if row.outcome == "done")
+    assert set(done.values()) == {1}, "nothing that was done before is done again"
+
+
+# --- in this process, on the same server ---
+
+
+@pytest.fixture
+def run_here(server: Prefect) -> Iterator[Any]:
+    """Run the flow in this process; returns the run as the server knows it."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+    from flows.deploy import build_anitalk
+
+    def run(**parameters: Any) -> dict[str, Any]:
+        state = build_anitalk(**parameters, return_state=True)
+        return server.run(str(state.state_details.flow_run_id))
+
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: server.environment["PREFECT_HOME"]}):
+        yield run
+
+
+def is_refused(server: Prefect, run: dict[str, Any], sentence: str) -> None:
+    """One sentence as the state's message and in the log; no traceback, and no second try."""
+    state = run["state"]
+    assert (state["type"], state["name"], run["run_count"]) == ("FAILED", "Refused", 1)
+    assert sentence in state["message"]
+    logs = wait(lambda: [line for line in server.logs(run["id"]) if sentence in line], "the sentence in the log")
+    assert logs
+    assert not any("Traceback" in line for line in server.logs(run["id"]))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"manifest": "/no/such/manifest.yaml"}, "/no/such/manifest.yaml: does not exist"),
+        ({"manifest": "films.yaml"}, "manifest 'films.yaml' is a relative path: name the full path on the worker's"),
+        ({"settings": ["crop.sise_px=128"]}, "crop.sise_px"),
+        ({"config": "/no/such/config.yaml"}, "cannot read the configuration /no/such/config.yaml"),
+        ({"release": "a/b"}, "the release's name"),
+    ],
+)
+def test_a_mistake_ends_the_run_with_its_sentence(server, run_here, built, tmp_path, change, sentence):
+    asked = {"manifest": str(built.manifest), "workspace": str(tmp_path / "ws"), "limit": 1, "inline": True, **change}
+    is_refused(server, run_here(**asked), sentence)
+
+
+def test_a_workspace_in_use_is_refused_with_its_owner(server, run_here, built, tmp_path):
+    with Workspace(tmp_path / "ws", create=True).lock():
+        run = run_here(manifest=str(built.manifest), workspace=str(tmp_path / "ws"), inline=True)
+    is_refused(server, run, "is in use")
+
+
+def test_a_fault_that_passes_is_tried_again(server, run_here, films, tmp_path, monkeypatch):
+    from flows import deploy
+
+    manifest = write_manifest(tmp_path / "m.yaml", [{"id": "broken", "uri": str(films / "broken.mp4")}])
+    monkeypatch.setattr(deploy, "run_batch", deploy.run_batch.with_options(retry_delay_seconds=1))
+    in_the_way = tmp_path / "ws" / "ledger"
+    in_the_way.parent.mkdir()
+    in_the_way.write_text("a file where a folder is needed")
+    mend = threading.Timer(0.5, in_the_way.unlink)
+    mended = threading.Event()
+
+    def once_refused(*_: object) -> bool:
+        if not mended.is_set():
+            mended.set()
+            mend.start()
+        return True
+
+    monkeypatch.setattr(deploy.run_batch, "retry_condition_fn", once_refused)
+    run = run_here(manifest=str(manifest), workspace=str(tmp_path / "ws"), inline=True)
+    assert mended.is_set(), "it was refused at first"
+    assert run["state"]["type"] == "COMPLETED"
+    [row] = [row for row in Workspace(tmp_path / "ws").ledger() if row.outcome == "failed"]
+    assert row.source_id == "broken"
+
+
+def test_a_lasting_fault_fails_the_run_with_its_sentence(server, run_here, films, tmp_path, monkeypatch):
+    from flows import deploy
+
+    manifest = write_manifest(tmp_path / "m.yaml", [{"id": "broken", "uri": str(films / "broken.mp4")}])
+    monkeypatch.setattr(deploy, "run_batch", deploy.run_batch.with_options(retry_delay_seconds=0))
+    monkeypatch.setattr(deploy.build_anitalk, "retries", 0)
+    (tmp_path / "ws").mkdir()
+    (tmp_path / "ws" / "ledger").write_text("a file where a folder is needed")
+    run = run_here(manifest=str(manifest), workspace=str(tmp_path / "ws"), inline=True)
+    assert (run["state"]["type"], run["state"]["name"]) == ("FAILED", "Failed")
+    assert "a file is in the way where a folder is needed" in run["state"]["message"]
