@@ -7,11 +7,12 @@ STAMP := $(VENV)/.installed
 
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: help setup demo test lint types imports schemas clean
+.PHONY: help setup demo test test-slow lint types imports schemas clean
 
 help:
 	@echo "make demo    set up, then run the whole pipeline on films rendered here (no network, no weights)"
 	@echo "make test    set up, then run the tests"
+	@echo "make test-slow  the tests that take minutes each: many kills, thousands of damaged files"
 	@echo "make lint    ruff, formatting;  make types: pyright;  make imports: import rules"
 	@echo "make clean   remove the environment and what the demo made"
 
@@ -28,7 +29,11 @@ demo: setup
 	$(BIN)/anitalk demo --workspace out/demo
 
 test: setup
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not ray and not prefect" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "(ray or prefect) and not slow" $(PYTEST_ARGS)
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: setup
 	$(BIN)/ruff check .
