@@ -45,6 +45,15 @@ def moto(port: int) -> Iterator[subprocess.Popen[bytes]]:
         server.wait()
 
 
+def kill_after(server: subprocess.Popen[bytes], ledger: str, num_rows: int) -> None:
+    """End the server once that many rows are in the ledger: then a build is under way, however fast the machine."""
+    store = S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(store.find(ledger)) < num_rows:
+        time.sleep(0.02)
+    server.kill()
+
+
 def test_a_store_that_dies_in_mid_build_costs_a_sentence_and_no_byte(built, tmp_path, monkeypatch, capsys):
     port = free_port()
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -55,11 +64,13 @@ def test_a_store_that_dies_in_mid_build_costs_a_sentence_and_no_byte(built, tmp_
     S3FileSystem.clear_instance_cache()
     with moto(port) as server:
         uri = f"{bucket()}/ws"
-        threading.Timer(6.0, lambda: server.send_signal(signal.SIGKILL)).start()
+        killer = threading.Thread(target=kill_after, args=(server, f"{uri}/ledger", 3))
+        killer.start()
         assert cli.run(["build", str(built.manifest), "-w", uri, *QUICK, "--release", "first"]) == 1
         err = capsys.readouterr().err
         assert "cannot reach" in err
         assert "Traceback" not in err
+        killer.join()
     S3FileSystem.clear_instance_cache()
     with moto(port):
         S3FileSystem().mkdir(uri.split("/")[2])
