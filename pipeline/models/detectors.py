@@ -19,6 +19,7 @@ from jaxtyping import Float, Float32, UInt8
 
 from pipeline.errors import UsageError
 from pipeline.models.packaged import packaged_model
+from pipeline.models.tflite import TfliteNetwork
 from schemas.config import DetectorChoice
 from schemas.face import XYXY
 
@@ -151,7 +152,7 @@ def blazeface_anchors(input_px: int = 128) -> Float32[np.ndarray, "896 2"]:
 
 
 class BlazeFace:
-    """MediaPipe's short-range face detector, run by OpenCV."""
+    """MediaPipe's short-range face detector."""
 
     name = "blazeface_short"
     dense = True
@@ -168,7 +169,7 @@ class BlazeFace:
 
     def __init__(self, min_score: float = 0.5) -> None:
         self.min_score = min_score
-        self._net = cv2.dnn.readNetFromTFLite(str(packaged_model("face_detection_short_range").path))
+        self._net = TfliteNetwork(packaged_model("face_detection_short_range").path)
         self._anchors = blazeface_anchors(self.input_px)
 
     def detect(self, image: BgrImage) -> list[FaceBox]:
@@ -186,8 +187,8 @@ class BlazeFace:
     def _read(self, image: BgrImage, window: Window) -> tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]:
         """Candidates of one window: boxes (as the network outlines them) in pixels of ``image``, and scores."""
         patch = _letterbox(image, window, self.input_px)
-        self._net.setInput(cv2.dnn.blobFromImage(patch, 1 / 127.5, mean=(127.5, 127.5, 127.5), swapRB=True))
-        raw_scores, raw_boxes = self._net.forward(("classificators", "regressors"))
+        answers = self._net.run(cv2.cvtColor(patch, cv2.COLOR_BGR2RGB).astype(np.float32) / 127.5 - 1)
+        raw_scores, raw_boxes = answers["classificators"], answers["regressors"]
         clipped = np.clip(raw_scores[0, :, 0].astype(np.float64), -self.max_raw_score, self.max_raw_score)
         scores = 1 / (1 + np.exp(-clipped))
         centre = raw_boxes[0, :, :2] / self.input_px + self._anchors

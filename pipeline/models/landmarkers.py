@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from pipeline.models.packaged import packaged_model
+from pipeline.models.tflite import TfliteNetwork
 from schemas.face import XYXY
 
 NUM_MESH_POINTS = 468
@@ -119,9 +120,7 @@ class MeshNetwork:
     """The network itself: a square of an image in, 468 points and the face flag out. Keeps no state."""
 
     def __init__(self, path: Path) -> None:
-        self._net = cv2.dnn.readNetFromTFLite(str(path))
-        # The points come as [1, 1404, 1, 1], the flag as [1, 1, 1, 1]; the converter chose their names.
-        self._outputs = self._net.getUnconnectedOutLayersNames()
+        self._net = TfliteNetwork(path)
 
     def read(self, image: Image, roi: Roi) -> MeshFace:
         """Points in image pixels and the face flag (a logistic of the network's raw score) for one square."""
@@ -132,8 +131,8 @@ class MeshNetwork:
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        self._net.setInput(cv2.dnn.blobFromImage(patch, 1 / 255))
-        small, large = sorted(self._net.forward(self._outputs), key=np.size)
+        # The points come as [1, 1, 1, 1404], the flag as [1, 1, 1, 1]; the converter chose their names.
+        small, large = sorted(self._net.run(patch.astype(np.float32) / 255).values(), key=np.size)
         local = large.reshape(NUM_MESH_POINTS, 3)
         matrix = roi.to_image()
         points = np.empty((NUM_MESH_POINTS, 3), np.float32)
