@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else "anitalk needs Python 3.11 or 3.12, and $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.12 ..." % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraints constraints.txt -e '.[dev]'
+	@# Compiled once here, not by every process where Python is told to write no bytecode: that is seconds per worker.
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraints constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
 demo: setup

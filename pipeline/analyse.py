@@ -132,7 +132,7 @@ def _frames(path: Path, video: Video, window: Window, around_s: float) -> Iterat
     """The frames of a window with their context on either side."""
     start_s = None if window.start_s is None else window.start_s - around_s
     stop_s = math.inf if window.stop_s is None else window.stop_s + around_s
-    for frame in iter_frames(path, video, start_s=start_s):
+    for frame in iter_frames(path, video, start_s=start_s, rough=True):
         yield frame
         if frame.time_s >= stop_s:
             return

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from av.video import VideoFrame
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.errors import DecodeError
@@ -19,6 +20,7 @@ from pipeline.landmarks import LandmarkTrack, estimate_landmarks
 from pipeline.media.audio import read_audio, write_flac
 from pipeline.media.decode import Frame, iter_at_rate, iter_frames
 from pipeline.media.encode import ClipWriter
+from pipeline.media.pixels import to_coded, to_rgb
 from pipeline.models.landmarkers import Landmarker
 from pipeline.models.registry import ModelSet
 from pipeline.motion import MotionTrack, estimate_motion
@@ -36,6 +38,9 @@ from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SyncScore
 
 _PREVIEW_RATE_HZ = 48000
+# Side of the copy on which a crop is measured. The networks see 192 px of a face and less, and averaging the picture
+# once for all of them is cheaper, and kinder to fine detail, than each sampling 512 px for itself.
+MEASURED_PX = 256
 # A sighting vouches for frames up to this many strides of the detector away.
 _SIGHTING_REACH = 1.01
 FRONTAL_DEG = 30.0
@@ -73,18 +78,20 @@ def make_clip(
         DecodeError: when the range yields no frame.
     """
     config = models.config
-    boxes = boxes_on_crop(face, plan, config.crop.size_px)
+    seen_px = min(config.crop.size_px, MEASURED_PX)
+    boxes = boxes_on_crop(face, plan, seen_px)
     meter, print_meter = QualityMeter(), PrintMeter(plan.num_frames, plan.fps)
     writer = ClipWriter(config.crop.size_px, plan.fps, crf=config.crop.crf, preset=config.crop.preset)
     if video.audio is not None:
         writer.declare_audio(_PREVIEW_RATE_HZ)
     repeats: list[bool] = []
     crops = _crops(path, video, plan, config.crop.size_px, repeats)
-    frames = _passing(crops, boxes, writer, meter, print_meter)
+    frames = _passing(crops, boxes, seen_px, writer, meter, print_meter)
     landmarker = models.landmarker(domain)
-    faces = _landmarks(frames, boxes, landmarker, config, plan)
+    seen = _landmarks(frames, boxes, landmarker, config, plan)
     if len(repeats) != plan.num_frames:
         raise DecodeError(f"{path.name} holds no frame at {plan.span.start_s:.3f} s: the file is damaged there")
+    faces = seen.scaled(config.crop.size_px / seen_px)
     motion = estimate_motion(faces.mesh, faces.confidence)
     valid = _validity(face, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
     sound = _sound(path, video, plan, models)
@@ -109,7 +116,7 @@ def make_clip(
         files={suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())},
     )
     mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
-    prints = print_meter.finish(faces.mesh, faces.confidence, motion.mouth_raw, mel)
+    prints = print_meter.finish(seen.mesh, faces.confidence, motion.mouth_raw, mel)
     return clip, {**files, PRINTS_FILE: to_bytes(prints)}
 
 
@@ -124,24 +131,25 @@ def boxes_on_crop(face: FacePath, plan: ClipPlan, size_px: int) -> list[XYXY]:
     return [(float(a), float(b), float(c), float(d)) for a, b, c, d in scaled]
 
 
-def cut_square(frame: Frame, upright: tuple[int, int], square: Box, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Cut a square (whole pixels of the upright picture, may reach beyond it: black) and scale it to ``size_px``."""
+def cut_square(frame: Frame, upright: tuple[int, int], square: Box, size_px: int) -> VideoFrame:
+    """Cut a square (whole pixels of the upright picture, may reach beyond it: black) and scale it to ``size_px``.
+
+    The result is as the encoder wants it; see :func:`pipeline.media.pixels.to_rgb`.
+    """
     x0, y0, x1, y1 = (round(v) for v in (square.x0, square.y0, square.x1, square.y1))
     inside = max(x0, 0), max(y0, 0), min(x1, upright[0]), min(y1, upright[1])
     if inside == (x0, y0, x1, y1):
-        return frame.crop(inside, upright, (size_px, size_px), "rgb24")
+        return frame.crop_coded(inside, upright, (size_px, size_px))
     scale = size_px / (x1 - x0)
     left, top = round((inside[0] - x0) * scale), round((inside[1] - y0) * scale)
     right, bottom = round((inside[2] - x0) * scale), round((inside[3] - y0) * scale)
     canvas = np.zeros((size_px, size_px, 3), np.uint8)
     canvas[top:bottom, left:right] = frame.crop(inside, upright, (right - left, bottom - top), "rgb24")
-    return canvas
+    return to_coded(canvas)
 
 
-def _crops(
-    path: Path, video: Video, plan: ClipPlan, size_px: int, repeats: list[bool]
-) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-    last: UInt8[np.ndarray, "S S 3"] | None = None
+def _crops(path: Path, video: Video, plan: ClipPlan, size_px: int, repeats: list[bool]) -> Iterator[VideoFrame]:
+    last: VideoFrame | None = None
     upright = (video.width_px, video.height_px)
     frames = _within(iter_frames(path, video, start_s=plan.span.start_s), plan.span.stop_s)
     for frame, repeated in iter_at_rate(frames, plan.span.start_s, plan.fps, plan.num_frames):
@@ -160,18 +168,20 @@ def _within(frames: Iterator[Frame], stop_s: float) -> Iterator[Frame]:
 
 
 def _passing(
-    crops: Iterator[UInt8[np.ndarray, "S S 3"]],
+    crops: Iterator[VideoFrame],
     boxes: list[XYXY],
+    seen_px: int,
     writer: ClipWriter,
     meter: QualityMeter,
     print_meter: PrintMeter,
 ) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-    """Encode and measure each frame on its way to the landmarker."""
+    """Encode each crop, and measure a smaller copy of it on its way to the landmarker."""
     for crop, box in zip(crops, boxes, strict=False):
         writer.add(crop)
-        meter.add(crop, box)
-        print_meter.add(crop, box)
-        yield crop
+        image = to_rgb(crop, seen_px)
+        meter.add(image, box)
+        print_meter.add(image, box)
+        yield image
 
 
 def _landmarks(

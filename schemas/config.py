@@ -119,8 +119,9 @@ class CropConfig(Record):
     min_clip_s: float = 64 / 25  # FOMM asks for 64 frames
     max_clip_s: float = 20.0
     max_neighbour_area: float = 0.25  # of the main face's area, inside the square: above it, not single-subject
-    crf: int = 18
-    preset: str = "veryfast"
+    # Every frame a key frame, three clips: superfast at 17.5 keeps what veryfast keeps at 18 (PSNR) in .7 of the time.
+    crf: float = 17.5
+    preset: str = "superfast"
 
 
 class LandmarkConfig(Record):

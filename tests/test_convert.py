@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pipeline.clips import cut_square
 from pipeline.demo.portrait import photograph
 from pipeline.media.decode import Frame
+from pipeline.media.pixels import to_rgb
 from schemas.base import Box
 
 BT709, BT601 = 1, 5
@@ -126,16 +127,45 @@ def test_a_crop_is_scaled_as_opencv_scales_it(size_px, how):
 
 def test_what_lies_outside_the_picture_is_black():
     frame = stored(np.full((90, 160, 3), 200, np.uint8))
-    cut = cut_square(frame, (160, 90), Box(x0=100, y0=-20, x1=200, y1=80), 50)
+    cut = to_rgb(cut_square(frame, (160, 90), Box(x0=100, y0=-20, x1=200, y1=80), 50), 50)
     assert cut.shape == (50, 50, 3)
-    assert cut[:10].max() == 0
-    assert cut[:, 30:].max() == 0
-    assert cut[10:, :30].min() > 190
+    assert cut[:9].max() == 0
+    assert cut[:, 31:].max() == 0
+    assert cut[11:, :29].min() > 190
 
 
 def test_a_square_reaching_beyond_keeps_its_scale():
     """The face must not grow or shrink because a part of its square is padded."""
     frame = stored(rgb(384, 216), "yuv444p")
-    inside = cut_square(frame, (384, 216), Box(x0=184, y0=16, x1=384, y1=216), 100)
-    beyond = cut_square(frame, (384, 216), Box(x0=224, y0=16, x1=424, y1=216), 100)
+    inside = to_rgb(cut_square(frame, (384, 216), Box(x0=184, y0=16, x1=384, y1=216), 100), 100)
+    beyond = to_rgb(cut_square(frame, (384, 216), Box(x0=224, y0=16, x1=424, y1=216), 100), 100)
     assert np.abs(inside[:, 20:].astype(int) - beyond[:, :80]).mean() < 0.5
+
+
+# --- as clips store it ---
+
+
+@pytest.mark.parametrize("pixels", FORMATS)
+@pytest.mark.parametrize("matrix", [BT709, BT601])
+@pytest.mark.parametrize("extent", [LIMITED, FULL])
+@pytest.mark.parametrize("size_px", [96, 160, 256])
+def test_what_is_encoded_has_the_colours_of_the_crop(pixels, matrix, extent, size_px):
+    """Straight from one coding to the other where that keeps every colour on average, else by way of RGB."""
+    frame, box = stored(rgb(384, 216), pixels, matrix, extent), (96, 40, 256, 200)
+    coded = frame.crop_coded(box, (384, 216), (size_px, size_px))
+    assert (coded.format.name, coded.width, int(coded.colorspace), int(coded.color_range)) == ("yuv420p", size_px, 1, 1)
+    truth = frame.crop(box, (384, 216), (size_px, size_px), "rgb24").astype(float)
+    found = to_rgb(coded, size_px).astype(float)
+    assert np.abs((found - truth).mean(axis=(0, 1))).max() < 0.1
+    assert np.abs(found - truth).mean() < 1.1
+
+
+def test_a_plain_film_is_stored_to_the_bit():
+    """Cut out and not scaled, no sample changes: neither its light nor its colour."""
+    frame = stored(rgb(384, 216))
+    coded = frame.crop_coded((96, 40, 256, 200), (384, 216), (160, 160)).to_ndarray()
+    y, u, v = coded[:160], coded[160:200].reshape(80, 80), coded[200:].reshape(80, 80)
+    whole = frame.picture.to_ndarray()
+    assert np.array_equal(y, whole[40:200, 96:256])
+    assert np.array_equal(u, whole[216:270].reshape(108, 192)[20:100, 48:128])
+    assert np.array_equal(v, whole[270:].reshape(108, 192)[20:100, 48:128])

@@ -13,6 +13,7 @@ from pipeline.clips import cut_square
 from pipeline.duplicates import Take, agreement, find_duplicates, motion_of, sound_of, typical_hash
 from pipeline.media.audio import read_audio
 from pipeline.media.decode import iter_at_rate, iter_frames
+from pipeline.media.pixels import to_rgb
 from pipeline.prints import PrintMeter
 from pipeline.probe import probe
 from pipeline.speech import log_mel
@@ -67,7 +68,7 @@ def printed(path: Path) -> Prints:
     square = Box(x0=x0, y0=y0, x1=x0 + side, y1=y0 + side)
     meter = PrintMeter(num_frames, 25)
     for frame, _ in iter_at_rate(iter_frames(path, video, start_s=video.start_s), video.start_s, 25, num_frames):
-        crop = cut_square(frame, (video.width_px, video.height_px), square, SIDE_PX)
+        crop = to_rgb(cut_square(frame, (video.width_px, video.height_px), square, SIDE_PX), SIDE_PX)
         meter.add(crop, (0.0, 0.0, float(SIDE_PX), float(SIDE_PX)))
     mel = None
     if video.audio is not None:

@@ -10,6 +10,7 @@ import pytest
 from pipeline.demo.portrait import photograph
 from pipeline.media.decode import iter_frames
 from pipeline.media.encode import ClipWriter
+from pipeline.media.pixels import to_coded
 from pipeline.probe import probe
 from schemas.config import CropConfig, ProbeConfig
 from tests.media import clicks, iter_numbered, onsets_s, read_counter
@@ -24,7 +25,7 @@ def encoded(frames, *, size_px=256, fps=25, sound=None, crf=CROP.crf) -> bytes:
     if sound is not None:
         writer.declare_audio(RATE_HZ)
     for frame in frames:
-        writer.add(frame)
+        writer.add(to_coded(frame))
     if sound is not None:
         writer.add_audio(sound)
     return writer.finish()

@@ -8,22 +8,21 @@ import io
 from fractions import Fraction
 
 import av
+import av.video
 import numpy as np
 from av.codec.context import Flags
-from av.video.reformatter import Interpolation
-from jaxtyping import Float32, UInt8
+from av.video.frame import PictureType
+from jaxtyping import Float32
 
-# Exact rounding, and the same on every processor.
-_CONVERSION = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
-_BT709 = 1
-_LIMITED_RANGE = 1
+from pipeline.media.pixels import BT709, LIMITED_RANGE
+
 _AAC_FRAME = 1024
 
 
 class ClipWriter:
-    """Encode square RGB frames to H.264 in memory, then the preview's sound, then ``finish``."""
+    """Encode square pictures to H.264 in memory, then the preview's sound, then ``finish``."""
 
-    def __init__(self, size_px: int, fps: int, *, crf: int, preset: str) -> None:
+    def __init__(self, size_px: int, fps: int, *, crf: float, preset: str) -> None:
         self._buffer = io.BytesIO()
         self._container = av.open(self._buffer, "w", format="mp4", options={"fflags": "+bitexact"})
         self._stream = self._container.add_stream("libx264", rate=fps)
@@ -32,10 +31,10 @@ class ClipWriter:
         self._stream.codec_context.gop_size = 1
         self._stream.codec_context.thread_count = 1  # x264's bytes depend on its thread count
         self._stream.codec_context.flags |= Flags.bitexact
-        self._stream.codec_context.colorspace = _BT709
-        self._stream.codec_context.color_primaries = _BT709
-        self._stream.codec_context.color_trc = _BT709
-        self._stream.codec_context.color_range = _LIMITED_RANGE
+        self._stream.codec_context.colorspace = BT709
+        self._stream.codec_context.color_primaries = BT709
+        self._stream.codec_context.color_trc = BT709
+        self._stream.codec_context.color_range = LIMITED_RANGE
         self._stream.options = {"crf": str(crf), "preset": preset, "x264-params": "keyint=1:scenecut=0"}
         self._audio: av.AudioStream | None = None
         self._num_frames = 0
@@ -47,17 +46,10 @@ class ClipWriter:
         self._audio.codec_context.flags |= Flags.bitexact
         self._audio.bit_rate = 96_000
 
-    def add(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
-        """Encode one RGB frame."""
-        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture = picture.reformat(
-            format="yuv420p",
-            dst_colorspace=_BT709,
-            dst_color_range=_LIMITED_RANGE,
-            interpolation=_CONVERSION,
-            threads=1,
-        )
+    def add(self, picture: av.video.VideoFrame) -> None:
+        """Encode one picture (see ``pipeline.media.pixels.to_coded``); its time stamp is set here."""
         picture.pts = self._num_frames
+        picture.pict_type = PictureType.NONE  # the source's own type is no wish
         picture.time_base = Fraction(1, self._fps)
         self._container.mux(self._stream.encode(picture))
         self._num_frames += 1

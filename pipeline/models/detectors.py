@@ -9,7 +9,7 @@ DENSIFY operator OpenCV's importer does not know, and it found no more faces tha
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -176,31 +176,54 @@ class BlazeFace:
         """All faces from ``min_score``, best first. ``image`` is BGR."""
         height, width = image.shape[:2]
         boxes, scores = [], []
-        for window in windows(width, height):
-            found, found_scores = self._read(image, window)
+        for window, patch in _patches(image, self.input_px):
+            found, found_scores = self._read(patch, window)
             whole = _uncut(found, window, width, height)
             boxes.append(found[whole])
             scores.append(found_scores[whole])
         merged = weighted_nms(np.concatenate(boxes), np.concatenate(scores))
         return [FaceBox(self._to_convention(box), score) for box, score in merged if score >= self.min_score]
 
-    def _read(self, image: BgrImage, window: Window) -> tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]:
-        """Candidates of one window: boxes (as the network outlines them) in pixels of ``image``, and scores."""
-        patch = _letterbox(image, window, self.input_px)
+    def _read(
+        self, patch: UInt8[np.ndarray, "S S 3"], window: Window
+    ) -> tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]:
+        """Candidates of one window: boxes (as the network outlines them) in pixels of the picture, and scores."""
         answers = self._net.run(cv2.cvtColor(patch, cv2.COLOR_BGR2RGB).astype(np.float32) / 127.5 - 1)
         raw_scores, raw_boxes = answers["classificators"], answers["regressors"]
         clipped = np.clip(raw_scores[0, :, 0].astype(np.float64), -self.max_raw_score, self.max_raw_score)
         scores = 1 / (1 + np.exp(-clipped))
-        centre = raw_boxes[0, :, :2] / self.input_px + self._anchors
-        half = raw_boxes[0, :, 2:4] / (2 * self.input_px)
-        kept = (scores >= self.min_candidate_score) & (half > 0).all(axis=1)
-        unit = np.concatenate([centre - half, centre + half], axis=1)[kept].astype(np.float64)
+        candidates = np.flatnonzero(scores >= self.min_candidate_score)
+        scores, raw = scores[candidates], raw_boxes[0, candidates, :4].astype(np.float64) / self.input_px
+        centre, half = raw[:, :2] + self._anchors[candidates], raw[:, 2:] / 2
+        kept = (half > 0).all(axis=1)
+        unit = np.concatenate([centre - half, centre + half], axis=1)[kept]
         return unit * window.side + [window.x0, window.y0, window.x0, window.y0], scores[kept]
 
     def _to_convention(self, box: Float[np.ndarray, " 4"]) -> XYXY:
         x0, y0, x1, y1 = (float(edge) for edge in box)
         inset = self.ear_inset * (x1 - x0)
         return x0 + inset, y0 - self.hairline * (y1 - y0), x1 - inset, y1
+
+
+def _patches(image: BgrImage, size_px: int) -> Iterator[tuple[Window, UInt8[np.ndarray, "S S 3"]]]:
+    """What the network looks at: each window with its picture, all of them cut from one that is scaled once."""
+    height, width = image.shape[:2]
+    whole, *tiles = windows(width, height)
+    scale = size_px / min(height, width)
+    if tiles:
+        image = _scaled(image, round(width * scale), round(height * scale))
+    else:
+        scale = 1.0
+    yield whole, _letterbox(image, Window(whole.x0 * scale, whole.y0 * scale, whole.side * scale), size_px)
+    for tile in tiles:
+        x, y = round(tile.x0 * scale), round(tile.y0 * scale)
+        yield Window(x / scale, y / scale, tile.side), image[y : y + size_px, x : x + size_px]
+
+
+def _scaled(image: BgrImage, width: int, height: int) -> BgrImage:
+    """At another size. Area averaging where it shrinks: bilinear sampling of a five times larger frame would alias."""
+    how = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
 
 
 def _letterbox(image: BgrImage, window: Window, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
@@ -210,12 +233,10 @@ def _letterbox(image: BgrImage, window: Window, size_px: int) -> UInt8[np.ndarra
     left, top = max(0, round(window.x0)), max(0, round(window.y0))
     right, bottom = min(width, round(window.x0 + window.side)), min(height, round(window.y0 + window.side))
     fit = tuple(min(size_px, max(1, round(side * scale))) for side in (right - left, bottom - top))
-    # Area averaging: bilinear sampling of a five times larger frame would alias.
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     x = min(max(0, round((left - window.x0) * scale)), size_px - fit[0])
     y = min(max(0, round((top - window.y0) * scale)), size_px - fit[1])
     canvas = np.zeros((size_px, size_px, 3), np.uint8)
-    canvas[y : y + fit[1], x : x + fit[0]] = cv2.resize(image[top:bottom, left:right], fit, interpolation=how)
+    canvas[y : y + fit[1], x : x + fit[0]] = _scaled(image[top:bottom, left:right], *fit)
     return canvas
 
 
