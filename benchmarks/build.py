@@ -45,7 +45,8 @@ def run(*command: str) -> Run:
     Raises:
         SystemExit: with the end of what it said, when it fails.
     """
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    # Bytecode may be kept, as on any user's machine: else every process compiles what it imports again.
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONDONTWRITEBYTECODE": ""}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     with subprocess.Popen(
