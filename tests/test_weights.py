@@ -317,6 +317,8 @@ def test_a_users_own_file_counts_by_its_content_and_not_by_its_place(tmp_path):
     assert models[0].detectors("real")[0].name == "blazeface_short"
     put(tmp_path / "b", "own.tflite", BODY)
     assert models[0].files("real") != models[1].files("real")
+    with pytest.raises(UsageError, match=r"'blazeface_short' cannot read its weights '.*/b/own\.tflite'"):
+        models[1].check()
 
 
 def test_embedded_needs_no_weights_and_reads_no_registry(tmp_path, monkeypatch):
@@ -588,6 +590,8 @@ def test_mistakes_are_two_and_failures_one(server, tmp_path, run, registry):
     code, _, err = run("weights", "fetch", "nett", *where)
     assert (code, "there are no weights 'nett', perhaps 'net'" in err) == (2, True)
     assert run("weights", "fetch", "../net", *where)[0] == 2
+    code, _, err = run("weights", "fetch", "net", "--set", f"weights.dir={put(tmp_path, 'file')}")
+    assert (code, f"weights.dir is no folder: {tmp_path / 'file'}" in err) == (2, True)
     code, _, err = run("weights", "fetch", "net", *where)
     assert (code, "does not exist (404)" in err) == (1, True)
     put(tmp_path, "net.onnx")

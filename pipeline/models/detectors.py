@@ -330,13 +330,26 @@ def build_detectors(choices: Sequence[DetectorChoice], find: FindModel = package
         find: gives a model file by name; by default only packaged ones.
 
     Raises:
-        UsageError: for a model that is not in ``DETECTORS``, or whose file is missing.
+        UsageError: for a model that is not in ``DETECTORS``, or whose file is missing or cannot be read.
     """
-    files = [detector_files(choice) for choice in choices]
-    return [
-        _detector_model(choice.model).build(choice.min_score, *(find(name).path for name in names))
-        for choice, names in zip(choices, files, strict=True)
-    ]
+    paths = [[find(name).path for name in detector_files(choice)] for choice in choices]
+    return [_build(choice, files) for choice, files in zip(choices, paths, strict=True)]
+
+
+def _build(choice: DetectorChoice, paths: Sequence[Path]) -> Detector:
+    try:
+        return _detector_model(choice.model).build(choice.min_score, *paths)
+    except UsageError:
+        raise
+    except Exception as error:
+        if not choice.weights:
+            raise
+        # Every runtime has errors of its own for a file that it cannot read.
+        first = str(error).strip().splitlines()[:1]
+        raise UsageError(
+            f"the face detector {choice.model!r} cannot read its weights {choice.weights!r}: name a file of its kind "
+            f"({type(error).__name__}: {' '.join(first)})"
+        ) from error
 
 
 def detector_files(choice: DetectorChoice) -> tuple[str, ...]:

@@ -67,12 +67,15 @@ def fetch_weights(
 
     Raises:
         SourceError: when a file cannot be had, or is not the one that was meant; what is resumable stays.
-        UsageError: for a scheme that is not allowed, or while another process fetches into this folder.
+        UsageError: for a scheme that is not allowed, a folder that is none, or one that another process fetches into.
         WorkspaceError: when the folder cannot be written.
     """
     incoming = store.folder / ".incoming"
-    with disk_errors_named(incoming):
-        incoming.mkdir(parents=True, exist_ok=True)
+    try:
+        with disk_errors_named(incoming):
+            incoming.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"weights.dir is no folder: {store.folder}") from error
     with _alone(incoming):
         fetching = _Fetching(store, config, incoming, limiter, watch, mirror.rstrip("/"))
         for weights in entries:
@@ -188,11 +191,14 @@ class _Fetching:
         check_size(total, self.config.max_bytes, str(source))
         partial.restart("", total)
         done = 0
-        with source.open("rb") as stream, partial.append() as into:
-            while chunk := stream.read(_CHUNK_BYTES):
-                into.write(chunk)
-                done += len(chunk)
-                told(done, total)
+        try:
+            with source.open("rb") as stream, partial.append() as into:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    into.write(chunk)
+                    done += len(chunk)
+                    told(done, total)
+        except OSError as error:
+            raise SourceError(f"{source} cannot be read: {error.strerror}") from error
 
     def _made(self, file: WeightsFile, partial: Partial) -> Path:
         """The file itself, where what was fetched is an archive or another format."""

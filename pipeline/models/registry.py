@@ -47,7 +47,7 @@ class ModelSet:
         cv2.setNumThreads(1)
 
     def check(self) -> None:
-        """Locate and verify every file that the configuration needs.
+        """Locate and verify every file that the configuration needs, and load what the user chose.
 
         Raises:
             UsageError: naming everything that is missing at once, and how to get it.
@@ -61,6 +61,9 @@ class ModelSet:
                 problems.append(str(error))
         if problems:
             raise UsageError("\n".join(problems))
+        for name, domain in self.config.domains.items():
+            if any(choice.weights for choice in domain.detectors):  # nobody has tried these files before
+                self.detectors(name)
         if self.config.speech.hubert:
             self.hubert()
 
