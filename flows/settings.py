@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import UsageError
 from schemas.base import Record
-from schemas.config import BuildConfig, DetectorChoice, EngineConfig, WeightsConfig
+from schemas.config import BuildConfig, EngineConfig, WeightsConfig
 from schemas.uri import local_path, uri_scheme
 
 R = TypeVar("R", bound=Record)
@@ -59,23 +59,10 @@ def _settings(
     where = str(path) if path else "--set"
     engine, place = given.pop("engine", {}), given.pop("weights")
     return Settings(
-        _with_full_paths(checked(given, where)),
+        checked(given, where),
         _validated(EngineConfig, engine, where, "engine."),
         _placed(_validated(WeightsConfig, place, where, "weights.")),
     )
-
-
-def _with_full_paths(config: BuildConfig) -> BuildConfig:
-    """The files that a user supplies, found from any folder."""
-
-    def placed(choice: DetectorChoice) -> DetectorChoice:
-        return choice.model_copy(update={"weights": full_place(choice.weights)}) if "/" in choice.weights else choice
-
-    domains = {
-        name: one.model_copy(update={"detectors": tuple(placed(choice) for choice in one.detectors)})
-        for name, one in config.domains.items()
-    }
-    return config.model_copy(update={"domains": domains})
 
 
 def _placed(weights: WeightsConfig) -> WeightsConfig:

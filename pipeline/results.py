@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -22,7 +21,7 @@ from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import Record, content_hash
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip, by_source
-from schemas.config import BuildConfig, DetectorChoice, WeightsConfig
+from schemas.config import BuildConfig, WeightsConfig
 from schemas.media import Video
 from schemas.source import Fetched, Source
 
@@ -90,7 +89,7 @@ class Results:
             "analyse",
             [
                 video,
-                [self._chosen(choice) for choice in domain.detectors],
+                [choice.model_dump(mode="json") for choice in domain.detectors],
                 domain.presence_gate,
                 domain.shots,
                 domain.faces,
@@ -100,11 +99,6 @@ class Results:
                 window.open_end,
             ],
         )
-
-    def _chosen(self, choice: DetectorChoice) -> dict[str, Any]:
-        """A choice with the content of the user's own file in place of where it lies."""
-        made = choice.model_dump(mode="json")
-        return made | {"weights": self.models.sha256(choice.weights)} if choice.weights else made
 
     def plan_key(self, source: Source, video: Video) -> str:
         """All runs of a video together, or the listed clips that stand for them."""

@@ -84,9 +84,6 @@ class DetectorChoice(Record):
 
     model: str
     min_score: float = Field(ge=0, le=1)
-    # Another file for this detector: a name of the weights registry, or a path of your own (./mine.onnx). Left out of
-    # keys and hashes while it is empty, so that results made before it existed stay valid.
-    weights: str = Field(default="", exclude_if=lambda given: not given)
 
 
 class FaceConfig(Record):

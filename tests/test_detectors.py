@@ -155,12 +155,12 @@ def test_an_unknown_model_is_a_usage_error_that_lists_the_choices():
         build_detectors([DetectorChoice(model="retinaface", min_score=0.5)])
 
     with pytest.raises(UsageError, match="'retinaface'"):
-        detector_files(DetectorChoice(model="retinaface", min_score=0.5))
+        detector_files("retinaface")
 
 
 def test_every_detector_names_pinned_files():
     for name, model in DETECTORS.items():
-        assert detector_files(DetectorChoice(model=name, min_score=0.5)) == model.files
+        assert detector_files(name) == model.files
         assert all(file in PACKAGED_MODELS for file in model.files)
 
 

@@ -330,40 +330,22 @@ def build_detectors(choices: Sequence[DetectorChoice], find: FindModel = package
         find: gives a model file by name; by default only packaged ones.
 
     Raises:
-        UsageError: for a model that is not in ``DETECTORS``, or whose file is missing or cannot be read.
+        UsageError: for a model that is not in ``DETECTORS``, or whose file is missing.
     """
-    paths = [[find(name).path for name in detector_files(choice)] for choice in choices]
-    return [_build(choice, files) for choice, files in zip(choices, paths, strict=True)]
+    models = [_detector_model(choice.model) for choice in choices]
+    return [
+        model.build(choice.min_score, *(find(file).path for file in model.files))
+        for model, choice in zip(models, choices, strict=True)
+    ]
 
 
-def _build(choice: DetectorChoice, paths: Sequence[Path]) -> Detector:
-    try:
-        return _detector_model(choice.model).build(choice.min_score, *paths)
-    except UsageError:
-        raise
-    except Exception as error:
-        if not choice.weights:
-            raise
-        # Every runtime has errors of its own for a file that it cannot read.
-        first = str(error).strip().splitlines()[:1]
-        raise UsageError(
-            f"the face detector {choice.model!r} cannot read its weights {choice.weights!r}: name a file of its kind "
-            f"({type(error).__name__}: {' '.join(first)})"
-        ) from error
-
-
-def detector_files(choice: DetectorChoice) -> tuple[str, ...]:
-    """The names (or a user's path) of the files that a chosen detector reads.
+def detector_files(model: str) -> tuple[str, ...]:
+    """The names of the files that a detector reads, as ``DetectorModel`` has them.
 
     Raises:
-        UsageError: for a model that is not in ``DETECTORS``, or one file given for a detector that needs several.
+        UsageError: for a model that is not in ``DETECTORS``.
     """
-    own = _detector_model(choice.model).files
-    if not choice.weights:
-        return own
-    if len(own) != 1:
-        raise UsageError(f"the face detector {choice.model!r} reads {len(own)} files: leave its 'weights' out")
-    return (choice.weights,)
+    return _detector_model(model).files
 
 
 def _detector_model(name: str) -> DetectorModel:

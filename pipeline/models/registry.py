@@ -47,7 +47,7 @@ class ModelSet:
         cv2.setNumThreads(1)
 
     def check(self) -> None:
-        """Locate and verify every file that the configuration needs, and load what the user chose.
+        """Locate and verify every file that the configuration needs.
 
         Raises:
             UsageError: naming everything that is missing at once, and how to get it.
@@ -61,9 +61,6 @@ class ModelSet:
                 problems.append(str(error))
         if problems:
             raise UsageError("\n".join(problems))
-        for name, domain in self.config.domains.items():
-            if any(choice.weights for choice in domain.detectors):  # nobody has tried these files before
-                self.detectors(name)
         if self.config.speech.hubert:
             self.hubert()
 
@@ -116,14 +113,6 @@ class ModelSet:
         """
         return packaged_model(name) if name in PACKAGED_MODELS else self.store.model(name)
 
-    def sha256(self, name: str) -> str:
-        """What keys depend on; of a file whose checksum the registry knows, without looking for it.
-
-        Raises:
-            UsageError: as :meth:`file` does, where the file must be read.
-        """
-        return self._card(name).sha256
-
     def needed(self, domain: str) -> set[str]:
         """The names of all files that a domain's clips depend on; each is found by :meth:`file`."""
         names = self._needed_to_detect(domain) | {*LANDMARKER_FILES[self.domain(domain).landmarker], _VAD}
@@ -150,7 +139,7 @@ class ModelSet:
 
     def _needed_to_detect(self, domain: str) -> set[str]:
         settings = self.domain(domain)
-        names = {file for choice in settings.detectors for file in detector_files(choice)}
+        names = {file for choice in settings.detectors for file in detector_files(choice.model)}
         return names | {"face_landmark"} if settings.presence_gate else names
 
     def _domain_cards(self, domain: str) -> list[ModelCard]:
