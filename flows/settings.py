@@ -73,8 +73,15 @@ def _placed(weights: WeightsConfig) -> WeightsConfig:
 
 
 def full_place(given: str) -> str:
-    """A URI as it is, a folder from the root on."""
-    return str(local_path(given).expanduser().absolute()) if uri_scheme(given) == "file" else given
+    """A URI as it is, a folder from the root on.
+
+    Raises:
+        UsageError: for a file URI that names another host.
+    """
+    try:
+        return str(local_path(given).expanduser().absolute()) if uri_scheme(given) == "file" else given
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def checked(given: Mapping[str, Any], where: str) -> BuildConfig:

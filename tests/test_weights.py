@@ -589,6 +589,7 @@ def test_mistakes_are_two_and_failures_one(server, tmp_path, run, registry):
     code, _, err = run("weights", "fetch", "nett", *where)
     assert (code, "there are no weights 'nett', perhaps 'net'" in err) == (2, True)
     assert run("weights", "fetch", "../net", *where)[0] == 2
+    assert "names the host 'there'" in run("weights", "fetch", "net", "--from", "file://there/w", *where)[2]
     code, _, err = run("weights", "fetch", "net", "--set", f"weights.dir={put(tmp_path, 'file')}")
     assert (code, f"weights.dir is no folder: {tmp_path / 'file'}" in err) == (2, True)
     code, _, err = run("weights", "fetch", "net", *where)
