@@ -19,7 +19,7 @@ from flows.release import MadeRelease
 from flows.screening import screening_lines
 from pipeline.card import draw_funnel
 from pipeline.release import ReleaseOptions, choose
-from pipeline.results import Results, load_build
+from pipeline.results import load_build, results_of
 from pipeline.survey import survey
 from pipeline.workspace import Workspace
 from schemas.funnel import Funnel
@@ -62,7 +62,7 @@ def show_funnel(workspace: str) -> Funnel:
     """
     place = Workspace(workspace)
     build = load_build(place)
-    results = Results(place, build.config)
+    results = results_of(place, build)
     funnel = choose(results, build, survey(results, build.sources), ReleaseOptions()).funnel
     create_table_artifact(funnel_rows(funnel), key=FUNNEL, description=f"What became of everything in {workspace}")
     create_markdown_artifact(

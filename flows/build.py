@@ -6,17 +6,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.settings import read_settings
+from flows.settings import overlaid, read_settings
 from pipeline.acquire import HostLimiter
 from pipeline.attempts import forgive
 from pipeline.build import Builder, Engine, InlineEngine, Progress, Silent, record_build
 from pipeline.errors import UsageError
 from pipeline.jobs import Bench
 from pipeline.models.registry import ModelSet
+from pipeline.models.weights import WeightsStore
 from pipeline.results import load_build, tool_version
 from pipeline.workspace import Workspace
 from schemas.cliplist import ClipList, ListedClip, is_clip_list, read_clip_list
-from schemas.config import BuildConfig, EngineConfig
+from schemas.config import BuildConfig, EngineConfig, WeightsConfig
 from schemas.source import ManifestError, Source, read_manifest
 
 
@@ -47,6 +48,7 @@ class Plan:
     sources: tuple[Source, ...]
     config: BuildConfig
     engine: EngineConfig
+    weights: WeightsConfig
     clip_list: tuple[ListedClip, ...] = ()
 
 
@@ -56,8 +58,8 @@ def read_request(request: BuildRequest) -> Plan:
     Raises:
         UsageError: with everything that is wrong.
     """
-    config, engine = read_settings(request.config, request.settings, request.profile)
-    path = Path(request.manifest)
+    settings = read_settings(request.config, request.settings, request.profile)
+    config, path = settings.build, Path(request.manifest)
     if is_clip_list(path):
         listed = _read_clip_list(path, config, request.media)
         sources = listed.sources[: request.limit]
@@ -65,8 +67,8 @@ def read_request(request: BuildRequest) -> Plan:
         clips = tuple(clip for clip in listed.clips if clip.source_id in wanted)
     else:
         sources, clips = read_sources(path, config)[: request.limit], ()
-    ModelSet(config).check()
-    return Plan(sources, config, engine, clips)
+    ModelSet(config, WeightsStore(settings.weights)).check()
+    return Plan(sources, config, settings.engine, settings.weights, clips)
 
 
 def _read_clip_list(path: Path, config: BuildConfig, media: Path | None) -> ClipList:
@@ -100,6 +102,7 @@ class OpenBuild:
     config: BuildConfig
     engine: Engine
     progress: Progress
+    weights: WeightsConfig
     clip_list: tuple[ListedClip, ...] = ()
 
     def run(self, sources: Sequence[Source]) -> None:
@@ -109,7 +112,8 @@ class OpenBuild:
             WorkspaceError: when the workspace can no longer be written.
             UsageError: when the cluster cannot be used.
         """
-        Builder(self.place, self.config, self.engine, self.progress, self.clip_list).run(sources)
+        store = WeightsStore(self.weights)
+        Builder(self.place, self.config, self.engine, self.progress, self.clip_list, store).run(sources)
 
 
 @contextlib.contextmanager
@@ -123,8 +127,8 @@ def opened_build(request: BuildRequest, progress: Progress | None = None) -> Ite
     plan = read_request(request)
     place = Workspace(request.workspace, create=True)
     with place.lock(), engine_of(request, plan, place) as engine:
-        record_build(place, plan.sources, plan.config, plan.clip_list)
-        yield OpenBuild(plan.sources, place, plan.config, engine, progress or Silent(), plan.clip_list)
+        record_build(place, plan.sources, plan.config, plan.clip_list, plan.weights)
+        yield OpenBuild(plan.sources, place, plan.config, engine, progress or Silent(), plan.weights, plan.clip_list)
 
 
 @contextlib.contextmanager
@@ -136,10 +140,11 @@ def reopened_build(request: BuildRequest, progress: Progress | None = None) -> I
     """
     place = Workspace(request.workspace)
     made = load_build(place)
-    plan = Plan(made.sources, made.config, read_settings(None, request.settings)[1], made.listed)
-    ModelSet(made.config).check()
+    settings = overlaid(made.config, made.weights, None, request.settings)
+    plan = Plan(made.sources, made.config, settings.engine, settings.weights, made.listed)
+    ModelSet(made.config, WeightsStore(plan.weights)).check()
     with place.lock(), engine_of(request, plan, place) as engine:
-        yield OpenBuild(plan.sources, place, plan.config, engine, progress or Silent(), plan.clip_list)
+        yield OpenBuild(plan.sources, place, plan.config, engine, progress or Silent(), plan.weights, plan.clip_list)
 
 
 def retry_failures(
@@ -175,12 +180,18 @@ def engine_of(request: BuildRequest, plan: Plan, place: Workspace) -> Iterator[E
     """Whoever performs the request's jobs."""
     if request.inline:
         turns = HostLimiter(plan.config.acquire, place.state_folder / "hosts")
-        yield InlineEngine(Bench(place, plan.config, tool_version(), turns))
+        yield InlineEngine(Bench(place, plan.config, tool_version(), turns, WeightsStore(plan.weights)))
         return
     from flows.cluster import ray_engine
 
     uri = str(Path(place.storage.root).resolve()) if place.storage.is_local else place.storage.uri
     with ray_engine(
-        uri, plan.config, plan.engine, tool_version(), address=request.ray_address, verbose=request.verbose
+        uri,
+        plan.config,
+        plan.engine,
+        tool_version(),
+        weights=plan.weights,
+        address=request.ray_address,
+        verbose=request.verbose,
     ) as engine:
         yield engine

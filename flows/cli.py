@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from flows.listing import Format, write_file, write_rows
+from flows.weights import weights_app
 
 if TYPE_CHECKING:
+    from flows.build import Plan
     from pipeline.results import BuildRecord, Results
-    from schemas.config import BuildConfig
 
 
 class ReasonClass(StrEnum):
@@ -40,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(weights_app, name="weights")
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -160,7 +163,7 @@ def build(
     )
     if dry_run:
         plan = read_request(request)
-        return _dry_run(plan.sources, workspace, plan.config)
+        return _dry_run(plan, workspace)
     with ConsoleProgress() as progress, opened_build(request, progress) as opened:
         opened.run(opened.sources)
         place = opened.place
@@ -209,10 +212,11 @@ def _verbose() -> bool:
     return logging.getLogger().isEnabledFor(logging.INFO)
 
 
-def _dry_run(sources: tuple, workspace: str, settings: "BuildConfig") -> int:  # type: ignore[type-arg]
+def _dry_run(plan: "Plan", workspace: str) -> int:
     from pipeline.models.registry import ModelSet
+    from pipeline.models.weights import WeightsStore
 
-    models = ModelSet(settings)
+    models, sources = ModelSet(plan.config, WeightsStore(plan.weights)), plan.sources
     domains = sorted({source.domain for source in sources})
     names = sorted({card.name for card in models.cards(set(domains))})
     print(f"{len(sources)} sources in {', '.join(domains)} would be built in {workspace}, with {', '.join(names)}.")  # noqa: T201

@@ -31,7 +31,7 @@ from pipeline.build import Lost, Progress
 from pipeline.errors import AnitalkError, UsageError
 from pipeline.jobs import AcquireJob, AnalyseJob, ClipJob, Job
 from schemas.base import Record
-from schemas.config import BuildConfig, EngineConfig
+from schemas.config import BuildConfig, EngineConfig, WeightsConfig
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class RayEngine:
         config: all settings of the build.
         settings: workers, limits and time-outs.
         tool_version: recorded in the results.
+        weights: where every node finds its weights files; the default folder where it is left out.
         address: of a running cluster (``auto``, ``HOST:PORT``, ``ray://…``); None starts a local one.
         verbose: show what workers print.
     """
@@ -74,10 +75,12 @@ class RayEngine:
         settings: EngineConfig,
         tool_version: str,
         *,
+        weights: WeightsConfig | None = None,
         address: str | None = None,
         verbose: bool = False,
     ) -> None:
-        self._setup = Setup(uri, config, tool_version, settings.memory_cap_bytes, token=uuid.uuid4().hex)
+        where = weights or WeightsConfig()
+        self._setup = Setup(uri, config, tool_version, settings.memory_cap_bytes, uuid.uuid4().hex, where)
         self._settings, self._address, self._verbose = settings, address, verbose
         self._started = threading.Lock()
         self._closed = False

@@ -25,7 +25,17 @@ class Finding:
 
 def examine(workspace: str | None = None) -> list[Finding]:
     """Look at everything a build depends on."""
-    return [_python(), *_packages(), _opencv(), _ffmpeg(), _gpu(), *_models(), _javascript(), _disk(workspace)]
+    return [
+        _python(),
+        *_packages(),
+        _opencv(),
+        _ffmpeg(),
+        _gpu(),
+        *_models(),
+        _weights(),
+        _javascript(),
+        _disk(workspace),
+    ]
 
 
 def _python() -> Finding:
@@ -99,8 +109,27 @@ def _models() -> list[Finding]:
         except AnitalkError as error:
             findings.append(Finding("model", False, str(error)))
         else:
-            findings.append(Finding("model", True, f"{name} {model.sha256[:12]} ({model.licence}, {model.package})"))
+            text = f"{name} {model.sha256[:12]} ({model.card.licence}, {model.card.package})"
+            findings.append(Finding("model", True, text))
     return findings
+
+
+def _weights() -> Finding:
+    try:
+        from pipeline.models.weights import WeightsStore
+
+        store = WeightsStore()
+        there = [
+            name
+            for name, weights in sorted(store.registry.items())
+            if all((store.folder / file.path).is_file() for file in weights.files)
+        ]
+    except (ImportError, AnitalkError) as error:
+        return Finding("weights", False, f"{error}")
+    have = f"{len(there)} of {len(store.registry)} there" + (f": {', '.join(there)}" if there else "")
+    return Finding(
+        "weights", True, f"{store.folder}, {have}; none is needed by the embedded profile ('anitalk weights list')"
+    )
 
 
 def _javascript() -> Finding:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.settings import overlaid
 from pipeline.build import Progress, Silent
+from pipeline.models.weights import WeightsStore
 from pipeline.release import Choice, ReleaseOptions, make_release
 from pipeline.results import load_build
 from pipeline.workspace import Workspace
@@ -61,14 +62,15 @@ def release_workspace(
     place = Workspace(workspace)
     with place.lock():
         made = load_build(place)
-        changed = overlaid(made.config, config, settings)
+        changed = overlaid(made.config, made.weights, config, settings)
         watched: Progress = progress or Silent()
         record, choice, location = make_release(
             place,
             made,
-            changed,
+            changed.build,
             name,
             options or ReleaseOptions(),
+            store=WeightsStore(changed.weights),
             to=to,
             report=lambda stage, done, total: watched.stage(name, stage, done, total),
         )

@@ -1,6 +1,7 @@
 """Read a build configuration: the profile's defaults, then a file, then single settings."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,17 +10,25 @@ from pydantic import ValidationError
 
 from pipeline.errors import UsageError
 from schemas.base import Record
-from schemas.config import BuildConfig, EngineConfig
+from schemas.config import BuildConfig, EngineConfig, WeightsConfig
+from schemas.uri import local_path, uri_scheme
 
 R = TypeVar("R", bound=Record)
 
 _MAX_BYTES = 1024 * 1024
 
 
-def read_settings(
-    path: Path | None, overrides: Iterable[str] = (), profile: str = "embedded"
-) -> tuple[BuildConfig, EngineConfig]:
-    """The configuration of a build, and of what performs it (``engine``).
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is built, and beside it what changes no result: who does the work, and where weights lie."""
+
+    build: BuildConfig
+    engine: EngineConfig
+    weights: WeightsConfig
+
+
+def read_settings(path: Path | None, overrides: Iterable[str] = (), profile: str = "embedded") -> Settings:
+    """All settings: the profile's defaults, then a file, then single ones.
 
     Args:
         path: a YAML file that names only what differs from the defaults.
@@ -29,24 +38,50 @@ def read_settings(
     Raises:
         UsageError: naming every setting that is unknown or has a value that is not allowed.
     """
-    given: dict[str, Any] = {"profile": profile}
+    return _settings({"profile": profile}, WeightsConfig(), path, overrides)
+
+
+def overlaid(
+    config: BuildConfig, weights: WeightsConfig, path: Path | None = None, overrides: Iterable[str] = ()
+) -> Settings:
+    """A build's settings with some replaced, by file and by single settings as in :func:`read_settings`."""
+    return _settings(config.model_dump(mode="json"), weights, path, overrides)
+
+
+def _settings(
+    given: Mapping[str, Any], weights: WeightsConfig, path: Path | None, overrides: Iterable[str]
+) -> Settings:
+    given = merged(given, {"weights": weights.model_dump(mode="json")})
     if path is not None:
         given = merged(given, _read_file(path))
     for override in overrides:
         given = merged(given, _read_override(override))
     where = str(path) if path else "--set"
-    engine = given.pop("engine", {})
-    return checked(given, where), _validated(EngineConfig, engine, where, "engine.")
+    engine, place = given.pop("engine", {}), given.pop("weights")
+    return Settings(
+        checked(given, where),
+        _validated(EngineConfig, engine, where, "engine."),
+        _placed(_validated(WeightsConfig, place, where, "weights.")),
+    )
 
 
-def overlaid(config: BuildConfig, path: Path | None, overrides: Iterable[str] = ()) -> BuildConfig:
-    """A configuration with some settings replaced, by file and by single settings as in :func:`read_config`."""
-    given = config.model_dump(mode="json")
-    if path is not None:
-        given = merged(given, _read_file(path))
-    for override in overrides:
-        given = merged(given, _read_override(override))
-    return checked(given, str(path) if path else "--set")
+def _placed(weights: WeightsConfig) -> WeightsConfig:
+    """Folders from the root on: workers run in other folders, and later commands may too."""
+    return WeightsConfig(
+        dir=full_place(weights.dir) if weights.dir else "", mirror=full_place(weights.mirror) if weights.mirror else ""
+    )
+
+
+def full_place(given: str) -> str:
+    """A URI as it is, a folder from the root on.
+
+    Raises:
+        UsageError: for a file URI that names another host.
+    """
+    try:
+        return str(local_path(given).expanduser().absolute()) if uri_scheme(given) == "file" else given
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def checked(given: Mapping[str, Any], where: str) -> BuildConfig:

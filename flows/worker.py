@@ -17,9 +17,10 @@ from pipeline.acquire import HostLimiter
 from pipeline.errors import AnitalkError, ThrottledError, UsageError, WorkspaceError
 from pipeline.fetchers.politeness import Kind
 from pipeline.jobs import Bench, Job, perform
+from pipeline.models.weights import WeightsStore
 from pipeline.workspace import Workspace
 from schemas.base import Record
-from schemas.config import BuildConfig
+from schemas.config import BuildConfig, WeightsConfig
 
 _WATCH_S = 0.2
 _TELL_S = 0.5  # between two notes of progress
@@ -36,6 +37,7 @@ class Setup:
     tool_version: str
     memory_cap_bytes: int
     token: str  # tells builds apart in a worker that outlives one
+    weights: WeightsConfig
     desk: Any = None
 
 
@@ -193,7 +195,8 @@ def _here(setup: Setup) -> _Worker:
     global _worker  # noqa: PLW0603 - models stay in memory for the process's life
     if _worker is None or _worker.token != setup.token:
         place = Workspace(setup.uri)
-        bench = Bench(place, setup.config, setup.tool_version, SharedTurns(setup.desk))
+        store = WeightsStore(setup.weights)
+        bench = Bench(place, setup.config, setup.tool_version, SharedTurns(setup.desk), store)
         watch = _worker.watch if _worker else _Watch()
         watch.desk, watch.cap_bytes = setup.desk, setup.memory_cap_bytes
         if not watch.is_alive():

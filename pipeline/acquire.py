@@ -16,13 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-import tenacity
-
-from pipeline.errors import SourceError, TransientError, UsageError
+from pipeline.errors import SourceError, UsageError
 from pipeline.fetchers.direct import Download, Progress, WebPageError, download
 from pipeline.fetchers.objects import read_object
 from pipeline.fetchers.partial import Partial, check_size, disk_errors_named, publish
 from pipeline.fetchers.politeness import HostLimiter, HostTurns
+from pipeline.fetchers.retries import attempts
 from schemas.config import AcquireConfig
 from schemas.source import Fetched, FetchProvenance, Source
 from schemas.uri import local_path, redact, uri_scheme
@@ -100,18 +99,7 @@ class _Fetching:
         return has_extractor(self.source.uri)
 
     def _retry(self, attempt: Callable[[], Result]) -> Result:
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
-            stop=tenacity.stop_after_attempt(self.config.num_attempts),
-            wait=tenacity.wait_exponential(multiplier=self.config.backoff_s, max=300),
-            before_sleep=self._log_retry,
-            reraise=True,
-        )
-        return retrying(attempt)
-
-    def _log_retry(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        logger.warning("source %s, attempt %d: %s", self.source.id, state.attempt_number, error)
+        return attempts(self.config, f"source {self.source.id}")(attempt)
 
     def _fetch_page(self) -> Fetched:
         from pipeline.fetchers.web import fetch_video

@@ -29,13 +29,14 @@ from pipeline.jobs import (
     log_failure,
     perform,
 )
+from pipeline.models.weights import WeightsStore
 from pipeline.results import BuildRecord, Results, tool_version
 from pipeline.tombstones import read_tombstones
 from pipeline.workspace import Workspace
 from schemas.analysis import AnalysisRun, SourcePlan
 from schemas.base import Record, canonical_json
 from schemas.cliplist import ListedClip
-from schemas.config import BuildConfig
+from schemas.config import BuildConfig, WeightsConfig
 from schemas.ledger import LedgerRow
 from schemas.media import Video
 from schemas.source import Fetched, Source
@@ -121,6 +122,7 @@ class Builder:
         engine: performs the jobs.
         progress: told what is going on.
         clip_list: clips of a published list, which take the place of detection.
+        store: where weights files lie; the default folder where it is left out.
     """
 
     def __init__(
@@ -130,9 +132,10 @@ class Builder:
         engine: Engine,
         progress: Progress | None = None,
         clip_list: Sequence[ListedClip] = (),
+        store: WeightsStore | None = None,
     ) -> None:
         self.workspace, self.config, self.engine = workspace, config, engine
-        self.results = Results(workspace, config, clip_list)
+        self.results = Results(workspace, config, clip_list, store or WeightsStore())
         self.progress: Progress = progress or Silent()
 
     def run(self, sources: Sequence[Source]) -> None:
@@ -275,10 +278,20 @@ class _Tries:
 
 
 def record_build(
-    workspace: Workspace, sources: Sequence[Source], config: BuildConfig, clip_list: Sequence[ListedClip] = ()
+    workspace: Workspace,
+    sources: Sequence[Source],
+    config: BuildConfig,
+    clip_list: Sequence[ListedClip] = (),
+    weights: WeightsConfig | None = None,
 ) -> BuildRecord:
     """Note what is being built, so that later commands can look it up."""
-    record = BuildRecord(tool_version=tool_version(), sources=tuple(sources), config=config, listed=tuple(clip_list))
+    record = BuildRecord(
+        tool_version=tool_version(),
+        sources=tuple(sources),
+        config=config,
+        listed=tuple(clip_list),
+        weights=weights or WeightsConfig(),
+    )
     workspace.storage.write("build.json", canonical_json(record))
     return record
 

@@ -27,6 +27,7 @@ from pipeline.errors import AnitalkError, TransientError, UsageError, WorkspaceE
 from pipeline.fetchers.politeness import HostTurns
 from pipeline.listed import plan_listed
 from pipeline.models.registry import ModelSet
+from pipeline.models.weights import WeightsStore
 from pipeline.probe import probe
 from pipeline.tombstones import refuse_forgotten
 from pipeline.workspace import Workspace
@@ -62,16 +63,18 @@ class Bench:
         config: all settings.
         tool_version: recorded in the results.
         limiter: hands out turns at hosts, to all processes of the build together.
+        store: where this machine's weights files lie.
     """
 
     workspace: Workspace
     config: BuildConfig
     tool_version: str
     limiter: HostTurns
+    store: WeightsStore = field(default_factory=WeightsStore)
     models: ModelSet = field(init=False)
 
     def __post_init__(self) -> None:
-        self.models = ModelSet(self.config)
+        self.models = ModelSet(self.config, self.store)
 
     def media(self, source: Source, fetched: Fetched) -> Path:
         """The source's file on this machine; brought here where another machine fetched it.

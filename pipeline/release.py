@@ -13,6 +13,7 @@ from pipeline.collect import Report, collect, copied_sources, member_of
 from pipeline.coverage import coverage_of
 from pipeline.describe import describe_release
 from pipeline.errors import UsageError
+from pipeline.models.weights import WeightsStore
 from pipeline.results import BuildRecord, Results, results_of, tool_version
 from pipeline.select import apply_license, apply_reviews, decide, drop_duplicates, funnel, paper_limits
 from pipeline.shards import write_release
@@ -165,6 +166,7 @@ def make_release(
     name: str,
     options: ReleaseOptions,
     *,
+    store: WeightsStore | None = None,
     to: str | None = None,
     report: Report | None = None,
 ) -> tuple[Release, Choice, str]:
@@ -176,6 +178,7 @@ def make_release(
         config: its settings, with other limits, splits or shard sizes if wanted.
         name: the release's name.
         options: licences and identity.
+        store: where weights files lie; where the build found them by default.
         to: folder or URI that holds releases; the workspace's own ``releases`` by default.
         report: told how far the comparison of all clips is.
 
@@ -189,13 +192,13 @@ def make_release(
         check_id(name)
     except ValueError as error:
         raise UsageError(f"the release's name {error}") from error
-    results = results_of(workspace, build, config)
+    results = results_of(workspace, build, config, store)
     found = survey(results, build.sources)
     collection = collect(results, found, report)
     choice = choose(results, build, found, options, collection)
     made = {one.clip.clip_id: one for one in found.clips}
     items = _items(made, choice, build, collection)
-    _check_releasable(items, found, config, options)
+    _check_releasable(items, results, found, options)
     location = _location(workspace, to, name)
     storage = Storage(location)
     about = _about(results, build, found, choice)
@@ -243,9 +246,15 @@ def _items(
     ]
 
 
-def _check_releasable(
-    items: Sequence[ReleaseItem], found: Survey, config: BuildConfig, options: ReleaseOptions
-) -> None:
+def _check_releasable(items: Sequence[ReleaseItem], results: Results, found: Survey, options: ReleaseOptions) -> None:
+    if not items and options.commercial_only:
+        closed = [card for card in _model_cards(results, found) if not card.commercial_use]
+        if closed:
+            named = ", ".join(f"{card.name} ({card.licence})" for card in closed)
+            raise UsageError(
+                f"no clip is left to release with --commercial-only ({len(found.clips)} were made), and these weights "
+                f"are not known to allow commercial use: {named}; build with others, or leave --commercial-only out"
+            )
     if not items:
         raise UsageError(
             f"no clip is left to release ({len(found.clips)} were made): "
@@ -253,7 +262,7 @@ def _check_releasable(
         )
     if options.with_identity and not any("identity.npy" in item.clip.files for item in items):
         raise UsageError(
-            f"no clip has a face embedding, since the profile {config.profile!r} has no identity model: "
+            f"no clip has a face embedding, since the profile {results.config.profile!r} has no identity model: "
             "leave --with-identity out"
         )
 

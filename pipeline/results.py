@@ -15,12 +15,13 @@ from pydantic import ValidationError
 from pipeline.analyse import Window, windows_of
 from pipeline.errors import UsageError
 from pipeline.models.registry import ModelSet
+from pipeline.models.weights import WeightsStore
 from pipeline.workspace import Workspace
 from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import Record, content_hash
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip, by_source
-from schemas.config import BuildConfig
+from schemas.config import BuildConfig, WeightsConfig
 from schemas.media import Video
 from schemas.source import Fetched, Source
 
@@ -40,6 +41,7 @@ class BuildRecord(Record):
     sources: tuple[Source, ...]
     config: BuildConfig
     listed: tuple[ListedClip, ...] = ()  # where a clip list was rebuilt: its clips take the place of detection
+    weights: WeightsConfig = WeightsConfig()  # so that later commands find the files; no key depends on it
 
     @property
     def listed_clips(self) -> dict[str, ListedClip]:
@@ -54,11 +56,12 @@ class Results:
     workspace: Workspace
     config: BuildConfig
     clip_list: Sequence[ListedClip] = ()
+    store: WeightsStore = field(default_factory=WeightsStore)
     models: ModelSet = field(init=False)
     listed: dict[str, tuple[ListedClip, ...]] = field(init=False)  # by source
 
     def __post_init__(self) -> None:
-        self.models = ModelSet(self.config)
+        self.models = ModelSet(self.config, self.store)
         self.listed = by_source(self.clip_list)
 
     # ---- keys ----------------------------------------------------------------------------------
@@ -168,9 +171,14 @@ def _key(stage: str, inputs: Sequence[object]) -> str:
     return content_hash([stage, STAGE_VERSIONS[stage], list(inputs)])
 
 
-def results_of(workspace: Workspace, build: BuildRecord, config: BuildConfig | None = None) -> Results:
-    """The results of a build, or of the same sources under other settings."""
-    return Results(workspace, config or build.config, build.listed)
+def results_of(
+    workspace: Workspace,
+    build: BuildRecord,
+    config: BuildConfig | None = None,
+    store: WeightsStore | None = None,
+) -> Results:
+    """The results of a build, or of the same sources under other settings; ``store`` is the build's by default."""
+    return Results(workspace, config or build.config, build.listed, store or WeightsStore(build.weights))
 
 
 def load_build(workspace: Workspace) -> BuildRecord:

@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, model_validator
 
 from schemas.base import Record
+from schemas.uri import uri_scheme
 
 
 class AcquireConfig(Record):
@@ -344,3 +345,16 @@ class EngineConfig(Record):
     timeout_per_media_s: float = Field(default=20.0, ge=0)
     fetch_timeout_s: float = Field(default=6 * 3600.0, gt=0)
     jobs_per_worker: int = Field(default=200, ge=1)  # then its process is replaced, so that no leak adds up for weeks
+
+
+class WeightsConfig(Record):
+    """Where weights files lie. No key and no release depends on it, so it is no part of ``BuildConfig``."""
+
+    dir: str = ""  # the folder; empty: "weights" in the user's data folder
+    mirror: str = ""  # folder or URI prefix that they are fetched from instead of from their publishers
+
+    @model_validator(mode="after")
+    def _local(self) -> Self:
+        if uri_scheme(self.dir) != "file":
+            raise ValueError(f"weights.dir is a folder of this machine, found {self.dir!r}: weights.mirror takes a URI")
+        return self

@@ -50,7 +50,8 @@ def test_packaged_models_are_the_measured_ones(name):
     model = packaged_model(name)
     assert model.path.is_file()
     assert len(model.sha256) == 64
-    assert model.licence in {"Apache-2.0", "MIT", "BSD-3-Clause"}
+    assert model.card.licence in {"Apache-2.0", "MIT", "BSD-3-Clause"}
+    assert model.card.commercial_use is True
 
 
 def test_an_exchanged_or_missing_model_file_is_named_with_its_mend(tmp_path, monkeypatch):

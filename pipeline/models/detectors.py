@@ -11,6 +11,7 @@ DENSIFY operator OpenCV's importer does not know, and it found no more faces tha
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -18,6 +19,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from pipeline.errors import UsageError
+from pipeline.models.files import FindModel
 from pipeline.models.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
 from schemas.config import DetectorChoice
@@ -167,9 +169,9 @@ class BlazeFace:
     hairline = 0.20
     ear_inset = 0.04
 
-    def __init__(self, min_score: float = 0.5) -> None:
+    def __init__(self, min_score: float = 0.5, path: Path | None = None) -> None:
         self.min_score = min_score
-        self._net = TfliteNetwork(packaged_model("face_detection_short_range").path)
+        self._net = TfliteNetwork(path or packaged_model("face_detection_short_range").path)
         self._anchors = blazeface_anchors(self.input_px)
 
     def detect(self, image: BgrImage) -> list[FaceBox]:
@@ -280,9 +282,9 @@ class CatCascade:
     # The cascade's square begins below the brow: on 15 labelled frames of one cat the head lies this much higher.
     rise = 0.1
 
-    def __init__(self, min_score: float = 0.5) -> None:
+    def __init__(self, min_score: float = 0.5, path: Path | None = None) -> None:
         self.min_score = min_score
-        self._cascade = cv2.CascadeClassifier(str(packaged_model("haarcascade_frontalcatface.xml").path))
+        self._cascade = cv2.CascadeClassifier(str(path or packaged_model("haarcascade_frontalcatface.xml").path))
 
     def detect(self, image: BgrImage) -> list[FaceBox]:
         """All cat faces from ``min_score``, best first. ``image`` is BGR."""
@@ -327,10 +329,14 @@ def _turn(grey: UInt8[np.ndarray, "H W"], angle_deg: float) -> tuple[np.ndarray,
 
 @dataclass(frozen=True, slots=True)
 class DetectorModel:
-    """What the registry knows about a detector: how to build it, its file, and where it was measured to work."""
+    """What the registry knows about a detector: how to build it, its files, and where it was measured to work.
 
-    build: Callable[[float], Detector]
-    files: tuple[str, ...]  # names in ``packaged_model``, for their SHA-256 and licence
+    ``build`` is called with the minimum score and the paths of ``files``, in their order. ``files`` are names of
+    packaged models or of the weights registry.
+    """
+
+    build: Callable[..., Detector]
+    files: tuple[str, ...]
     measured: str
 
 
@@ -344,18 +350,25 @@ DETECTORS: dict[str, DetectorModel] = {
 }
 
 
-def build_detectors(choices: Sequence[DetectorChoice]) -> list[Detector]:
+def build_detectors(choices: Sequence[DetectorChoice], find: FindModel = packaged_model) -> list[Detector]:
     """Load the chosen detectors, in the order of ``choices``.
 
+    Args:
+        choices: which detectors, from which score.
+        find: gives a model file by name; by default only packaged ones.
+
     Raises:
-        UsageError: for a model that is not in ``DETECTORS``, or whose packaged file is missing.
+        UsageError: for a model that is not in ``DETECTORS``, or whose file is missing.
     """
     models = [_detector_model(choice.model) for choice in choices]
-    return [model.build(choice.min_score) for model, choice in zip(models, choices, strict=True)]
+    return [
+        model.build(choice.min_score, *(find(file).path for file in model.files))
+        for model, choice in zip(models, choices, strict=True)
+    ]
 
 
 def detector_files(model: str) -> tuple[str, ...]:
-    """The names in ``packaged_model`` of the files that a detector reads.
+    """The names of the files that a detector reads, as ``DetectorModel`` has them.
 
     Raises:
         UsageError: for a model that is not in ``DETECTORS``.

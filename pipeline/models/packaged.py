@@ -12,16 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.errors import UsageError
-
-
-@dataclass(frozen=True, slots=True)
-class PackagedModel:
-    """One verified model file of an installed package; ``licence`` is an SPDX identifier."""
-
-    path: Path
-    sha256: str
-    licence: str
-    package: str
+from pipeline.models.files import ModelFile
+from schemas.licences import commercial_use
+from schemas.models import ModelCard
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +23,9 @@ class _Pin:
     requirement: str  # what pip is asked for
     file: str  # inside the package's folder
     sha256: str
-    licence: str
+    licence: str  # an SPDX identifier
+    domains: tuple[str, ...]  # it was measured on; the README says how
+    measured: str
 
 
 _MEDIAPIPE = ("mediapipe", "mediapipe==0.10.14")
@@ -45,24 +40,32 @@ _PINS: dict[str, _Pin] = {
         "modules/face_landmark/face_landmark.tflite",
         "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
         "Apache-2.0",
+        ("real", "mesh", "disney_human"),
+        "68-point error .040 to .083 eye distances on three faces",
     ),
     "face_detection_short_range": _Pin(
         *_MEDIAPIPE,
         "modules/face_detection/face_detection_short_range.tflite",
         "bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
         "Apache-2.0",
+        ("real", "mesh", "disney_human", "disney_animal"),
+        "labelled frames found: real 88 of 88, mesh 32 of 32, rendered human 19 of 21, rabbit 8 of 11, cat 0 of 26",
     ),
     "silero_vad": _Pin(
         *_SILERO,
         "data/silero_vad.onnx",
         "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
         "MIT",
+        ("real", "mesh"),
+        "speech in .38 to .82 of talking clips, 0 in silent ones",
     ),
     "haarcascade_frontalcatface.xml": _Pin(
         *_OPENCV,
         "data/haarcascade_frontalcatface.xml",
         "ac2bac934ef24284ef8a2b2e9d8e57eef84ac1d6943b4d11e5c9e8584dc069c8",
         _CASCADE_LICENCE,
+        ("disney_animal",),
+        "labelled frames of a filmed cat found: 15 of 26",
     ),
 }
 
@@ -70,7 +73,7 @@ PACKAGED_MODELS = tuple(sorted(_PINS))
 
 
 @lru_cache(maxsize=32)
-def packaged_model(name: str) -> PackagedModel:
+def packaged_model(name: str) -> ModelFile:
     """Locate one model file of an installed package and verify its SHA-256.
 
     Args:
@@ -91,7 +94,17 @@ def packaged_model(name: str) -> PackagedModel:
             f"the model file {path} is not the one this version was measured with (SHA-256 {pin.sha256[:12]}… "
             f"expected, {found[:12]}… found): run {mend}"
         )
-    return PackagedModel(path=path, sha256=found, licence=pin.licence, package=pin.package)
+    card = ModelCard(
+        name=name,
+        file=path.name,
+        sha256=found,
+        package=pin.package,
+        licence=pin.licence,
+        commercial_use=commercial_use(pin.licence),
+        domains=pin.domains,
+        measured=pin.measured,
+    )
+    return ModelFile(path, card)
 
 
 def _package_folder(pin: _Pin, mend: str) -> Path:

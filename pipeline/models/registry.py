@@ -1,7 +1,8 @@
 """The models of a build, loaded once per process and handed to the stages.
 
 Which models a domain needs is read from the configuration before any work begins, so that a missing
-file is one clear error at the start and never a quiet change of method half-way.
+file is one clear error at the start and never a quiet change of method half-way. A model is named; its file comes out
+of a pip package (``packaged_model``) or out of the weights folder (``WeightsStore``), and nobody else needs to know.
 """
 
 from collections.abc import Callable
@@ -10,31 +11,32 @@ from pathlib import Path
 
 import cv2
 
+from pipeline.errors import UsageError
 from pipeline.models.detectors import Detector, build_detectors, detector_files
+from pipeline.models.files import ModelFile
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
-from pipeline.models.packaged import packaged_model
+from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.speech import Hubert, SileroVad
+from pipeline.models.weights import WeightsStore
 from schemas.config import BuildConfig, DomainConfig
 from schemas.models import ModelCard
 
-# What each packaged file was measured on, for the dataset card; the README says how.
-_MEASURED: dict[str, tuple[tuple[str, ...], str]] = {
-    "face_detection_short_range": (
-        ("real", "mesh", "disney_human", "disney_animal"),
-        "labelled frames found: real 88 of 88, mesh 32 of 32, rendered human 19 of 21, rabbit 8 of 11, cat 0 of 26",
-    ),
-    "face_landmark": (("real", "mesh", "disney_human"), "68-point error .040 to .083 eye distances on three faces"),
-    "haarcascade_frontalcatface.xml": (("disney_animal",), "labelled frames of a filmed cat found: 15 of 26"),
-    "silero_vad": (("real", "mesh"), "speech in .38 to .82 of talking clips, 0 in silent ones"),
-}
-_COMMERCIAL = {"Apache-2.0": True, "MIT": True, "BSD-3-Clause": True}
+# The files of each landmarker that a domain can name.
+LANDMARKER_FILES: dict[str, tuple[str, ...]] = {"facemesh": ("face_landmark",), "none": ()}
+_VAD = "silero_vad"
 
 
 @dataclass
 class ModelSet:
-    """All models of one configuration; each is loaded at its first use and then kept."""
+    """All models of one configuration; each is loaded at its first use and then kept.
+
+    Attributes:
+        config: names the models.
+        store: where weights files lie that come in no package.
+    """
 
     config: BuildConfig
+    store: WeightsStore = field(default_factory=WeightsStore)
     _detectors: dict[str, list[Detector]] = field(default_factory=dict)
     _landmarker: Landmarker | None = None
     _vad: SileroVad | None = None
@@ -48,10 +50,17 @@ class ModelSet:
         """Locate and verify every file that the configuration needs.
 
         Raises:
-            UsageError: naming the file that is missing and how to get it.
+            UsageError: naming everything that is missing at once, and how to get it.
         """
-        for domain in self.config.domains:
-            self.files(domain)
+        names = {name for domain in self.config.domains for name in self.needed(domain)}
+        problems = self.store.problems(names - set(PACKAGED_MODELS))
+        for name in sorted(names & set(PACKAGED_MODELS)):
+            try:
+                packaged_model(name)
+            except UsageError as error:
+                problems.append(str(error))
+        if problems:
+            raise UsageError("\n".join(problems))
         if self.config.speech.hubert:
             self.hubert()
 
@@ -62,7 +71,7 @@ class ModelSet:
     def detectors(self, name: str) -> list[Detector]:
         """The detectors of one domain, in their order."""
         if name not in self._detectors:
-            self._detectors[name] = build_detectors(self.domain(name).detectors)
+            self._detectors[name] = build_detectors(self.domain(name).detectors, self.file)
         return self._detectors[name]
 
     def presence(self, name: str) -> Callable[..., bool] | None:
@@ -84,50 +93,65 @@ class ModelSet:
         return self._vad
 
     def hubert(self) -> Hubert | None:
-        """The speech network, when one is configured."""
-        if self.config.speech.hubert and self._hubert is None:
-            self._hubert = Hubert(self.config.speech.hubert, self.config.speech.hubert_layers)
+        """The speech network, when one is configured: by its name in the weights registry, a folder, or a hub name."""
+        given = self.config.speech.hubert
+        if given and self._hubert is None:
+            place = str(self.file(given).path) if self._hubert_is_registered else given
+            self._hubert = Hubert(place, self.config.speech.hubert_layers)
         return self._hubert
+
+    # ---- files ---------------------------------------------------------------------------------
+
+    def file(self, name: str) -> ModelFile:
+        """A model's file on this machine, verified.
+
+        Args:
+            name: of a packaged model or of the weights registry, or the path of a file of the user's own.
+
+        Raises:
+            UsageError: when it is missing or damaged, with what to do.
+        """
+        return packaged_model(name) if name in PACKAGED_MODELS else self.store.model(name)
+
+    def needed(self, domain: str) -> set[str]:
+        """The names of all files that a domain's clips depend on; each is found by :meth:`file`."""
+        names = self._needed_to_detect(domain) | {*LANDMARKER_FILES[self.domain(domain).landmarker], _VAD}
+        return names | {self.config.speech.hubert} if self._hubert_is_registered else names
 
     def files(self, name: str) -> dict[str, str]:
         """SHA-256 of every model file that a domain's clips depend on, by name."""
-        found = self.detection_files(name)
-        if self.domain(name).landmarker != "none":
-            found["face_landmark"] = packaged_model("face_landmark").sha256
-        found["silero_vad"] = packaged_model("silero_vad").sha256
-        hubert = self.hubert()
-        if hubert is not None:
-            found["hubert"] = hubert.sha256
+        found = {card.name: card.sha256 for card in self._domain_cards(name)}
         return dict(sorted(found.items()))
 
     def detection_files(self, name: str) -> dict[str, str]:
         """SHA-256 of the model files that a domain's analysis depends on, by name."""
-        domain = self.domain(name)
-        files = {file for choice in domain.detectors for file in detector_files(choice.model)}
-        if domain.presence_gate:
-            files.add("face_landmark")
-        return {file: packaged_model(file).sha256 for file in sorted(files)}
+        found = [self._card(file) for file in self._needed_to_detect(name)]
+        return {card.name: card.sha256 for card in sorted(found, key=lambda card: card.name)}
 
     def cards(self, names: set[str]) -> list[ModelCard]:
         """The model files behind clips of the named domains, as the dataset card lists them."""
-        files = {file: sha for name in sorted(names) for file, sha in self.files(name).items()}
-        return [self._card(file, sha) for file, sha in sorted(files.items())]
+        found = {card.name: card for name in sorted(names) for card in self._domain_cards(name)}
+        return [found[name] for name in sorted(found)]
 
-    def _card(self, file: str, sha256: str) -> ModelCard:
-        if file == "hubert":
-            return ModelCard(
-                name="HuBERT", file=Path(self.config.speech.hubert).name, sha256=sha256, package="transformers",
-                licence="as its folder states", commercial_use=None, domains=(), measured="",
-            )  # fmt: skip
-        model = packaged_model(file)
-        domains, measured = _MEASURED.get(file, ((), ""))
+    @property
+    def _hubert_is_registered(self) -> bool:
+        return self.config.speech.hubert != "" and self.config.speech.hubert in self.store.registry
+
+    def _needed_to_detect(self, domain: str) -> set[str]:
+        settings = self.domain(domain)
+        names = {file for choice in settings.detectors for file in detector_files(choice.model)}
+        return names | {"face_landmark"} if settings.presence_gate else names
+
+    def _domain_cards(self, domain: str) -> list[ModelCard]:
+        cards = [self._card(name) for name in self.needed(domain)]
+        hubert = None if self._hubert_is_registered else self.hubert()
+        return cards if hubert is None else [*cards, self._hubert_card(hubert)]
+
+    def _card(self, name: str) -> ModelCard:
+        return packaged_model(name).card if name in PACKAGED_MODELS else self.store.card(name)
+
+    def _hubert_card(self, hubert: Hubert) -> ModelCard:
         return ModelCard(
-            name=file,
-            file=model.path.name,
-            sha256=sha256,
-            package=model.package,
-            licence=model.licence,
-            commercial_use=_COMMERCIAL.get(model.licence),
-            domains=domains,
-            measured=measured,
-        )
+            name="hubert", file=Path(self.config.speech.hubert).name, sha256=hubert.sha256, package="transformers",
+            licence="as its folder states", commercial_use=None, domains=(), measured="",
+        )  # fmt: skip
