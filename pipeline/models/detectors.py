@@ -9,7 +9,6 @@ DENSIFY operator OpenCV's importer does not know, and it found no more faces tha
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,9 +16,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from pipeline.errors import UsageError
 from pipeline.models.packaged import packaged_model
-from schemas.config import DetectorChoice
 from schemas.face import XYXY
 
 BgrImage = UInt8[np.ndarray, "H W 3"]
@@ -41,7 +38,8 @@ class FaceBox:
 class Detector(Protocol):
     """Finds the faces of a picture of any size.
 
-    ``name`` is the one it has in ``DETECTORS``; ``dense`` says that it is cheap enough for any number of frames.
+    ``name`` is the one that ``DetectorChoice.model`` gives it; ``dense`` says that it is cheap enough for any number
+    of frames.
     """
 
     name: str
@@ -295,47 +293,3 @@ def _turn(grey: UInt8[np.ndarray, "H W"], angle_deg: float) -> tuple[np.ndarray,
     matrix[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
     turned = cv2.warpAffine(grey, matrix, size) if angle_deg else grey
     return turned, cv2.invertAffineTransform(matrix)
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorModel:
-    """What the registry knows about a detector: how to build it, its file, and where it was measured to work."""
-
-    build: Callable[[float], Detector]
-    files: tuple[str, ...]  # names in ``packaged_model``, for their SHA-256 and licence
-    measured: str
-
-
-DETECTORS: dict[str, DetectorModel] = {
-    BlazeFace.name: DetectorModel(
-        BlazeFace, ("face_detection_short_range",), "people, meshes, anime; weak on the rest"
-    ),
-    CatCascade.name: DetectorModel(
-        CatCascade, ("haarcascade_frontalcatface.xml",), "real cats, about six frames in ten"
-    ),
-}
-
-
-def build_detectors(choices: Sequence[DetectorChoice]) -> list[Detector]:
-    """Load the chosen detectors, in the order of ``choices``.
-
-    Raises:
-        UsageError: for a model that is not in ``DETECTORS``, or whose packaged file is missing.
-    """
-    models = [_detector_model(choice.model) for choice in choices]
-    return [model.build(choice.min_score) for model, choice in zip(models, choices, strict=True)]
-
-
-def detector_files(model: str) -> tuple[str, ...]:
-    """The names in ``packaged_model`` of the files that a detector reads.
-
-    Raises:
-        UsageError: for a model that is not in ``DETECTORS``.
-    """
-    return _detector_model(model).files
-
-
-def _detector_model(name: str) -> DetectorModel:
-    if name not in DETECTORS:
-        raise UsageError(f"there is no face detector {name!r}: choose from {', '.join(sorted(DETECTORS))}")
-    return DETECTORS[name]

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import cv2
 
-from pipeline.models.detectors import Detector, build_detectors, detector_files
+from pipeline.models.detector_table import build_detectors, detector_files
+from pipeline.models.detectors import Detector
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
-from pipeline.models.packaged import packaged_model
+from pipeline.models.local_file import file_sha256
+from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.speech import Hubert, SileroVad
 from schemas.config import BuildConfig, DomainConfig
 from schemas.models import ModelCard
@@ -103,10 +105,12 @@ class ModelSet:
     def detection_files(self, name: str) -> dict[str, str]:
         """SHA-256 of the model files that a domain's analysis depends on, by name."""
         domain = self.domain(name)
-        files = {file for choice in domain.detectors for file in detector_files(choice.model)}
+        files = {file for choice in domain.detectors for file in detector_files(choice)}
         if domain.presence_gate:
             files.add("face_landmark")
-        return {file: packaged_model(file).sha256 for file in sorted(files)}
+        found = {file: packaged_model(file).sha256 for file in files}
+        found |= {choice.model: file_sha256(Path(choice.onnx.path)) for choice in domain.detectors if choice.onnx}
+        return dict(sorted(found.items()))
 
     def cards(self, names: set[str]) -> list[ModelCard]:
         """The model files behind clips of the named domains, as the dataset card lists them."""
@@ -118,6 +122,11 @@ class ModelSet:
             return ModelCard(
                 name="HuBERT", file=Path(self.config.speech.hubert).name, sha256=sha256, package="transformers",
                 licence="as its folder states", commercial_use=None, domains=(), measured="",
+            )  # fmt: skip
+        if file not in PACKAGED_MODELS:
+            return ModelCard(
+                name=file, file=self._own_files()[file].name, sha256=sha256, package="a file of the user",
+                licence="as its owner states", commercial_use=None, domains=(), measured="",
             )  # fmt: skip
         model = packaged_model(file)
         domains, measured = _MEASURED.get(file, ((), ""))
@@ -131,3 +140,8 @@ class ModelSet:
             domains=domains,
             measured=measured,
         )
+
+    def _own_files(self) -> dict[str, Path]:
+        """The detectors that the user brought, by name."""
+        choices = [choice for domain in self.config.domains.values() for choice in domain.detectors]
+        return {choice.model: Path(choice.onnx.path) for choice in choices if choice.onnx}
