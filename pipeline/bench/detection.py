@@ -74,22 +74,21 @@ def _plan(*models: tuple[str, float] | tuple[str, float, int], gate: bool = Fals
 
 
 def _padded(model: tuple[str, float] | tuple[str, float, int]) -> tuple[str, float, int | None]:
-    return (*model, None) if len(model) == 2 else model  # noqa: PLR2004
+    return (*model, None) if len(model) == 2 else model
 
 
 # Asked one after the other in the order given, as a build does; beside these the profiles' own.
 UNIONS: dict[str, tuple[DomainDetectors, ...]] = {
     "disney_human": (
-        _plan(("scrfd_500m", 0.4), ("yunet", 0.45, 480), gate=True),
-        _plan(("scrfd_500m", 0.5), ("yunet", 0.6, 480)),
+        _plan(("yunet", 0.3), ("blazeface_short", 0.4), gate=True),
+        _plan(("yunet", 0.3), ("scrfd_2.5g", 0.3), gate=True),
+        _plan(("scrfd_500m", 0.4), ("yunet", 0.6, 480)),
     ),
     "disney_animal": (
-        _plan(("yunet", 0.45, 480), ("cat_cascade", 0.6)),
+        _plan(("cat_cascade", 0.6), ("yunet", 0.45, 480)),
         _plan(("yunet", 0.45, 480), ("scrfd_2.5g", 0.3)),
         _plan(("cat_cascade", 0.6), ("yunet", 0.45, 480), ("scrfd_2.5g", 0.3)),
         _plan(("cat_cascade", 0.6), ("yunet", 0.45, 480), ("scrfd_500m", 0.4)),
-        _plan(("cat_cascade", 0.6), ("scrfd_500m", 0.4)),
-        _plan(("cat_cascade", 0.6), ("scrfd_500m", 0.3)),
     ),
 }
 
@@ -236,7 +235,7 @@ def _row_of(name: str, model: str, settings: str, score: Score, ms_per_frame: fl
 def _chosen_rows(
     name: str, domain: _Domain, singles: Sequence[DomainDetectors], plans: Sequence[DomainDetectors]
 ) -> list[Row]:
-    """The best single row, and what is chosen without each film, scored on it; one film alone leaves nothing to choose."""
+    """The best single row, and what is chosen without each film, scored on it; with one film there is no choice."""
     films = list(dict.fromkeys(frame.film for frame in domain.frames))
     best = _best(domain, singles, films)
     rows = [_row_of(name, BEST_SINGLE, " ".join(describe(best)), domain.score(best), domain.ms_per_frame(best))]
