@@ -160,11 +160,12 @@ class AnimeCascade:
     def __init__(self, path: Path, min_score: float = 0.5) -> None:
         check_file(path)
         self._min_score = min_score
+        self._cascade = cv2.CascadeClassifier()
         try:
-            self._cascade = cv2.CascadeClassifier(str(path))
+            loaded = self._cascade.load(str(path))
         except cv2.error as error:
             raise _no_cascade(path) from error
-        if self._cascade.empty():
+        if not loaded:
             raise _no_cascade(path)
 
     def detect(self, image: BgrImage) -> list[FaceBox]:

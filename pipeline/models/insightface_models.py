@@ -33,6 +33,7 @@ def load_insightface(path: Path, task: Task, device: Device = "cpu") -> Any:
     except ImportError as error:
         raise UsageError(f"the package insightface, which runs {path.name}, is missing: {_MEND}") from error
     options = {"providers": execution_providers(device), "sess_options": session_options()}
+    model: Any
     try:
         if path.is_dir():
             model = FaceAnalysis(name=str(path), allowed_modules=["detection", task], **options).models.get(task)
@@ -42,9 +43,9 @@ def load_insightface(path: Path, task: Task, device: Device = "cpu") -> Any:
         raise not_onnx(path, error) from error
     except AssertionError as error:  # how FaceAnalysis says that no file of the folder is a detector
         raise UsageError(f"the model folder {path} holds no face detector: point to an unpacked model pack") from error
-    if model is None or model.taskname != task:
-        found = "nothing that InsightFace knows" if model is None else f"a {model.taskname} model"
-        raise UsageError(f"{path} should be for face {task} and is {found}: choose another file")
+    found = getattr(model, "taskname", "nothing that InsightFace knows")
+    if found != task:
+        raise UsageError(f"{path} should be a model for face {task}, and InsightFace finds: {found}; choose another")
     return model
 
 

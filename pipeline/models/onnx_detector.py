@@ -8,6 +8,7 @@ the shapes of that layout and scores that can be scores.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -96,7 +97,8 @@ class OnnxDetector:
         return cv2.dnn.blobFromImage(canvas, config.scale, mean=config.mean, swapRB=swap), scale
 
     def _run(self, blob: Float32[np.ndarray, "1 3 H W"]) -> Outputs:
-        return dict(zip(self._outputs, self._session.run(self._outputs, {self._input: blob}), strict=True))
+        answers: Any = self._session.run(self._outputs, {self._input: blob})
+        return dict(zip(self._outputs, answers, strict=True))
 
     def _grown(self, box: Float[np.ndarray, " 4"]) -> tuple[float, float, float, float]:
         x0, y0, x1, y1 = (float(edge) for edge in box)
