@@ -210,6 +210,14 @@ def test_every_face_of_the_stills_is_found(assets, build, model, input_px, name)
 
 
 @pytest.mark.assets
+def test_the_input_size_is_the_one_that_was_asked_for(assets, build):
+    """A head of 80 px in a picture of 640 has 20 px for a side of 160: too few."""
+    image = np.full((360, 640, 3), 128, np.uint8)
+    image[100:180, 300:380] = cv2.resize(still(assets, "aflw-test.jpg"), (80, 80), interpolation=cv2.INTER_AREA)
+    assert [len(build("yunet", 0.5, side).detect(image)) for side in (None, 320, 160)] == [1, 1, 0]
+
+
+@pytest.mark.assets
 def test_the_large_scrfd_finds_the_group(assets, build):
     assert len(build("scrfd_2.5g").detect(still(assets, "t1.jpg"))) == 6
 
