@@ -210,6 +210,17 @@ def test_every_face_of_the_stills_is_found(assets, build, model, input_px, name)
 
 
 @pytest.mark.assets
+@pytest.mark.parametrize("shape", [(2, 640), (32, 640), (33, 640), (480, 32), (640, 2)])
+def test_narrow_pictures_give_the_same_every_time(assets, build, shape):
+    image = cv2.resize(still(assets, "t1.jpg"), shape[::-1])
+    answers = []
+    for _ in range(4):
+        detector = build("yunet", 0.3)
+        answers += [detector.detect(image), detector.detect(image)]
+    assert all(one == answers[0] for one in answers)
+
+
+@pytest.mark.assets
 def test_the_input_size_is_the_one_that_was_asked_for(assets, build):
     """A head of 80 px in a picture of 640 has 20 px for a side of 160: too few."""
     image = np.full((360, 640, 3), 128, np.uint8)

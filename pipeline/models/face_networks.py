@@ -19,6 +19,9 @@ from pipeline.models.local_file import check_file
 from pipeline.models.onnx_session import Device
 
 _MAX_CANDIDATES = 5000
+# Where YuNet's coarsest grid is a single cell wide, OpenCV 4.14 answers from memory that nobody wrote: other faces at
+# every call. Two cells are safe.
+_MIN_SIDE_PX = 64
 
 
 class Scrfd:
@@ -121,8 +124,11 @@ class YuNet:
         size = max(1, round(width * factor)), max(1, round(height * factor))
         # Area averaging: bilinear sampling of a much larger frame would alias.
         how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        self._net.setInputSize(size)
-        _, rows = self._net.detect(cv2.resize(image, size, interpolation=how))
+        seen = cv2.resize(image, size, interpolation=how)
+        low, wide = (max(0, _MIN_SIDE_PX - side) for side in seen.shape[:2])
+        seen = cv2.copyMakeBorder(seen, 0, low, 0, wide, cv2.BORDER_CONSTANT)
+        self._net.setInputSize((seen.shape[1], seen.shape[0]))
+        _, rows = self._net.detect(seen)
         if rows is None:
             return []
         back = np.array([width / size[0], height / size[1]] * 2)
