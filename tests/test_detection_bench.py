@@ -98,7 +98,7 @@ def test_missing_assets_are_a_usage_error(tmp_path):
     with pytest.raises(UsageError, match=r"faces\.csv are missing: check the folder of assets"):
         list(labelled_frames(tmp_path, "film.mp4"))
     with pytest.raises(UsageError, match=r"weights file .* is missing"):
-        asset_weights(tmp_path)("yunet")
+        asset_weights(tmp_path)("yunet_n")
 
 
 # --- on the labelled films -------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.analyse import WHOLE
+from pipeline.bench.detection import asset_weights
 from pipeline.errors import UsageError
 from pipeline.models.detector_table import WEIGHTS_DETECTORS, build_detectors, detector_files
 from pipeline.models.face_networks import AnimeCascade, Scrfd, YuNet
@@ -22,12 +23,7 @@ from schemas.media import Video
 from tests.onnx_files import constant_answers, random_arcface
 from tests.release_items import make_source
 
-FILES = {
-    "scrfd_500m": "scrfd_500m_kps.onnx",
-    "scrfd_2.5g": "scrfd_2.5g_kps.onnx",
-    "yunet": "yunet_n_640_640.onnx",
-    "anime_cascade": "lbpcascade_animeface.xml",
-}
+MODELS = ("scrfd_500m", "scrfd_2.5g", "yunet", "anime_cascade")
 STILLS = {"t1.jpg": 6, "aflw-test-grid3x3.jpg": 9, "twogirls.jpg": 2, "grass.jpg": 0}
 
 
@@ -37,7 +33,7 @@ def build(assets):
 
     def built(model, min_score=0.5, input_px=None):
         choice = DetectorChoice(model=model, min_score=min_score, input_px=input_px)
-        return build_detectors([choice], lambda name: assets / "weights" / FILES[name])[0]
+        return build_detectors([choice], asset_weights(assets))[0]
 
     return built
 
@@ -113,7 +109,7 @@ def test_a_users_own_detector_is_on_the_card(tmp_path):
 
 
 def test_a_detector_with_weights_says_so_where_there_are_none():
-    with pytest.raises(UsageError, match="'yunet' needs a weights file"):
+    with pytest.raises(UsageError, match="needs the weights 'yunet_n'"):
         build_detectors([DetectorChoice(model="yunet", min_score=0.5)])
     assert detector_files(DetectorChoice(model="yunet", min_score=0.5)) == ()
 
@@ -254,7 +250,7 @@ def test_boxes_follow_scale_and_place(assets, build, model):
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("model", FILES)
+@pytest.mark.parametrize("model", MODELS)
 def test_answers_are_sorted_repeatable_and_from_the_minimum_score(assets, build, model):
     image = still(assets, "hysts_input.jpg" if model == "anime_cascade" else "t1.jpg")
     low = build(model, 0.3)
@@ -267,7 +263,7 @@ def test_answers_are_sorted_repeatable_and_from_the_minimum_score(assets, build,
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("model", FILES)
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("shape", [(1, 1), (2, 640), (1000, 100)])
 def test_any_size_is_accepted(build, model, shape):
     assert build(model).detect(np.full((*shape, 3), 90, np.uint8)) == []

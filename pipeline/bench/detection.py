@@ -25,12 +25,12 @@ from schemas.accuracy import Row
 from schemas.config import EMBEDDED_DOMAINS, FaceConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, DomainDetectors
 
-# Files of the assets, by the name of the detector that reads them.
+# Files of the assets, by the name of the weight.
 ASSET_WEIGHTS = {
-    "scrfd_500m": "scrfd_500m_kps.onnx",
-    "scrfd_2.5g": "scrfd_2.5g_kps.onnx",
-    "yunet": "yunet_n_640_640.onnx",
-    "anime_cascade": "lbpcascade_animeface.xml",
+    "scrfd_500m_kps": "scrfd_500m_kps.onnx",
+    "scrfd_2.5g_kps": "scrfd_2.5g_kps.onnx",
+    "yunet_n": "yunet_n_640_640.onnx",
+    "lbpcascade_animeface": "lbpcascade_animeface.xml",
 }
 STILLS = {"t1.jpg": 6, "aflw-test-grid3x3.jpg": 9, "twogirls.jpg": 2, "grass.jpg": 0}
 # What stands for a model in rows that choose one.
@@ -159,7 +159,7 @@ def detection_rows(assets: Path, candidates: Sequence[Candidate] = CANDIDATES) -
 
 
 def asset_weights(assets: Path) -> Callable[[str], Path]:
-    """The weights files of the assets, by detector."""
+    """The weights files of the assets, by their names."""
 
     def find(name: str) -> Path:
         path = assets / "weights" / ASSET_WEIGHTS[name]

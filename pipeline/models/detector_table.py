@@ -27,9 +27,10 @@ class PackagedDetector:
 
 @dataclass(frozen=True, slots=True)
 class WeightsDetector:
-    """A detector with a weights file of its own, resolved by the name it has in ``WEIGHTS_DETECTORS``."""
+    """A detector with a weights file of its own; ``weights`` is that file's name among the registered weights."""
 
     build: Callable[[Path, DetectorChoice], Detector]
+    weights: str
     measured: str
 
 
@@ -63,11 +64,15 @@ DETECTORS: dict[str, PackagedDetector] = {
 }
 
 WEIGHTS_DETECTORS: dict[str, WeightsDetector] = {
-    "scrfd_500m": WeightsDetector(lambda path, choice: _scrfd(path, choice, dense=True), "people, meshes, rendered"),
+    "scrfd_500m": WeightsDetector(
+        lambda path, choice: _scrfd(path, choice, dense=True), "scrfd_500m_kps", "people, meshes, rendered"
+    ),
     # Three times as dear, so it keeps to the grid.
-    "scrfd_2.5g": WeightsDetector(lambda path, choice: _scrfd(path, choice, dense=False), "people, rendered humans"),
-    "yunet": WeightsDetector(_yunet, "people, cartoons, dogs"),
-    "anime_cascade": WeightsDetector(_anime, "one drawn figure"),
+    "scrfd_2.5g": WeightsDetector(
+        lambda path, choice: _scrfd(path, choice, dense=False), "scrfd_2.5g_kps", "people, rendered humans"
+    ),
+    "yunet": WeightsDetector(_yunet, "yunet_n", "people, cartoons, dogs"),
+    "anime_cascade": WeightsDetector(_anime, "lbpcascade_animeface", "one drawn figure"),
 }
 
 
@@ -77,9 +82,7 @@ def no_weights(name: str) -> Path:
     Raises:
         UsageError: always.
     """
-    raise UsageError(
-        f"the face detector {name!r} needs a weights file, and this build has no weights: fetch them first"
-    )
+    raise UsageError(f"a face detector needs the weights {name!r}, and this build has none: fetch them first")
 
 
 def build_detectors(choices: Sequence[DetectorChoice], weights: Weights = no_weights) -> list[Detector]:
@@ -87,7 +90,7 @@ def build_detectors(choices: Sequence[DetectorChoice], weights: Weights = no_wei
 
     Args:
         choices: of one domain.
-        weights: gives the file of a detector of ``WEIGHTS_DETECTORS``, by its name.
+        weights: gives the file of a registered weight, by its name.
 
     Raises:
         UsageError: for a model that is not known, whose file is missing or another one than it should be, or that
@@ -114,7 +117,8 @@ def _build(choice: DetectorChoice, weights: Weights) -> Detector:
 
         return OnnxDetector(choice.model, choice.onnx, choice.min_score)
     if choice.model in WEIGHTS_DETECTORS:
-        return WEIGHTS_DETECTORS[choice.model].build(weights(choice.model), choice)
+        model = WEIGHTS_DETECTORS[choice.model]
+        return model.build(weights(model.weights), choice)
     _refuse_input(choice)
     return DETECTORS[choice.model].build(choice.min_score)
 
