@@ -123,13 +123,11 @@ class FaceScanner:
 
     def _detections(self, waiting: _Frame, image: BgrImage, faces: list[list[FaceBox]]) -> list[Detection]:
         """The faces of one frame, given per detector, without those an earlier detector found."""
-        kept: list[FaceBox] = []
-        detections = []
-        for detector, found in zip(self._detectors, faces, strict=True):
-            new = [face for face in found if not _overlaps(face, kept)]
-            kept += new
-            detections += [self._detection(waiting, image, face, detector.name) for face in new]
-        return detections
+        return [
+            self._detection(waiting, image, face, detector.name)
+            for detector, new in zip(self._detectors, without_doubles(faces), strict=True)
+            for face in new
+        ]
 
     def _detection(self, waiting: _Frame, image: BgrImage, face: FaceBox, detector: str) -> Detection:
         x0, y0, x1, y1 = face.box
@@ -143,6 +141,16 @@ class FaceScanner:
             detector=detector,
             appearance=appearance(image, face.box),
         )
+
+
+def without_doubles(faces: Sequence[Sequence[FaceBox]]) -> list[list[FaceBox]]:
+    """Per detector the faces of one frame that no earlier detector found."""
+    kept: list[FaceBox] = []
+    new: list[list[FaceBox]] = []
+    for found in faces:
+        new.append([face for face in found if not _overlaps(face, kept)])
+        kept += new[-1]
+    return new
 
 
 def _overlaps(face: FaceBox, others: list[FaceBox]) -> bool:

@@ -89,7 +89,8 @@ class Results:
             "analyse",
             [
                 video,
-                [choice.model_dump(mode="json") for choice in domain.detectors],
+                # A user's own file counts by its content (among the files below), wherever it lies.
+                [choice.model_dump(mode="json", exclude={"onnx": {"path"}}) for choice in domain.detectors],
                 domain.presence_gate,
                 domain.shots,
                 domain.faces,

@@ -9,6 +9,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, model_validator
 
 from schemas.base import Record
+from schemas.detectors import DetectorChoice
 from schemas.uri import uri_scheme
 
 
@@ -77,13 +78,6 @@ class ShotConfig(Record):
     same_scene_dissolved: float = 0.6  # block similarity of a dissolve's two ends, which may still be mixed
     same_view: float = 0.9  # correlation of those ends where they overlap best: pans measured .98
     run_s: float = Field(default=600.0, gt=0)  # a long source is analysed in runs of about this length, side by side
-
-
-class DetectorChoice(Record):
-    """One detector and the score from which its faces count."""
-
-    model: str
-    min_score: float = Field(ge=0, le=1)
 
 
 class FaceConfig(Record):

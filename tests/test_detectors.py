@@ -11,19 +11,18 @@ from hypothesis import strategies as st
 from skimage.data import astronaut
 
 from pipeline.errors import UsageError
+from pipeline.models.detector_table import DETECTORS, build_detectors, detector_files
 from pipeline.models.detectors import (
-    DETECTORS,
     BlazeFace,
     CatCascade,
     Detector,
     blazeface_anchors,
-    build_detectors,
-    detector_files,
     iou,
     weighted_nms,
     windows,
 )
 from pipeline.models.packaged import PACKAGED_MODELS
+from pipeline.models.weights import shipped_registry
 from schemas.config import EMBEDDED_DOMAINS, DetectorChoice
 
 # Hairline to chin, without ears, read off the photograph.
@@ -155,13 +154,13 @@ def test_an_unknown_model_is_a_usage_error_that_lists_the_choices():
         build_detectors([DetectorChoice(model="retinaface", min_score=0.5)])
 
     with pytest.raises(UsageError, match="'retinaface'"):
-        detector_files("retinaface")
+        detector_files(DetectorChoice(model="retinaface", min_score=0.5))
 
 
 def test_every_detector_names_pinned_files():
     for name, model in DETECTORS.items():
-        assert detector_files(name) == model.files
-        assert all(file in PACKAGED_MODELS for file in model.files)
+        assert detector_files(DetectorChoice(model=name, min_score=0.5)) == (model.file,)
+        assert model.file in PACKAGED_MODELS or model.file in shipped_registry()
 
 
 def test_every_embedded_domain_can_be_built():

@@ -20,7 +20,8 @@ from pipeline.acquire import HostLimiter
 from pipeline.errors import SourceError, UsageError
 from pipeline.models import fetching, files
 from pipeline.models import weights as weights_module
-from pipeline.models.detectors import DETECTORS, BlazeFace, DetectorModel
+from pipeline.models.detector_table import DETECTORS, DetectorModel
+from pipeline.models.detectors import BlazeFace
 from pipeline.models.fetching import Arrival, fetch_weights
 from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.registry import ModelSet
@@ -301,7 +302,8 @@ def stand_in(monkeypatch) -> Callable[..., BuildConfig]:
     """The default settings, but people are detected by BlazeFace with the file of another name."""
 
     def use(file: str) -> BuildConfig:
-        monkeypatch.setitem(DETECTORS, "stand_in", DetectorModel(BlazeFace, (file,), "nothing: for tests"))
+        model = DetectorModel(lambda choice, path: BlazeFace(choice.min_score, path), file, "nothing: for tests")
+        monkeypatch.setitem(DETECTORS, "stand_in", model)
         plain = BuildConfig()
         choice = DetectorChoice(model="stand_in", min_score=0.5)
         real = plain.domains["real"].model_copy(update={"detectors": (choice,)})

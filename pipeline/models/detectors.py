@@ -9,7 +9,7 @@ DENSIFY operator OpenCV's importer does not know, and it found no more faces tha
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -18,11 +18,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from pipeline.errors import UsageError
-from pipeline.models.files import FindModel
 from pipeline.models.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
-from schemas.config import DetectorChoice
 from schemas.face import XYXY
 
 BgrImage = UInt8[np.ndarray, "H W 3"]
@@ -44,7 +41,8 @@ class FaceBox:
 class Detector(Protocol):
     """Finds the faces of a picture of any size.
 
-    ``name`` is the one it has in ``DETECTORS``; ``dense`` says that it is cheap enough for any number of frames.
+    ``name`` is the one that ``DetectorChoice.model`` gives it; ``dense`` says that it is cheap enough for any number
+    of frames.
     """
 
     name: str
@@ -325,58 +323,3 @@ def _turn(grey: UInt8[np.ndarray, "H W"], angle_deg: float) -> tuple[np.ndarray,
     matrix[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
     turned = cv2.warpAffine(grey, matrix, size) if angle_deg else grey
     return turned, cv2.invertAffineTransform(matrix)
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorModel:
-    """What the registry knows about a detector: how to build it, its files, and where it was measured to work.
-
-    ``build`` is called with the minimum score and the paths of ``files``, in their order. ``files`` are names of
-    packaged models or of the weights registry.
-    """
-
-    build: Callable[..., Detector]
-    files: tuple[str, ...]
-    measured: str
-
-
-DETECTORS: dict[str, DetectorModel] = {
-    BlazeFace.name: DetectorModel(
-        BlazeFace, ("face_detection_short_range",), "people, meshes, anime; weak on the rest"
-    ),
-    CatCascade.name: DetectorModel(
-        CatCascade, ("haarcascade_frontalcatface.xml",), "real cats, about six frames in ten"
-    ),
-}
-
-
-def build_detectors(choices: Sequence[DetectorChoice], find: FindModel = packaged_model) -> list[Detector]:
-    """Load the chosen detectors, in the order of ``choices``.
-
-    Args:
-        choices: which detectors, from which score.
-        find: gives a model file by name; by default only packaged ones.
-
-    Raises:
-        UsageError: for a model that is not in ``DETECTORS``, or whose file is missing.
-    """
-    models = [_detector_model(choice.model) for choice in choices]
-    return [
-        model.build(choice.min_score, *(find(file).path for file in model.files))
-        for model, choice in zip(models, choices, strict=True)
-    ]
-
-
-def detector_files(model: str) -> tuple[str, ...]:
-    """The names of the files that a detector reads, as ``DetectorModel`` has them.
-
-    Raises:
-        UsageError: for a model that is not in ``DETECTORS``.
-    """
-    return _detector_model(model).files
-
-
-def _detector_model(name: str) -> DetectorModel:
-    if name not in DETECTORS:
-        raise UsageError(f"there is no face detector {name!r}: choose from {', '.join(sorted(DETECTORS))}")
-    return DETECTORS[name]

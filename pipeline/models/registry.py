@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 
 from pipeline.errors import UsageError
-from pipeline.models.detectors import Detector, build_detectors, detector_files
+from pipeline.models.detector_table import build_detectors, detector_files
+from pipeline.models.detectors import Detector
 from pipeline.models.files import ModelFile
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
 from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
@@ -139,7 +140,7 @@ class ModelSet:
 
     def _needed_to_detect(self, domain: str) -> set[str]:
         settings = self.domain(domain)
-        names = {file for choice in settings.detectors for file in detector_files(choice.model)}
+        names = {file for choice in settings.detectors for file in detector_files(choice)}
         return names | {"face_landmark"} if settings.presence_gate else names
 
     def _domain_cards(self, domain: str) -> list[ModelCard]:
