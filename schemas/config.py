@@ -123,10 +123,38 @@ class CropConfig(Record):
     preset: str = "veryfast"
 
 
+class PointNetwork(Record):
+    """How a network is asked for the points of a face: one square picture in, one list of points out.
+
+    The input is [1, 3, input_px, input_px], (value - mean) / scale of values from 0 to 255; the output holds
+    ``num_points`` rows of x, y (and the third column).
+    """
+
+    input_px: int = Field(ge=16, le=1024)
+    num_points: int = Field(default=68, ge=3, le=9999)  # 68 are taken for those of iBUG, in its order
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: float = 0.0
+    scale: float = Field(default=255.0, gt=0)
+    units: Literal["crop", "pixels"] = "crop"  # of the points: shares of the square, or its pixels
+    # Depth is in the unit of x, away from the viewer; a certainty runs from 0 to 1.
+    third: Literal["none", "depth", "certainty"] = "none"
+    box_scale: float = Field(default=1.0, gt=0)  # side of the first square in face heights, hairline to chin
+    box_y_offset: float = 0.0  # of its centre, in face heights; positive moves it down
+    point_scale: float = Field(default=1.2, gt=0)  # side of the next square in extents of the last points
+
+
+class UserLandmarker(PointNetwork):
+    """A landmarker of the user's: an ONNX file."""
+
+    path: str = Field(min_length=1)
+
+
 class LandmarkConfig(Record):
     """Per-frame points on the crop."""
 
-    min_confidence: float = 0.5  # the mesh network's face flag; below it the frame has no landmarks (MediaPipe's own)
+    # Below it the frame has no landmarks. Of the mesh it is the network's face flag (.5 is MediaPipe's own limit), of
+    # the others what ``pipeline.models.point_networks`` and ``pipeline.models.fan`` say.
+    min_confidence: float = 0.5
     # Gaussian of the smoothed copy. One frame at 25 fps takes 60 % off the jitter, 3 % off the range of the lips and
     # 13 % off a blink (seven talking clips); a 1-euro filter run both ways costs 10 % and 20 % for the same jitter.
     smoothing_sigma_s: float = 0.04
@@ -238,7 +266,10 @@ class DomainConfig(Record):
     description: str
     detectors: tuple[DetectorChoice, ...]
     presence_gate: bool  # keep a detection only when the mesh network sees a face too; for human-like domains
-    landmarker: Literal["facemesh", "none"]
+    landmarker: Literal["facemesh", "pfld", "fan2d", "fan3d", "none"] | UserLandmarker
+    # Where yaw, pitch and roll come from: the fit of the average head to the points with their depth, its fit to x and
+    # y under a perspective camera, or FSA-Net. The head's place always comes from the first.
+    pose: Literal["mesh", "pnp", "fsanet"] = "mesh"
     shots: ShotConfig = ShotConfig()
     faces: FaceConfig = FaceConfig()
     limits: SelectLimits = SelectLimits()
