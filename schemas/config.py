@@ -4,11 +4,14 @@ A stage's results are keyed by its record, so a setting that does not change wha
 must not live in that stage's record: limits on stored scores live in SelectLimits, not in the stages.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Discriminator, Field, NonNegativeInt, Tag, model_validator
 
 from schemas.base import Record
+from schemas.face import LANDMARK_SCHEMES
+
+NUM_NAMED_POINTS = LANDMARK_SCHEMES["ibug68"]
 
 
 class AcquireConfig(Record):
@@ -131,7 +134,7 @@ class PointNetwork(Record):
     """
 
     input_px: int = Field(ge=16, le=1024)
-    num_points: int = Field(default=68, ge=3, le=9999)  # 68 are taken for those of iBUG, in its order
+    num_points: int = Field(default=NUM_NAMED_POINTS, ge=3, le=9999)  # 68 are taken for those of iBUG, in its order
     channels: Literal["rgb", "bgr"] = "rgb"
     mean: float = 0.0
     scale: float = Field(default=255.0, gt=0)
@@ -147,6 +150,18 @@ class UserLandmarker(PointNetwork):
     """A landmarker of the user's: an ONNX file."""
 
     path: str = Field(min_length=1)
+
+
+def _named_or_own(choice: object) -> str:
+    return "named" if isinstance(choice, str) else "own"
+
+
+# Told apart by their kind, so that a mistake is reported against one of them only.
+LandmarkerChoice = Annotated[
+    Annotated[Literal["facemesh", "pfld", "fan2d", "fan3d", "none"], Tag("named")]
+    | Annotated[UserLandmarker, Tag("own")],
+    Discriminator(_named_or_own),
+]
 
 
 class LandmarkConfig(Record):
@@ -266,13 +281,22 @@ class DomainConfig(Record):
     description: str
     detectors: tuple[DetectorChoice, ...]
     presence_gate: bool  # keep a detection only when the mesh network sees a face too; for human-like domains
-    landmarker: Literal["facemesh", "pfld", "fan2d", "fan3d", "none"] | UserLandmarker
+    landmarker: LandmarkerChoice
     # Where yaw, pitch and roll come from: the fit of the average head to the points with their depth, its fit to x and
     # y under a perspective camera, or FSA-Net. The head's place always comes from the first.
     pose: Literal["mesh", "pnp", "fsanet"] = "mesh"
     shots: ShotConfig = ShotConfig()
     faces: FaceConfig = FaceConfig()
     limits: SelectLimits = SelectLimits()
+
+    @model_validator(mode="after")
+    def _points_for_the_pose(self) -> Self:
+        unnamed = isinstance(self.landmarker, UserLandmarker) and self.landmarker.num_points != NUM_NAMED_POINTS
+        if self.pose != "mesh" and (self.landmarker == "none" or unnamed):
+            raise ValueError(
+                f"pose {self.pose!r} needs a landmarker of {NUM_NAMED_POINTS} points: the head's place comes from them"
+            )
+        return self
 
 
 # AnyTalk trains on 600 + 325 + 325 clips of AniTalk and 300 real ones. It tests on "50 test videos with Disney human

@@ -185,7 +185,7 @@ def _network(path: Path, trusted: Collection[str], make: Any) -> Any:
         if found not in trusted:
             raise UsageError(
                 f"{path} is a TorchScript archive, which is a program, and nobody vouches for its SHA-256 "
-                f"{found[:12]}…: use the file that the registry of weights names, or the state dict (.pth.tar) of the network"
+                f"{found[:12]}…: use the file that the registry of weights names, or its state dict (.pth.tar)"
             )
         return torch.jit.load(str(path), map_location="cpu").eval()
     try:

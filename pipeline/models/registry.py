@@ -75,7 +75,8 @@ class ModelSet:
         """
         for domain in self.config.domains:
             self.files(domain)
-            self.landmarker(domain)
+            if self.domain(domain).landmarker not in {"facemesh", "none"}:
+                self.landmarker(domain)
             self.pose_network(domain)
         if self.config.speech.hubert:
             self.hubert()
