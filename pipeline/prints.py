@@ -155,6 +155,8 @@ def _mouth(
 ) -> Float32[np.ndarray, "T 3"]:
     """``MOUTH_FIELDS``: the opening as it is, width and jaw drop in distances between the outer eye corners."""
     series = np.zeros((len(opening), 3), np.float32)
+    if not seen.any():
+        return series
     xy = points[seen, :, :2].astype(np.float64)
 
     def gap(a: int, b: int) -> Float64[np.ndarray, " N"]:

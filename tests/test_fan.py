@@ -26,22 +26,30 @@ def pictures() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def random_stand_ins(tmp_path_factory) -> dict[str, Path]:
-    """One hourglass instead of four, so that a test takes a second; the network for depth at full size."""
-    from face_alignment.models import FAN, ResNetDepth
+    """One hourglass instead of four, so that a test takes a second."""
+    from face_alignment.models import FAN
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("fan")
     points = FAN(1).eval()
     torch.save(points.state_dict(), folder / "random-2DFAN1.pth.tar")
-    depth = {f"module.{name}": value.half() for name, value in ResNetDepth().state_dict().items()}
-    torch.save({"epoch": 1, "state_dict": depth}, folder / "random-depth.pth.tar")
     script = torch.jit.trace(points, torch.zeros(1, 3, 256, 256), check_trace=False)
     script.save(str(folder / "random-2DFAN1.zip"))
     return {
         "points": folder / "random-2DFAN1.pth.tar",
-        "depth": folder / "random-depth.pth.tar",
         "script": folder / "random-2DFAN1.zip",
     }
+
+
+@pytest.fixture(scope="module")
+def random_depth(random_stand_ins) -> dict[str, Path]:
+    """The same with the network for depth, at full size."""
+    from face_alignment.models import ResNetDepth
+
+    path = random_stand_ins["points"].with_name("random-depth.pth.tar")
+    weights = {f"module.{name}": value.half() for name, value in ResNetDepth().state_dict().items()}
+    torch.save({"epoch": 1, "state_dict": weights}, path)
+    return {**random_stand_ins, "depth": path}
 
 
 def packages_own(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, *, depth: bool):
@@ -57,14 +65,23 @@ def packages_own(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, *, dep
     return FaceAlignment(kind, network_size=1, device="cpu", face_detector="folder", compile=False)
 
 
-@pytest.mark.parametrize("depth", [False, True], ids=["2d", "3d"])
-def test_points_are_those_of_the_package_before_it_cuts_them_to_whole_pixels(random_stand_ins, monkeypatch, depth):
-    ours = FaceAlignment68(
-        random_stand_ins["points"], random_stand_ins["depth"] if depth else None, min_confidence=NO_LIMIT
-    )
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("depth", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["2d", "3d"])
+def test_points_are_those_of_the_package_before_it_cuts_them_to_whole_pixels(
+    random_stand_ins, request, monkeypatch, depth
+):
+    files = request.getfixturevalue("random_depth") if depth else random_stand_ins
+    ours = FaceAlignment68(files["points"], files.get("depth"), min_confidence=NO_LIMIT)
     monkeypatch.setattr(torch, "load", _loading(torch.load))
-    theirs = packages_own(random_stand_ins, monkeypatch, depth=depth)
-    for image, box in zip(pictures(), BOXES, strict=True):
+    theirs = packages_own(files, monkeypatch, depth=depth)
+    for image, box in list(zip(pictures(), BOXES, strict=True))[: 1 if depth else 3]:
         face = ours.locate(image, box)
         assert face is not None
         points, scores, _ = theirs.get_landmarks_from_image(
@@ -121,10 +138,10 @@ def test_nothing_is_downloaded_and_no_thread_is_left_behind(random_stand_ins, mo
         raise AssertionError("no network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     network = FaceAlignment68(random_stand_ins["points"], min_confidence=NO_LIMIT)
     assert network.locate(pictures()[0], BOXES[0]) is not None
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 2
 
 
 def test_a_flat_heat_map_is_no_face(random_stand_ins):
