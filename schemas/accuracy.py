@@ -10,7 +10,7 @@ class LandmarkRow(Record):
 
     ``nme_68`` and ``nme_51`` (without the jaw) are mean distances to the reference, as a share of the distance between
     the outer eye corners, over the ``num_found`` of ``num_faces`` in which a face was found; None where no points are
-    known for the media. ``ms_per_face`` is for one core, from a box or, on clips, following the face.
+    known for the media. ``ms_per_face`` is processor time of one core, from a box.
     """
 
     domain: str
@@ -28,7 +28,7 @@ class PoseRow(Record):
     """One way to the head's angles: a landmarker, and what reads the angles.
 
     Errors are mean absolute differences in degrees on ``num_heads`` rendered heads of known pose; jitter is the median
-    absolute second difference in degrees over a talking clip of ``num_frames``. ``ms_per_frame`` is for one core and
+    absolute second difference in degrees over a talking clip of ``num_frames``. ``ms_per_frame`` is processor time and
     on top of the landmarker.
     """
 
