@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from av.video import VideoFrame
@@ -22,6 +23,7 @@ from pipeline.media.decode import Frame, iter_at_rate, iter_frames
 from pipeline.media.encode import ClipWriter
 from pipeline.media.pixels import to_coded, to_rgb
 from pipeline.models.landmarkers import Landmarker
+from pipeline.models.layouts import IBUG_68
 from pipeline.models.registry import ModelSet
 from pipeline.motion import MotionTrack, estimate_motion
 from pipeline.prints import PrintMeter, to_bytes
@@ -31,11 +33,14 @@ from pipeline.sync import score_sync
 from schemas.base import Box
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
 from schemas.config import BuildConfig
-from schemas.face import LANDMARK_SCHEMES, POSE_FIELDS, XYXY, FacePath
+from schemas.face import POSE_FIELDS, XYXY, FacePath, num_points
 from schemas.media import Video
 from schemas.prints import PRINTS_FILE
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SyncScore
+
+if TYPE_CHECKING:  # starts a network runtime, which only some configurations need
+    from pipeline.models.pose_networks import PoseNetwork
 
 _PREVIEW_RATE_HZ = 48000
 # Side of the copy on which a crop is measured. The networks see 192 px of a face and less, and averaging the picture
@@ -86,17 +91,21 @@ def make_clip(
         writer.declare_audio(_PREVIEW_RATE_HZ)
     repeats: list[bool] = []
     crops = _crops(path, video, plan, config.crop.size_px, repeats)
-    frames = _passing(crops, boxes, seen_px, writer, meter, print_meter)
+    pose_network, angles = models.pose_network(domain), []
+    frames = _passing(crops, boxes, seen_px, writer, [meter, print_meter], pose_network, angles)
     landmarker = models.landmarker(domain)
     seen = _landmarks(frames, boxes, landmarker, config, plan)
     if len(repeats) != plan.num_frames:
         raise DecodeError(f"{path.name} holds no frame at {plan.span.start_s:.3f} s: the file is damaged there")
     faces = seen.scaled(config.crop.size_px / seen_px)
-    motion = estimate_motion(faces.mesh, faces.confidence)
+    layout = faces.layout or IBUG_68  # without one no frame is readable
+    motion = estimate_motion(faces.raw, faces.readable, layout)
     valid = _validity(face, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
     sound = _sound(path, video, plan, models)
-    sync = _sync(motion, valid, sound, plan, config, landmarker is not None)
-    pose = estimate_poses(faces.mesh, faces.confidence, config.crop.size_px, config.crop.size_px)
+    sync = _sync(motion, valid, sound, plan, config, faces.layout is not None)
+    method = "pnp" if models.domain(domain).pose == "pnp" else "mesh"
+    turns = np.array(angles, np.float32) if pose_network else method
+    pose = estimate_poses(faces.raw, faces.readable, config.crop.size_px, config.crop.size_px, layout, turns)
     files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
     scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
     clip = Clip(
@@ -116,7 +125,7 @@ def make_clip(
         files={suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())},
     )
     mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
-    prints = print_meter.finish(seen.mesh, faces.confidence, motion.mouth_raw, mel)
+    prints = print_meter.finish(seen.raw, faces.readable, motion.mouth_raw, mel, layout)
     return clip, {**files, PRINTS_FILE: to_bytes(prints)}
 
 
@@ -172,15 +181,18 @@ def _passing(
     boxes: list[XYXY],
     seen_px: int,
     writer: ClipWriter,
-    meter: QualityMeter,
-    print_meter: PrintMeter,
+    meters: list[QualityMeter | PrintMeter],
+    pose_network: "PoseNetwork | None",
+    angles: list[tuple[float, float, float]],
 ) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
     """Encode each crop, and measure a smaller copy of it on its way to the landmarker."""
     for crop, box in zip(crops, boxes, strict=False):
         writer.add(crop)
         image = to_rgb(crop, seen_px)
-        meter.add(image, box)
-        print_meter.add(image, box)
+        for meter in meters:
+            meter.add(image, box)
+        if pose_network is not None:
+            angles.append(pose_network.read(image, box))
         yield image
 
 
@@ -195,9 +207,8 @@ def _landmarks(
         return estimate_landmarks(frames, boxes, landmarker, config.landmarks, plan.fps)
     for _ in frames:
         pass
-    points = np.zeros((plan.num_frames, LANDMARK_SCHEMES["none"], 3), np.float32)
-    mesh = np.zeros((plan.num_frames, 468, 3), np.float32)
-    return LandmarkTrack(points, points, mesh, np.zeros(plan.num_frames, np.float32))
+    points = np.zeros((plan.num_frames, num_points("none"), 3), np.float32)
+    return LandmarkTrack(points, points, points, np.zeros(plan.num_frames, np.float32), None)
 
 
 def _validity(
@@ -288,7 +299,8 @@ def _scores(
     covered: bool,
 ) -> Scores:
     seen = faces.confidence > 0
-    yaw = pose[seen, POSE_FIELDS.index("yaw_deg")]
+    turned = pose[:, POSE_FIELDS.index("confidence")] > 0
+    yaw = pose[turned, POSE_FIELDS.index("yaw_deg")]
     return Scores(
         native_crop_px=plan.native_crop_px,
         padding=round(plan.padding, 5),
@@ -297,8 +309,8 @@ def _scores(
         num_neighbours=plan.num_neighbours,
         landmark_ratio=round(float(seen.mean()), 5) if covered else None,
         landmark_confidence=round(float(faces.confidence[seen].mean()), 5) if seen.any() else None,
-        yaw_abs_median_deg=round(float(np.median(np.abs(yaw))), 3) if seen.any() else None,
-        yaw_range_deg=round(float(np.ptp(yaw)), 3) if seen.any() else None,
+        yaw_abs_median_deg=round(float(np.median(np.abs(yaw))), 3) if turned.any() else None,
+        yaw_range_deg=round(float(np.ptp(yaw)), 3) if turned.any() else None,
         speech_ratio=sound.ratio,
         audio_rms=sound.rms,
         sync=sync,

@@ -28,13 +28,17 @@ applied to column vectors of the canonical face, whose axes are the camera's and
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
+import cv2
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from pipeline.models.canonical import RIGID_POINTS, align, canonical_face
+from pipeline.models.canonical import align
+from pipeline.models.layouts import FACE_MESH_468, Layout
 
 Rotation = Float64[np.ndarray, "3 3"]
+PoseSource = Literal["mesh", "pnp"] | Float32[np.ndarray, "T 3"]
 
 # The camera is unknown; a distance needs one. Two picture widths of focal length see 28° across.
 FOCAL_WIDTHS = 2.0
@@ -66,36 +70,63 @@ def angles_from_rotation(rotation: Rotation) -> tuple[float, float, float]:
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
-def pose_from_mesh(points: Float32[np.ndarray, "468 3"]) -> HeadPose:
-    """Fit the canonical face's rigid points to a mesh (x, y, z in pixels) by least squares in three dimensions.
+def pose_from_mesh(points: Float32[np.ndarray, "P 3"], layout: Layout = FACE_MESH_468) -> HeadPose:
+    """Fit the canonical face's rigid points to a face's (x, y, z in pixels) by least squares in three dimensions.
 
-    Weak perspective, as the network's depth is: a head near the edge of a wide picture reads a degree or two off.
+    Weak perspective, as the points' depth is: a head near the edge of a wide picture reads a degree or two off.
     """
-    return HeadPose(*align(canonical_face()[RIGID_POINTS], points[RIGID_POINTS].astype(np.float64)))
+    return HeadPose(*align(layout.average()[layout.rigid], points[layout.rigid].astype(np.float64)))
+
+
+def rotation_by_pnp(points: Float32[np.ndarray, "P 3"], layout: Layout, width_px: int, height_px: int) -> Rotation:
+    """Turn the canonical face until its rigid points, seen by a pinhole camera, lie on those in the picture.
+
+    The camera looks at the picture's centre with a focal length of `FOCAL_WIDTHS` widths; no depth takes part. SQPnP
+    (Terzakis and Lourakis, ECCV 2020) finds the pose without a first guess, Levenberg and Marquardt refine it.
+    """
+    focal = FOCAL_WIDTHS * width_px
+    # Pixel centres lie at whole numbers, so the picture's centre is half a pixel before its half.
+    camera = np.array([[focal, 0.0, (width_px - 1) / 2], [0.0, focal, (height_px - 1) / 2], [0.0, 0.0, 1.0]])
+    bones = np.ascontiguousarray(layout.average()[layout.rigid])
+    seen = np.ascontiguousarray(points[layout.rigid, :2], np.float64)
+    _, turn, shift = cv2.solvePnP(bones, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+    turn, _ = cv2.solvePnPRefineLM(bones, seen, camera, None, turn, shift)
+    return cv2.Rodrigues(turn)[0]
 
 
 def estimate_poses(
-    mesh: Float32[np.ndarray, "T 468 3"],
+    points: Float32[np.ndarray, "T P 3"],
     confidence: Float32[np.ndarray, "T"],
     width_px: int,
     height_px: int,
+    layout: Layout = FACE_MESH_468,
+    angles: PoseSource = "mesh",
 ) -> Float32[np.ndarray, "T 7"]:
     """Head pose per frame of a clip.
 
     Args:
-        mesh: x, y, z in pixels of the clip's frames.
+        points: x, y, z in pixels of the clip's frames.
         confidence: 0 where a frame has no face.
         width_px: width of the frames.
         height_px: height of the frames.
+        layout: where the points lie on the face.
+        angles: the fit in three dimensions (``mesh``), ``pnp``, or yaw, pitch, roll [T, 3] in degrees that a network
+            read from the pictures. The place always comes from the fit.
 
     Returns:
         `POSE_FIELDS`: yaw, pitch, roll in degrees; tx, ty, the centre of the head's rigid points as a share of
         width and height; tz, its distance in outer-eye-corner distances for a focal length of `FOCAL_WIDTHS`
         widths; confidence as given. Frames without a face are all zero.
     """
-    poses = np.zeros((len(mesh), 7), np.float32)
+    poses = np.zeros((len(points), 7), np.float32)
     for frame in np.flatnonzero(confidence > 0):
-        pose = pose_from_mesh(mesh[frame])
+        pose = pose_from_mesh(points[frame], layout)
+        if isinstance(angles, np.ndarray):
+            found = angles[frame]
+        elif angles == "pnp":
+            found = angles_from_rotation(rotation_by_pnp(points[frame], layout, width_px, height_px))
+        else:
+            found = angles_from_rotation(pose.rotation)
         place = (pose.shift[0] / width_px, pose.shift[1] / height_px, FOCAL_WIDTHS * width_px / pose.scale)
-        poses[frame] = (*angles_from_rotation(pose.rotation), *place, confidence[frame])
+        poses[frame] = (*found, *place, confidence[frame])
     return poses

@@ -12,18 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from pipeline.models.canonical import RIGID_POINTS, align, canonical_face
-
-# Mesh points that face each other across the inner lips: the middle and two on either side.
-_LIP_PAIRS = ((13, 14), (82, 87), (312, 317), (81, 178), (311, 402))
-_MOUTH_CORNERS = (61, 291)
-_FOREHEAD, _CHIN = 10, 152
-# Lids above and below, and corners, after Soukupová and Čech, "Real-time eye blink detection using facial
-# landmarks" (CVWW 2016), equation 1. Left and right are the character's own: its left eye is at image right.
-_LEFT_LIDS, _LEFT_CORNERS = ((385, 380), (387, 373)), (362, 263)
-_RIGHT_LIDS, _RIGHT_CORNERS = ((160, 144), (158, 153)), (33, 133)
-# Against the eye corners, which don't move when the eye blinks.
-_LEFT_BROW, _RIGHT_BROW = (336, 296, 334, 293, 300), (107, 66, 105, 63, 70)
+from pipeline.models.canonical import align
+from pipeline.models.layouts import FACE_MESH_468, Layout, Pair
 
 # Range in the clip that is always granted. Over eight clips, talking spans .06 to .4 (mouth), .05 to .2 (width), and
 # brows .01 to .07; frame-to-frame noise lies under .006, .008 and .003.
@@ -35,7 +25,7 @@ _LEAST_CLOSURE = 1 / 3
 _LOW, _HIGH = 2.0, 98.0
 _OPEN_EYE = 90.0  # eyes are open most of the time, and wide-open ones are no measure of it
 
-Mesh = Float[np.ndarray, "468 3"]
+Face = Float[np.ndarray, "P 3"]
 Series = Float64[np.ndarray, "T"]
 
 
@@ -52,20 +42,23 @@ class MotionTrack:
     mouth_raw: Float32[np.ndarray, "T"]
 
 
-def estimate_motion(mesh: Float32[np.ndarray, "T 468 3"], confidence: Float32[np.ndarray, "T"]) -> MotionTrack:
-    """Measure a clip's meshes and set each measure against its own range.
+def estimate_motion(
+    points: Float32[np.ndarray, "T P 3"], confidence: Float32[np.ndarray, "T"], layout: Layout = FACE_MESH_468
+) -> MotionTrack:
+    """Measure a clip's faces and set each measure against its own range.
 
     Args:
-        mesh: x, y, z in pixels.
+        points: x, y, z in pixels.
         confidence: 0 where a frame has no face; such frames take no part in any range.
+        layout: where the points lie on the face.
     """
-    channels = np.zeros((len(mesh), 6), np.float32)
-    mouth_raw = np.zeros(len(mesh), np.float32)
+    channels = np.zeros((len(points), 6), np.float32)
+    mouth_raw = np.zeros(len(points), np.float32)
     seen = np.flatnonzero(confidence > 0)
     if len(seen) == 0:
         return MotionTrack(channels, mouth_raw)
-    measures = np.array([_measures(mesh[t].astype(np.float64)) for t in seen])
-    mouth_raw[seen] = [mouth_opening(mesh[t]) for t in seen]
+    measures = np.array([_measures(points[t].astype(np.float64), layout) for t in seen])
+    mouth_raw[seen] = [mouth_opening(points[t], layout) for t in seen]
     columns = (
         _from_rest(measures[:, 0], _LEAST_MOUTH),
         _between_ends(measures[:, 1], _LEAST_WIDTH),
@@ -78,35 +71,37 @@ def estimate_motion(mesh: Float32[np.ndarray, "T 468 3"], confidence: Float32[np
     return MotionTrack(channels, mouth_raw)
 
 
-def mouth_opening(mesh: Mesh) -> float:
-    """Mean of the five inner-lip openings over the distance from forehead to chin, in the picture plane.
+def mouth_opening(face: Face, layout: Layout = FACE_MESH_468) -> float:
+    """Mean of the inner-lip openings over the distance from forehead to chin, in the picture plane.
 
     In the plane because both shrink alike when the head nods; this is the curve that agreed with speech.
     """
-    xy = mesh[:, :2].astype(np.float64)
-    height = np.linalg.norm(xy[_FOREHEAD] - xy[_CHIN])
-    return float(np.mean([np.linalg.norm(xy[a] - xy[b]) for a, b in _LIP_PAIRS]) / max(height, 1e-9))
+    xy = face[:, :2].astype(np.float64)
+    top, bottom = layout.height
+    height = np.linalg.norm(xy[top] - xy[bottom]) / layout.height_share
+    return float(np.mean([np.linalg.norm(xy[a] - xy[b]) for a, b in layout.lips]) / max(height, 1e-9))
 
 
-def _measures(mesh: Mesh) -> tuple[float, float, float, float, float]:
+def _measures(face: Face, layout: Layout) -> tuple[float, float, float, float, float]:
     """Mouth opening, mouth width, left and right lid opening, brow height of one face, free of its size."""
-    size = align(canonical_face()[RIGID_POINTS], mesh[RIGID_POINTS])[0]
+    size = align(layout.average()[layout.rigid], face[layout.rigid])[0]
 
     def gap(a: int, b: int) -> float:
-        return float(np.linalg.norm(mesh[a] - mesh[b])) / size
+        return float(np.linalg.norm(face[a] - face[b])) / size
 
-    def lids(pairs: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> float:
+    def lids(pairs: tuple[Pair, ...], corners: Pair) -> float:
         return float(np.mean([gap(a, b) for a, b in pairs])) / gap(*corners)
 
-    def brow(points: tuple[int, ...], corners: tuple[int, int]) -> float:
-        return float(np.linalg.norm(mesh[list(points)].mean(axis=0) - mesh[list(corners)].mean(axis=0))) / size
+    # Against the eye corners, which don't move when the eye blinks.
+    def brow(points: tuple[int, ...], corners: Pair) -> float:
+        return float(np.linalg.norm(face[list(points)].mean(axis=0) - face[list(corners)].mean(axis=0))) / size
 
     return (
-        float(np.mean([gap(a, b) for a, b in _LIP_PAIRS])),
-        gap(*_MOUTH_CORNERS),
-        lids(_LEFT_LIDS, _LEFT_CORNERS),
-        lids(_RIGHT_LIDS, _RIGHT_CORNERS),
-        (brow(_LEFT_BROW, _LEFT_CORNERS) + brow(_RIGHT_BROW, _RIGHT_CORNERS)) / 2,
+        float(np.mean([gap(a, b) for a, b in layout.lips])),
+        gap(*layout.mouth_corners),
+        lids(layout.left_lids, layout.left_eye),
+        lids(layout.right_lids, layout.right_eye),
+        (brow(layout.left_brow, layout.left_eye) + brow(layout.right_brow, layout.right_eye)) / 2,
     )
 
 

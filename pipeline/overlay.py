@@ -31,6 +31,8 @@ BONES = tuple(
     for a, b in [(k, k + 1) for k in range(first, last)] + ([(last, first)] if closed else [])
 )
 
+_NUM_JOINED = 68
+
 UNSURE_RGB, SURE_RGB = (255, 106, 61), (64, 240, 200)
 # Columns: the head's right-hand side of the image, its crown and its nose, in camera axes (x right, y down, z away).
 _HEAD_AXES = np.diag([1.0, -1.0, -1.0])
@@ -41,13 +43,14 @@ _AXIS_LENGTHS = np.array([[0.19], [0.19], [0.30]])
 
 def overlaid(
     frame: RGB,
-    landmarks: Float32[np.ndarray, "68 3"] | None,
+    landmarks: Float32[np.ndarray, "P 3"] | None,
     pose: Float32[np.ndarray, " 7"] | None,
     size_px: int,
 ) -> RGB:
     """A square frame at ``size_px`` with its points and pose axes on it.
 
-    Points and their lines go from orange (confidence 0) to mint (1); points of confidence 0 are left out.
+    Points and their lines go from orange (confidence 0) to mint (1); points of confidence 0 are left out. Lines
+    join the 68 points of iBUG only.
     """
     side = size_px * _OVERSAMPLED
     shrinks = frame.shape[0] > side
@@ -78,7 +81,7 @@ def _draw_points(tile: RGB, points: np.ndarray) -> None:
     weight = tile.shape[0] / 512  # line widths were chosen on this size
     thickness, radius = max(1, round(2 * weight)), round((3 << _SHIFT) * weight)
     places = _fixed_point(np.where(there[:, None], points[:, :2], 0.0))
-    for a, b in BONES:
+    for a, b in BONES if len(points) == _NUM_JOINED else ():
         if there[a] and there[b]:
             color = colors[a] if sure[a] < sure[b] else colors[b]
             cv2.line(tile, places[a], places[b], color, thickness, cv2.LINE_AA, _SHIFT)

@@ -12,12 +12,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, UInt8, UInt32
 
-from pipeline.models.canonical import RIGID_POINTS, canonical_face
+from pipeline.models.layouts import FACE_MESH_468, Layout
 from schemas.face import XYXY
 from schemas.prints import GRID, NUM_BANDS, NUM_HASHES, Prints
-
-# Mesh points: corners of the mouth, base of the nose, tip of the chin, outer corners of the eyes.
-_MOUTH_CORNERS, _NOSE_BASE, _CHIN, _EYE_CORNERS = (61, 291), 2, 152, (33, 263)
 
 _THUMB_PX = 160  # side of the remembered frames, from which faces are cut once their landmarks are known
 _PATCH_PX = 64
@@ -62,18 +59,20 @@ class PrintMeter:
 
     def finish(
         self,
-        mesh: Float32[np.ndarray, "T 468 3"],
+        points: Float32[np.ndarray, "T P 3"],
         confidence: Float32[np.ndarray, " T"],
         opening: Float32[np.ndarray, " T"],
         mel: Float32[np.ndarray, "Tm M"] | None,
+        layout: Layout = FACE_MESH_468,
     ) -> Prints:
         """The clip's prints.
 
         Args:
-            mesh: x, y, z in pixels of the frames.
+            points: x, y, z in pixels of the frames.
             confidence: 0 where a frame has no face.
             opening: of the mouth, per frame.
             mel: log-mel of the sound; None for a clip without sound.
+            layout: where the points lie on the face.
         """
         seen = confidence > 0
         num_frames = len(self._grid)
@@ -85,23 +84,23 @@ class PrintMeter:
         return Prints(
             hashes=np.array(self._hashes, np.uint64),
             grid=np.array(self._grid, np.float16).reshape(num_frames, GRID * GRID),
-            mouth=_mouth(mesh, seen, opening),
+            mouth=_mouth(points, seen, opening, layout),
             seen=seen,
             bands=bands,
             chords=chords,
             heard=heard,
-            face=self._appearance(mesh, seen),
+            face=self._appearance(points, seen, layout),
         )
 
     def _appearance(
-        self, mesh: Float32[np.ndarray, "T 468 3"], seen: Bool[np.ndarray, " T"]
+        self, points: Float32[np.ndarray, "T P 3"], seen: Bool[np.ndarray, " T"], layout: Layout
     ) -> Float16[np.ndarray, " D"]:
         """Mean histograms of gradients of the remembered faces (Dalal and Triggs, CVPR 2005), of unit length.
 
         Faces are put upright by their landmarks; where no landmarker covers the domain, the face box has to do.
         """
         patches = [
-            _aligned(thumb, mesh[index] * scale) if seen[index] else _boxed(thumb, box, scale)
+            _aligned(thumb, points[index] * scale, layout) if seen[index] else _boxed(thumb, box, scale)
             for index, (thumb, box, scale) in sorted(self._thumbs.items())
             if seen[index] or not seen.any()
         ]
@@ -123,11 +122,13 @@ def _picture_hash(gray: UInt8[np.ndarray, "H W"]) -> int:
     return int(str(phash(Image.fromarray(gray))), 16)
 
 
-def _aligned(thumb: UInt8[np.ndarray, "S S"], mesh: Float32[np.ndarray, "468 3"]) -> UInt8[np.ndarray, "Q Q"]:
+def _aligned(
+    thumb: UInt8[np.ndarray, "S S"], points: Float32[np.ndarray, "P 3"], layout: Layout
+) -> UInt8[np.ndarray, "Q Q"]:
     """The face turned and scaled in the picture so that its bones lie where the average face has them."""
-    wanted = (canonical_face()[RIGID_POINTS, :2] / _PATCH_SPAN + 0.5) * _PATCH_PX
+    wanted = (layout.average()[layout.rigid, :2] / _PATCH_SPAN + 0.5) * _PATCH_PX
     # A similarity of the plane is w = a z + b in complex numbers; a and b by least squares.
-    z, w = mesh[RIGID_POINTS, 0] + 1j * mesh[RIGID_POINTS, 1], wanted[:, 0] + 1j * wanted[:, 1]
+    z, w = points[layout.rigid, 0] + 1j * points[layout.rigid, 1], wanted[:, 0] + 1j * wanted[:, 1]
     centred = z - z.mean()
     a = np.vdot(centred, w - w.mean()) / max(float(np.vdot(centred, centred).real), 1e-9)
     b = w.mean() - a * z.mean()
@@ -147,17 +148,23 @@ def _boxed(thumb: UInt8[np.ndarray, "S S"], box: XYXY, scale: float) -> UInt8[np
 
 
 def _mouth(
-    mesh: Float32[np.ndarray, "T 468 3"], seen: Bool[np.ndarray, " T"], opening: Float32[np.ndarray, " T"]
+    points: Float32[np.ndarray, "T P 3"],
+    seen: Bool[np.ndarray, " T"],
+    opening: Float32[np.ndarray, " T"],
+    layout: Layout,
 ) -> Float32[np.ndarray, "T 3"]:
     """``MOUTH_FIELDS``: the opening as it is, width and jaw drop in distances between the outer eye corners."""
     series = np.zeros((len(opening), 3), np.float32)
-    points = mesh[seen, :, :2].astype(np.float64)
+    if not seen.any():
+        return series
+    xy = points[seen, :, :2].astype(np.float64)
 
     def gap(a: int, b: int) -> Float64[np.ndarray, " N"]:
-        return np.linalg.norm(points[:, a] - points[:, b], axis=1)
+        return np.linalg.norm(xy[:, a] - xy[:, b], axis=1)
 
-    size = np.maximum(gap(*_EYE_CORNERS), 1e-6)
-    series[seen] = np.stack([opening[seen], gap(*_MOUTH_CORNERS) / size, gap(_NOSE_BASE, _CHIN) / size], axis=1)
+    size = np.maximum(gap(*layout.outer_eyes), 1e-6)
+    width, drop = gap(*layout.mouth_corners), gap(layout.nose_base, layout.chin)
+    series[seen] = np.stack([opening[seen], width / size, drop / size], axis=1)
     return series
 
 

@@ -124,6 +124,8 @@ class Results:
                 config.domains[source.domain].landmarker,
                 config.domains[source.domain].faces.stride,
                 self.models.files(source.domain),
+                # Only where it is not the one that clips had before there was a choice: their results are kept.
+                *([pose] if (pose := config.domains[source.domain].pose) != "mesh" else []),
             ],
         )
 

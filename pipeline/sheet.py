@@ -300,7 +300,7 @@ def _plot_speech(
     if np.isfinite(mouth).any():
         axes.plot(times, mouth, color=_MOUTH, lw=1.8, label="mouth opening", solid_joinstyle="round")
     else:
-        why = "nothing reads this domain's mouths" if clip.landmark_scheme == "none" else "no frame is sure enough"
+        why = "nothing reads this domain's mouths" if clip.landmark_scheme != "ibug68" else "no frame is sure enough"
         axes.plot([], [], " ", label=f"no mouth curve: {why}")
     axes.plot((np.array(shown) + 0.5) / fps, np.full(len(shown), 1.05), "v", ms=5, color=FAINT, label="frames above")
     _label_axes(axes, num_frames / fps)

@@ -1,13 +1,13 @@
-"""One line of the accuracy bench: what a model found on hand-labelled media, and what it cost."""
+"""Lines of the accuracy bench: what a model made of media with known truth, and what it cost."""
 
 from typing import Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from schemas.base import Record
 
 
-class Row(Record):
+class DetectionRow(Record):
     """One model under one setting on the labelled media of one domain.
 
     ``hits`` of ``num_faces`` labelled things were found (faces, or whatever the bench asks for); ``false_alarms`` were
@@ -36,3 +36,63 @@ class Row(Record):
     def recall(self) -> float:
         """Share of the labelled faces that were found; 1 where there was none to find."""
         return self.hits / self.num_faces if self.num_faces else 1.0
+
+
+class LandmarkRow(Record):
+    """One landmarker on some faces.
+
+    ``nme_68`` and ``nme_51`` (without the jaw) are mean distances to the reference, as a share of the distance between
+    the outer eye corners, over the ``num_found`` of ``num_faces`` in which a face was found; None where no points are
+    known for the media. ``ms_per_face`` is processor time of one core, from a box.
+    """
+
+    domain: str
+    media: str
+    reference: str  # who says where the points are
+    landmarker: str
+    num_faces: NonNegativeInt
+    num_found: NonNegativeInt
+    nme_68: float | None = Field(default=None, ge=0)
+    nme_51: float | None = Field(default=None, ge=0)
+    ms_per_face: float = Field(ge=0)
+
+
+class PoseRow(Record):
+    """One way to the head's angles: a landmarker, and what reads the angles.
+
+    Errors are mean absolute differences in degrees on ``num_heads`` rendered heads of known pose; jitter is the median
+    absolute second difference in degrees over a talking clip of ``num_frames``. ``ms_per_frame`` is processor time and
+    on top of the landmarker.
+    """
+
+    landmarker: str
+    pose: str
+    num_heads: NonNegativeInt
+    yaw_error_deg: float = Field(ge=0)
+    pitch_error_deg: float = Field(ge=0)
+    roll_error_deg: float = Field(ge=0)
+    num_frames: NonNegativeInt
+    yaw_jitter_deg: float = Field(ge=0)
+    pitch_jitter_deg: float = Field(ge=0)
+    roll_jitter_deg: float = Field(ge=0)
+    ms_per_frame: float = Field(ge=0)
+
+
+class SyncRow(Record):
+    """One way to tell whether a mouth and a sound belong together, on one talking clip.
+
+    ``rank`` is the place of the clip's own sound among ``num_sounds``: its own and those of other talkers. ``score``,
+    ``z`` and ``p`` are those of its own sound, as the model defines them; None where it gives no answer, which ranks
+    last. ``ms_per_s`` is processor time of one core per second of the clip, on top of reading its frames and points.
+    """
+
+    model: str
+    domain: str
+    media: str
+    num_frames: PositiveInt
+    num_sounds: PositiveInt
+    rank: PositiveInt
+    score: float | None
+    z: float | None
+    p: float | None
+    ms_per_s: float = Field(ge=0)

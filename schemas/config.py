@@ -4,13 +4,16 @@ A stage's results are keyed by its record, so a setting that does not change wha
 must not live in that stage's record: limits on stored scores live in SelectLimits, not in the stages.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Discriminator, Field, NonNegativeInt, Tag, model_validator
 
 from schemas.base import Record
 from schemas.detectors import DetectorChoice
+from schemas.face import LANDMARK_SCHEMES
 from schemas.uri import uri_scheme
+
+NUM_NAMED_POINTS = LANDMARK_SCHEMES["ibug68"]
 
 
 class AcquireConfig(Record):
@@ -119,10 +122,50 @@ class CropConfig(Record):
     preset: str = "superfast"
 
 
+class PointNetwork(Record):
+    """How a network is asked for the points of a face: one square picture in, one list of points out.
+
+    The input is [1, 3, input_px, input_px], (value - mean) / scale of values from 0 to 255; the output holds
+    ``num_points`` rows of x, y (and the third column).
+    """
+
+    input_px: int = Field(ge=16, le=1024)
+    num_points: int = Field(default=NUM_NAMED_POINTS, ge=3, le=9999)  # 68 are taken for those of iBUG, in its order
+    channels: Literal["rgb", "bgr"] = "rgb"
+    mean: float = 0.0
+    scale: float = Field(default=255.0, gt=0)
+    units: Literal["crop", "pixels"] = "crop"  # of the points: shares of the square, or its pixels
+    # Depth is in the unit of x, away from the viewer; a certainty runs from 0 to 1.
+    third: Literal["none", "depth", "certainty"] = "none"
+    box_scale: float = Field(default=1.0, gt=0)  # side of the first square in face heights, hairline to chin
+    box_y_offset: float = 0.0  # of its centre, in face heights; positive moves it down
+    point_scale: float = Field(default=1.2, gt=0)  # side of the next square in extents of the last points
+
+
+class UserLandmarker(PointNetwork):
+    """A landmarker of the user's: an ONNX file."""
+
+    path: str = Field(min_length=1)
+
+
+def _named_or_own(choice: object) -> str:
+    return "named" if isinstance(choice, str) else "own"
+
+
+# Told apart by their kind, so that a mistake is reported against one of them only.
+LandmarkerChoice = Annotated[
+    Annotated[Literal["facemesh", "pfld", "fan2d", "fan3d", "none"], Tag("named")]
+    | Annotated[UserLandmarker, Tag("own")],
+    Discriminator(_named_or_own),
+]
+
+
 class LandmarkConfig(Record):
     """Per-frame points on the crop."""
 
-    min_confidence: float = 0.5  # the mesh network's face flag; below it the frame has no landmarks (MediaPipe's own)
+    # Below it the frame has no landmarks. Of the mesh it is the network's face flag (.5 is MediaPipe's own limit), of
+    # the others what ``pipeline.models.point_networks`` and ``pipeline.models.fan`` say.
+    min_confidence: float = 0.5
     # Gaussian of the smoothed copy. One frame at 25 fps takes 60 % off the jitter, 3 % off the range of the lips and
     # 13 % off a blink (seven talking clips); a 1-euro filter run both ways costs 10 % and 20 % for the same jitter.
     smoothing_sigma_s: float = 0.04
@@ -234,10 +277,22 @@ class DomainConfig(Record):
     description: str
     detectors: tuple[DetectorChoice, ...]
     presence_gate: bool  # keep a detection only when the mesh network sees a face too; for human-like domains
-    landmarker: Literal["facemesh", "none"]
+    landmarker: LandmarkerChoice
+    # Where yaw, pitch and roll come from: the fit of the average head to the points with their depth, its fit to x and
+    # y under a perspective camera, or FSA-Net. The head's place always comes from the first.
+    pose: Literal["mesh", "pnp", "fsanet"] = "mesh"
     shots: ShotConfig = ShotConfig()
     faces: FaceConfig = FaceConfig()
     limits: SelectLimits = SelectLimits()
+
+    @model_validator(mode="after")
+    def _points_for_the_pose(self) -> Self:
+        unnamed = isinstance(self.landmarker, UserLandmarker) and self.landmarker.num_points != NUM_NAMED_POINTS
+        if self.pose != "mesh" and (self.landmarker == "none" or unnamed):
+            raise ValueError(
+                f"pose {self.pose!r} needs a landmarker of {NUM_NAMED_POINTS} points: the head's place comes from them"
+            )
+        return self
 
 
 # AnyTalk trains on 600 + 325 + 325 clips of AniTalk and 300 real ones. It tests on "50 test videos with Disney human

@@ -4,6 +4,8 @@ The conventions here are the contract with every reader of a release, so they ar
 sample's json as well (``landmark_scheme``, ``pose_convention``, ``motion_channels``).
 """
 
+import re
+
 import numpy as np
 
 from schemas.base import Record
@@ -30,8 +32,26 @@ MOTION_CHANNELS = (
 )
 
 # Points per scheme, each x, y in crop pixels (centres at whole numbers) and a confidence from 0 to 1. ibug68 is the
-# order of 300-W. "none" has arrays of the ibug68 shape with confidence 0.
+# order of 300-W. "none" has arrays of the ibug68 shape with confidence 0. pointsN, such as points98, are N points of a
+# landmarker of the user's, in its own order.
 LANDMARK_SCHEMES = {"ibug68": 68, "none": 68}
+_OWN_SCHEME = re.compile(r"points([1-9]\d{0,3})")
+
+
+def own_scheme(count: int) -> str:
+    """The scheme of a landmarker whose points nobody named."""
+    return f"points{count}"
+
+
+def num_points(scheme: str) -> int:
+    """Points of a landmark scheme.
+
+    Raises:
+        KeyError: for an unknown one.
+    """
+    own = _OWN_SCHEME.fullmatch(scheme)
+    return int(own[1]) if own else LANDMARK_SCHEMES[scheme]
+
 
 XYXY = tuple[float, float, float, float]
 

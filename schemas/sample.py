@@ -11,7 +11,7 @@ from typing import Literal
 
 from schemas.base import Id, Record
 from schemas.clip import ClipPlan, Provenance, Scores
-from schemas.face import LANDMARK_SCHEMES, MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS
+from schemas.face import MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS, num_points
 
 SAMPLE_RATE_HZ = 16000
 MEL_HOP_SAMPLES = 160
@@ -117,6 +117,6 @@ class SampleInfo(Record):
             "T": self.num_frames,
             "A": num_samples,
             "Tm": num_samples // MEL_HOP_SAMPLES,
-            "P": LANDMARK_SCHEMES[self.landmark_scheme],
+            "P": num_points(self.landmark_scheme),
             "M": len(self.motion_channels),
         }

@@ -1,4 +1,4 @@
-"""Small ONNX files with known answers, and random ones in the layout of a real network; weights of nothing."""
+"""Small ONNX files with known answers, and random ones in the layout of a real network; none of them was trained."""
 
 import numpy as np
 
@@ -51,3 +51,43 @@ def random_arcface(path, size_px=112, num_outputs=512, seed=0):
         ("MatMul", ("flat", "matrix"), ("683",), {"name": "gemm"}),
     ]
     return save(path, nodes, [("input.1", ["N", 3, size_px, size_px])], [("683", ["N", num_outputs])], constants)
+
+
+def linear(path, weight, bias, side):
+    """``bias`` [V] + ``weight`` [V, 3·side·side] times the picture."""
+    nodes = [
+        ("Flatten", ("picture",), ("flat",), {}),
+        ("Gemm", ("flat", "weight", "bias"), ("points",), {"transB": 1}),
+    ]
+    constants = {"weight": np.float32(weight), "bias": np.float32(bias)}
+    return save(path, nodes, [("picture", ["batch", 3, side, side])], [("points", ["batch", len(bias)])], constants)
+
+
+def constant(path, values, side=32):
+    """The same ``values``, whatever the picture."""
+    flat = np.asarray(values, np.float32).ravel()
+    return linear(path, np.zeros((flat.size, 3 * side * side)), flat, side)
+
+
+def centre_finder(path, shape, side=32):
+    """``shape`` [P, 2], in shares of the square, around the centre of the picture's red: points that follow a blob."""
+    grid = (np.arange(side) + 0.5) / side
+    place = np.stack([np.tile(grid, side), np.repeat(grid, side)])
+    nodes = [
+        ("Slice", ("picture", "from", "to", "axis"), ("red",), {}),
+        ("Flatten", ("red",), ("flat",), {}),
+        ("ReduceSum", ("flat", "last"), ("mass",), {"keepdims": 1}),
+        ("Max", ("mass", "least"), ("whole",), {}),
+        ("MatMul", ("flat", "place"), ("moment",), {}),
+        ("Div", ("moment", "whole"), ("centre",), {}),
+        ("MatMul", ("centre", "repeat"), ("centres",), {}),
+        ("Add", ("centres", "shape"), ("points",), {}),
+    ]
+    constants = {
+        "from": np.array([0]), "to": np.array([1]), "axis": np.array([1]), "last": np.array([1]),
+        "least": np.float32([1e-3]),
+        "place": np.float32(place.T),
+        "repeat": np.tile(np.eye(2, dtype=np.float32), len(shape)),
+        "shape": np.float32(shape).reshape(1, -1),
+    }  # fmt: skip
+    return save(path, nodes, [("picture", [1, 3, side, side])], [("points", [1, 2 * len(shape)])], constants)

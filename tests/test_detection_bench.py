@@ -23,9 +23,9 @@ from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import FaceBox
 from pipeline.models.landmarkers import shows_face
-from schemas.accuracy import Row
-from schemas.config import EMBEDDED_DOMAINS, STANDARD_DETECTORS
-from schemas.detectors import DetectorChoice, DomainDetectors
+from schemas.accuracy import DetectionRow
+from schemas.config import EMBEDDED_DOMAINS
+from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, DomainDetectors
 
 TRUTH = (100.0, 100.0, 200.0, 200.0)
 FRAME = LabelledFrame("film", 0, np.zeros((4, 4, 3), np.uint8), TRUTH, 1, ambiguous=False)
@@ -82,9 +82,9 @@ def test_thresholds_and_the_gate_choose_among_what_was_seen():
 
 def test_a_row_has_no_more_hits_than_faces():
     values = {"domain": "real", "model": "m", "settings": "", "false_alarms": 0, "num_frames": 1, "ms_per_frame": 0.0}
-    assert Row(**values, hits=0, num_faces=0, real_weights=True).recall == 1
+    assert DetectionRow(**values, hits=0, num_faces=0, real_weights=True).recall == 1
     with pytest.raises(ValidationError, match="3 hits of 2 faces"):
-        Row(**values, hits=3, num_faces=2, real_weights=True)
+        DetectionRow(**values, hits=3, num_faces=2, real_weights=True)
 
 
 def test_every_domain_has_films_and_rows_say_what_was_asked():

@@ -17,8 +17,8 @@ from pipeline.models.detector_table import build_detectors, detector_files
 from pipeline.models.face_networks import AnimeCascade, Scrfd, YuNet
 from pipeline.models.onnx_session import execution_providers
 from pipeline.results import Results
-from schemas.config import EMBEDDED_DOMAINS, STANDARD_DETECTORS, BuildConfig
-from schemas.detectors import DetectorChoice, OnnxDetectorConfig
+from schemas.config import EMBEDDED_DOMAINS, BuildConfig
+from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, OnnxDetectorConfig
 from schemas.media import Video
 from tests.onnx_files import constant_answers, random_arcface
 from tests.release_items import make_source

@@ -10,11 +10,12 @@ import pytest
 
 from pipeline import landmarks
 from pipeline.errors import UsageError
-from pipeline.landmarks import estimate_landmarks, smooth_points, to_ibug68
-from pipeline.models import packaged
+from pipeline.landmarks import estimate_landmarks, smooth_points
+from pipeline.models import layouts, packaged
 from pipeline.models.canonical import canonical_face
 from pipeline.models.landmarkers import (
     FaceMesh468,
+    Landmarker,
     MeshFace,
     Roi,
     load_mesh_network,
@@ -22,6 +23,7 @@ from pipeline.models.landmarkers import (
     roi_from_points,
     shows_face,
 )
+from pipeline.models.layouts import FACE_MESH_468, Layout, to_ibug68
 from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from schemas.config import LandmarkConfig
 
@@ -94,7 +96,7 @@ def test_points_copied_from_the_mesh_are_exact():
 
 def test_jaw_points_lie_at_equal_arc_lengths():
     line = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0], [5.0, 3.0]])
-    np.testing.assert_allclose(landmarks._resample(line, 5), [[0, 0], [1, 1], [1, 3], [3, 3], [5, 3]], atol=1e-12)
+    np.testing.assert_allclose(layouts._resample(line, 5), [[0, 0], [1, 1], [1, 3], [3, 3], [5, 3]], atol=1e-12)
 
 
 def test_the_68_points_of_a_symmetric_face_are_symmetric():
@@ -255,11 +257,12 @@ def test_a_face_partly_outside_the_picture_is_still_found():
 
 
 @dataclass
-class ScriptedLandmarker:
+class ScriptedLandmarker(Landmarker):
     """Answers from a list; notes its resets, and the frames and boxes it was shown."""
 
     answers: list[MeshFace | None]
     scheme: str = "ibug68"
+    layout: Layout | None = FACE_MESH_468
     seen: list[int] = field(default_factory=list)
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     resets: int = 0
@@ -288,7 +291,7 @@ def test_every_frame_has_a_row_and_missing_faces_are_zero_not_nan():
     face = MeshFace(a_mesh(), 0.9)
     track = clip_of([None, face, face, None, face, None])
     np.testing.assert_array_equal(track.confidence > 0, [False, True, True, False, True, False])
-    for array in (track.points, track.smoothed, track.mesh):
+    for array in (track.points, track.smoothed, track.raw):
         assert array.dtype == np.float32
         assert len(array) == 6
         assert not array[[0, 3, 5]].any()

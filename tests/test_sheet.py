@@ -169,6 +169,16 @@ def test_the_less_sure_a_point_the_warmer_its_colour():
     assert reds[0] > reds[1] > reds[2]
 
 
+@pytest.mark.parametrize(("count", "joined"), [(5, False), (67, False), (68, True), (69, False)])
+def test_only_the_68_points_are_joined_by_lines(count, joined):
+    points = np.zeros((count, 3), np.float32)
+    points[:2] = [[8, 8, 1], [40, 8, 1]]
+    drawn = overlaid(GREY, points, None, 256)
+    scale = 256 / GREY.shape[1]
+    assert not np.array_equal(drawn[round(8 * scale), round(8 * scale)], [128, 128, 128])
+    assert (not np.array_equal(drawn[round(8 * scale), round(24 * scale)], GREY[8, 24])) == joined
+
+
 def test_wild_points_are_survived():
     points = make_arrays(1)["landmarks"][0]
     points[3, 0], points[4, 1], points[5] = np.nan, np.inf, (1e30, -1e30, 1)

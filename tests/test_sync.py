@@ -239,7 +239,7 @@ def _measure(path: Path, domain: str) -> tuple[np.ndarray, np.ndarray, np.ndarra
     images = [frame.to_array(size, "rgb24") for frame, _ in shown]
     box = _face_box(models.detectors(domain)[0], images[0])
     faces = estimate_landmarks(iter(images), [box] * num_frames, models.landmarker(domain), config.landmarks)
-    motion = estimate_motion(faces.mesh, faces.confidence)
+    motion = estimate_motion(faces.raw, faces.confidence)
     samples = read_audio(path, video.audio.index, video.start_s, 640 * num_frames)
     return motion.mouth_raw, faces.confidence > 0, speech_envelope(samples, num_frames)
 

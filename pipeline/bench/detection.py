@@ -22,7 +22,7 @@ from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import BgrImage, Detector, FaceBox
 from pipeline.models.landmarkers import shows_face
 from pipeline.models.registry import ModelSet
-from schemas.accuracy import Row
+from schemas.accuracy import DetectionRow
 from schemas.config import EMBEDDED_DOMAINS, FaceConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, DomainDetectors
 
@@ -129,7 +129,7 @@ class _Domain:
         return [face for faces in without_doubles(found) for face in faces]
 
 
-def detection_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] = CANDIDATES) -> list[Row]:
+def detection_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] = CANDIDATES) -> list[DetectionRow]:
     """Every candidate on every domain, the choices without each film, the best single rows, and counts on stills.
 
     Args:
@@ -142,7 +142,7 @@ def detection_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidat
     """
     cv2.setNumThreads(1)
     detectors = {_look_of(one.choice): build_detectors([one.choice], models.file)[0] for one in candidates}
-    rows: list[Row] = []
+    rows: list[DetectionRow] = []
     for name in _ALL:
         asked = [one for one in candidates if name in one.domains]
         domain = _look_at(assets, [film for film, of in FILM_DOMAINS.items() if of == name], asked, detectors)
@@ -196,13 +196,13 @@ def _look_at(
     return domain
 
 
-def _row(name: str, domain: _Domain, plan: DomainDetectors) -> Row:
+def _row(name: str, domain: _Domain, plan: DomainDetectors) -> DetectionRow:
     model, settings = describe(plan)
     return _row_of(name, model, settings, domain.score(plan), domain.ms_per_frame(plan))
 
 
-def _row_of(name: str, model: str, settings: str, score: Score, ms_per_frame: float) -> Row:
-    return Row(
+def _row_of(name: str, model: str, settings: str, score: Score, ms_per_frame: float) -> DetectionRow:
+    return DetectionRow(
         domain=name,
         model=model,
         settings=settings,
@@ -217,7 +217,7 @@ def _row_of(name: str, model: str, settings: str, score: Score, ms_per_frame: fl
 
 def _chosen_rows(
     name: str, domain: _Domain, singles: Sequence[DomainDetectors], plans: Sequence[DomainDetectors]
-) -> list[Row]:
+) -> list[DetectionRow]:
     """The best single row, and what is chosen without each film, scored on it; with one film there is no choice."""
     films = list(dict.fromkeys(frame.film for frame in domain.frames))
     best = _best(domain, singles, films)
@@ -244,7 +244,7 @@ def _best(domain: _Domain, plans: Sequence[DomainDetectors], films: Sequence[str
     return min(plans, key=rank)
 
 
-def _still_rows(assets: Path, candidates: Sequence[Candidate], detectors: dict[_Look, Detector]) -> list[Row]:
+def _still_rows(assets: Path, candidates: Sequence[Candidate], detectors: dict[_Look, Detector]) -> list[DetectionRow]:
     """Faces counted on photographs that have no boxes: those beyond the true number are false alarms."""
     rows = []
     for name, num_faces in STILLS.items():

@@ -15,7 +15,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from schemas.face import LANDMARK_SCHEMES
+from schemas.face import LANDMARK_SCHEMES, num_points
 from schemas.sample import SAMPLE_RATE_HZ, Field, SampleInfo, Series, fields_of
 
 MAX_SIDE_PX = 4096  # larger pictures are not decoded: a tiny file can claim a huge one
@@ -95,8 +95,11 @@ def complaints(
     fields = fields_of(series)
     for suffix in sorted(members.keys() - fields.keys()):
         yield Complaint(suffix, f"a field of the {series} series", "an unknown suffix")
-    if info.landmark_scheme not in LANDMARK_SCHEMES:
-        yield Complaint("json", f"a landmark scheme among {', '.join(LANDMARK_SCHEMES)}", info.landmark_scheme)
+    try:
+        num_points(info.landmark_scheme)
+    except KeyError:
+        known = f"a landmark scheme among {', '.join(LANDMARK_SCHEMES)} and pointsN"
+        yield Complaint("json", known, info.landmark_scheme)
         return
     if not 0 < info.num_frames <= MAX_FRAMES or not 0 < info.fps <= MAX_FPS:
         yield Complaint("json", "a usable length and rate", f"{info.num_frames} frames at {info.fps} fps")

@@ -7,6 +7,7 @@ depend on what was read before it.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from pipeline.models.layouts import FACE_MESH_468, FacePoints, Layout
 from pipeline.models.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
 from schemas.face import XYXY
@@ -43,30 +45,37 @@ Image = UInt8[np.ndarray, "H W 3"]
 MeshPoints = Float32[np.ndarray, "468 3"]
 
 
-@dataclass(frozen=True, slots=True)
-class MeshFace:
-    """One face: ``points`` in pixels of the image that was given, ``confidence`` the network's face flag, 0 to 1.
-
-    Pixel centres lie at whole numbers. z is in pixels too (weak perspective: the scale of x and y), 0 near the head's
-    centre, negative towards the camera.
-    """
-
-    points: MeshPoints
-    confidence: float
+class MeshFace(FacePoints):
+    """The 468 points of one face; ``confidence`` is the network's face flag."""
 
 
 class Landmarker(Protocol):
-    """Finds the points of one face, frame after frame of one clip."""
+    """Finds the points of one face, frame after frame of one clip.
+
+    ``layout`` says where its points lie on the face; None where nobody knows. ``scheme`` is the one that its points
+    are stored in: ``ibug68`` for every known layout.
+    """
 
     scheme: str
+    layout: Layout | None
 
     def reset(self) -> None:
         """Forget the clip seen so far; the next frame starts from its box."""
         ...
 
-    def locate(self, image: Image, box: XYXY) -> MeshFace | None:
+    def locate(self, image: Image, box: XYXY) -> FacePoints | None:
         """Find the face that is expected in ``box`` (xyxy pixels); None where there is none."""
         ...
+
+    def locate_each(self, images: Iterable[Image], boxes: Iterable[XYXY]) -> Iterator[FacePoints | None]:
+        """Find the face in every frame of a clip from its first one; networks without memory read several at once.
+
+        Raises:
+            ValueError: for more boxes than images, or more images than boxes.
+        """
+        self.reset()
+        for image, box in zip(images, boxes, strict=True):
+            yield self.locate(image, box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +180,11 @@ def shows_face(image: Image, box: XYXY, min_presence: float) -> bool:
     return best > min_presence
 
 
-class FaceMesh468:
+class FaceMesh468(Landmarker):
     """The packaged face mesh as a tracker; ``min_confidence`` is the face flag from which a face is there."""
 
     scheme = "ibug68"
+    layout = FACE_MESH_468
 
     def __init__(self, min_confidence: float = 0.5) -> None:
         self._network = load_mesh_network()
@@ -200,7 +210,7 @@ class FaceMesh468:
         if self._roi is None:
             return None
         face = self._network.read(image, self._roi)
-        return face if face.confidence >= self._min_confidence and _centred_in(face.points, box) else None
+        return face if face.confidence >= self._min_confidence and centred_in(face.points, box) else None
 
     def _start(self, image: Image, box: XYXY) -> MeshFace | None:
         best: MeshFace | None = None
@@ -225,7 +235,7 @@ class FaceMesh468:
         return face if face.confidence >= self._min_confidence else None
 
 
-def _centred_in(points: MeshPoints, box: XYXY) -> bool:
+def centred_in(points: Float32[np.ndarray, "P 3"], box: XYXY) -> bool:
     """Whether the face is still the one the box means: a tracker that slid off to a neighbour must restart."""
     x, y = (points[:, :2].min(axis=0) + points[:, :2].max(axis=0)) / 2
     x0, y0, x1, y1 = box

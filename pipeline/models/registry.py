@@ -8,6 +8,7 @@ of a pip package (``packaged_model``) or out of the weights folder (``WeightsSto
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
@@ -19,11 +20,21 @@ from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
 from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.speech import Hubert, SileroVad
 from pipeline.models.weights import WeightsStore
-from schemas.config import BuildConfig, DomainConfig
+from schemas.config import BuildConfig, DomainConfig, LandmarkerChoice, UserLandmarker
 from schemas.models import ModelCard
 
-# The files of each landmarker that a domain can name.
-LANDMARKER_FILES: dict[str, tuple[str, ...]] = {"facemesh": ("face_landmark",), "none": ()}
+if TYPE_CHECKING:  # what runs on weights files is imported when it is asked for
+    from pipeline.models.pose_networks import PoseNetwork
+
+# The files of each landmarker and source of angles that a domain can name.
+LANDMARKER_FILES: dict[str, tuple[str, ...]] = {
+    "facemesh": ("face_landmark",),
+    "pfld": ("pfld",),
+    "fan2d": ("fan2d",),
+    "fan3d": ("fan3d", "fan_depth"),
+    "none": (),
+}
+POSE_FILES: dict[str, tuple[str, ...]] = {"mesh": (), "pnp": (), "fsanet": ("fsanet_1x1", "fsanet_var")}
 _VAD = "silero_vad"
 
 
@@ -39,7 +50,8 @@ class ModelSet:
     config: BuildConfig
     store: WeightsStore = field(default_factory=WeightsStore)
     _detectors: dict[str, list[Detector]] = field(default_factory=dict)
-    _landmarker: Landmarker | None = None
+    _landmarkers: dict[str | UserLandmarker, Landmarker] = field(default_factory=dict)
+    _pose_network: "PoseNetwork | None" = None
     _vad: SileroVad | None = None
     _hubert: Hubert | None = None
 
@@ -48,7 +60,7 @@ class ModelSet:
         cv2.setNumThreads(1)
 
     def check(self) -> None:
-        """Locate and verify every file that the configuration needs.
+        """Locate and verify every file that the configuration needs, and load those that come in no package.
 
         Raises:
             UsageError: naming everything that is missing at once, and how to get it.
@@ -62,8 +74,16 @@ class ModelSet:
                 problems.append(str(error))
         if problems:
             raise UsageError("\n".join(problems))
-        if self.config.speech.hubert:
-            self.hubert()
+        for domain in self.config.domains:
+            if self.needed(domain) - set(PACKAGED_MODELS):
+                self._load(domain)
+        self.hubert()
+
+    def _load(self, domain: str) -> None:
+        """A file that is there may still be no network of its kind, or lack the package that runs it."""
+        self.detectors(domain)
+        self.landmarker(domain)
+        self.pose_network(domain)
 
     def domain(self, name: str) -> DomainConfig:
         """Settings of one domain."""
@@ -81,11 +101,42 @@ class ModelSet:
 
     def landmarker(self, name: str) -> Landmarker | None:
         """The landmarker that covers the domain; None where none does."""
-        if self.domain(name).landmarker == "none":
+        choice = self.domain(name).landmarker
+        if choice == "none":
             return None
-        if self._landmarker is None:
-            self._landmarker = FaceMesh468(self.config.landmarks.min_confidence)
-        return self._landmarker
+        if choice not in self._landmarkers:
+            self._landmarkers[choice] = self._load_landmarker(choice, name)
+        return self._landmarkers[choice]
+
+    def _load_landmarker(self, choice: LandmarkerChoice, domain: str) -> Landmarker:
+        least = self.config.landmarks.min_confidence
+        if choice == "facemesh":
+            return FaceMesh468(least)
+        if choice in {"fan2d", "fan3d"}:
+            from pipeline.models.fan import FaceAlignment68
+
+            names = LANDMARKER_FILES[str(choice)]
+            # An archive is run only where the registry itself knows its checksum.
+            trusted = [weights.sha256 for name in names if (weights := self.store.entry(name)).sha256]
+            return FaceAlignment68(
+                *(self.file(name).path for name in names), min_confidence=least, trusted=[*filter(None, trusted)]
+            )
+        from pipeline.models.point_networks import PFLD, OnnxLandmarker
+
+        if isinstance(choice, UserLandmarker):
+            return OnnxLandmarker(self.file(choice.path).path, choice, least, f"domains.{domain}.landmarker")
+        return OnnxLandmarker(self.file("pfld").path, PFLD, least, "the landmarker PFLD")
+
+    def pose_network(self, name: str) -> "PoseNetwork | None":
+        """The network that reads the head's angles in the domain's pictures; None where they come from the points."""
+        files = POSE_FILES[self.domain(name).pose]
+        if not files:
+            return None
+        if self._pose_network is None:
+            from pipeline.models.pose_networks import FsaNet
+
+            self._pose_network = FsaNet(*(self.file(file).path for file in files))
+        return self._pose_network
 
     def vad(self) -> SileroVad:
         """The voice activity detector."""
@@ -116,7 +167,9 @@ class ModelSet:
 
     def needed(self, domain: str) -> set[str]:
         """The names of all files that a domain's clips depend on; each is found by :meth:`file`."""
-        names = self._needed_to_detect(domain) | {*LANDMARKER_FILES[self.domain(domain).landmarker], _VAD}
+        choice, pose = self.domain(domain).landmarker, self.domain(domain).pose
+        points = (choice.path,) if isinstance(choice, UserLandmarker) else LANDMARKER_FILES[choice]
+        names = self._needed_to_detect(domain) | {*points, *POSE_FILES[pose], _VAD}
         return names | {self.config.speech.hubert} if self._hubert_is_registered else names
 
     def files(self, name: str) -> dict[str, str]:
