@@ -13,27 +13,28 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
+from pipeline.cutting import Tap, boxes_on_crop, iter_crops, passing
 from pipeline.errors import DecodeError
 from pipeline.headpose import estimate_poses
 from pipeline.landmarks import LandmarkTrack, estimate_landmarks
 from pipeline.media.audio import read_audio, write_flac
-from pipeline.media.decode import Frame, iter_at_rate, iter_frames
 from pipeline.media.encode import ClipWriter
 from pipeline.models.landmarkers import Landmarker
 from pipeline.models.registry import ModelSet
+from pipeline.models.speaker import LightAsd
 from pipeline.motion import MotionTrack, estimate_motion
 from pipeline.prints import PrintMeter, to_bytes
 from pipeline.quality import QualityMeter
+from pipeline.speaker import LowerFaces, heard_frames, score_speaker
 from pipeline.speech import log_mel, speech_envelope, speech_ratio, voice_activity
 from pipeline.sync import score_sync
-from schemas.base import Box
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
 from schemas.config import BuildConfig
 from schemas.face import LANDMARK_SCHEMES, POSE_FIELDS, XYXY, FacePath
 from schemas.media import Video
 from schemas.prints import PRINTS_FILE
 from schemas.sample import SAMPLE_RATE_HZ
-from schemas.scores import SyncScore
+from schemas.scores import SpeakerScore, SyncScore
 
 _PREVIEW_RATE_HZ = 48000
 # A sighting vouches for frames up to this many strides of the detector away.
@@ -48,6 +49,7 @@ class _Sound:
     """A clip's audio and what was heard in it."""
 
     samples: Float32[np.ndarray, " A"]
+    voice: Float32[np.ndarray, " N"]  # probability of speech per 32 ms
     ratio: float | None
     rms: float | None
 
@@ -79,8 +81,11 @@ def make_clip(
     if video.audio is not None:
         writer.declare_audio(_PREVIEW_RATE_HZ)
     repeats: list[bool] = []
-    crops = _crops(path, video, plan, config.crop.size_px, repeats)
-    frames = _passing(crops, boxes, writer, meter, print_meter)
+    crops = iter_crops(path, video, plan, config.crop.size_px, repeats)
+    speaker = models.speaker(domain)
+    lower_faces = LowerFaces()
+    taps: list[Tap] = [meter, print_meter, *([lower_faces] if speaker else [])]
+    frames = passing(crops, boxes, writer, taps)
     landmarker = models.landmarker(domain)
     faces = _landmarks(frames, boxes, landmarker, config, plan)
     if len(repeats) != plan.num_frames:
@@ -92,6 +97,8 @@ def make_clip(
     pose = estimate_poses(faces.mesh, faces.confidence, config.crop.size_px, config.crop.size_px)
     files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
     scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
+    if speaker:
+        scores = scores.model_copy(update={"speaker": _speaker(lower_faces, valid, sound, plan, config, speaker)})
     clip = Clip(
         plan=plan,
         face=face,
@@ -111,67 +118,6 @@ def make_clip(
     mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
     prints = print_meter.finish(faces.mesh, faces.confidence, motion.mouth_raw, mel)
     return clip, {**files, PRINTS_FILE: to_bytes(prints)}
-
-
-def boxes_on_crop(face: FacePath, plan: ClipPlan, size_px: int) -> list[XYXY]:
-    """The face box of every output frame, in pixels of the crop, interpolated between sightings."""
-    times = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
-    seen = np.array(face.times_s)
-    path = np.array(face.boxes)
-    at = np.stack([np.interp(times, seen, path[:, column]) for column in range(4)], axis=1)
-    origin = np.array([plan.square.x0, plan.square.y0] * 2)
-    scaled = (at - origin) * (size_px / plan.square.width_px)
-    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in scaled]
-
-
-def cut_square(frame: Frame, upright: tuple[int, int], square: Box, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Cut a square (whole pixels of the upright picture, may reach beyond it: black) and scale it to ``size_px``."""
-    x0, y0, x1, y1 = (round(v) for v in (square.x0, square.y0, square.x1, square.y1))
-    inside = max(x0, 0), max(y0, 0), min(x1, upright[0]), min(y1, upright[1])
-    if inside == (x0, y0, x1, y1):
-        return frame.crop(inside, upright, (size_px, size_px), "rgb24")
-    scale = size_px / (x1 - x0)
-    left, top = round((inside[0] - x0) * scale), round((inside[1] - y0) * scale)
-    right, bottom = round((inside[2] - x0) * scale), round((inside[3] - y0) * scale)
-    canvas = np.zeros((size_px, size_px, 3), np.uint8)
-    canvas[top:bottom, left:right] = frame.crop(inside, upright, (right - left, bottom - top), "rgb24")
-    return canvas
-
-
-def _crops(
-    path: Path, video: Video, plan: ClipPlan, size_px: int, repeats: list[bool]
-) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-    last: UInt8[np.ndarray, "S S 3"] | None = None
-    upright = (video.width_px, video.height_px)
-    frames = _within(iter_frames(path, video, start_s=plan.span.start_s), plan.span.stop_s)
-    for frame, repeated in iter_at_rate(frames, plan.span.start_s, plan.fps, plan.num_frames):
-        if last is None or not repeated:
-            last = cut_square(frame, upright, plan.square, size_px)
-        repeats.append(repeated)
-        yield last
-
-
-def _within(frames: Iterator[Frame], stop_s: float) -> Iterator[Frame]:
-    """Frames before the span's end: the next shot's first frame must never be the nearest."""
-    for frame in frames:
-        if frame.time_s >= stop_s - 1e-9:
-            return
-        yield frame
-
-
-def _passing(
-    crops: Iterator[UInt8[np.ndarray, "S S 3"]],
-    boxes: list[XYXY],
-    writer: ClipWriter,
-    meter: QualityMeter,
-    print_meter: PrintMeter,
-) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-    """Encode and measure each frame on its way to the landmarker."""
-    for crop, box in zip(crops, boxes, strict=False):
-        writer.add(crop)
-        meter.add(crop, box)
-        print_meter.add(crop, box)
-        yield crop
 
 
 def _landmarks(
@@ -204,11 +150,11 @@ def _validity(
 def _sound(path: Path, video: Video, plan: ClipPlan, models: ModelSet) -> _Sound:
     num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
     if video.audio is None:
-        return _Sound(np.zeros(num_samples, np.float32), None, None)
+        return _Sound(np.zeros(num_samples, np.float32), np.zeros(0, np.float32), None, None)
     samples = read_audio(path, video.audio.index, plan.span.start_s, num_samples)
     heard = voice_activity(samples, models.vad())
     ratio = speech_ratio(heard, models.config.speech)
-    return _Sound(samples, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
+    return _Sound(samples, heard, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
 
 
 def _sync(
@@ -225,6 +171,23 @@ def _sync(
         return SyncScore(status="unknown", why="no audio")
     envelope = speech_envelope(sound.samples, plan.num_frames, plan.fps)
     return score_sync(motion.mouth_raw, valid, envelope, config.sync, plan.fps)
+
+
+def _speaker(
+    lower_faces: LowerFaces,
+    valid: Bool[np.ndarray, " T"],
+    sound: _Sound,
+    plan: ClipPlan,
+    config: BuildConfig,
+    network: LightAsd,
+) -> SpeakerScore | None:
+    if config.speaker is None:
+        return None
+    if sound.ratio is None:
+        return SpeakerScore(status="unknown", why="no audio")
+    heard = heard_frames(sound.voice, config.speech.vad_threshold, plan.num_frames, plan.fps)
+    loudness = speech_envelope(sound.samples, plan.num_frames, plan.fps)
+    return score_speaker(lower_faces.faces, valid, sound.samples, heard, loudness, network, config.speaker, plan.fps)
 
 
 def _members(

@@ -120,8 +120,16 @@ class Results:
                 config.domains[source.domain].landmarker,
                 config.domains[source.domain].faces.stride,
                 self.models.files(source.domain),
+                *self._optional(source.domain),
             ],
         )
+
+    def _optional(self, domain: str) -> list[object]:
+        """Settings of stages that are off by default; absent, they leave every key as it was."""
+        speaker = self.config.speaker
+        if speaker is None or domain not in speaker.domains:
+            return []
+        return [["speaker", speaker.model_dump(exclude={"weights", "domains"})]]
 
     # ---- results -------------------------------------------------------------------------------
 
