@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.cutting import Tap, boxes_on_crop, iter_crops, passing
 from pipeline.errors import DecodeError
+from pipeline.expression import ExpressionMeter
 from pipeline.headpose import estimate_poses
 from pipeline.landmarks import LandmarkTrack, estimate_landmarks
 from pipeline.media.audio import read_audio, write_flac
@@ -84,7 +85,9 @@ def make_clip(
     crops = iter_crops(path, video, plan, config.crop.size_px, repeats)
     speaker = models.speaker(domain)
     lower_faces = LowerFaces()
-    taps: list[Tap] = [meter, print_meter, *([lower_faces] if speaker else [])]
+    network = models.expression(domain)
+    expression = ExpressionMeter(network, plan, config.crop.size_px) if network else None
+    taps: list[Tap] = [meter, print_meter, *([lower_faces] if speaker else []), *([expression] if expression else [])]
     frames = passing(crops, boxes, writer, taps)
     landmarker = models.landmarker(domain)
     faces = _landmarks(frames, boxes, landmarker, config, plan)
@@ -96,6 +99,9 @@ def make_clip(
     sync = _sync(motion, valid, sound, plan, config, landmarker is not None)
     pose = estimate_poses(faces.mesh, faces.confidence, config.crop.size_px, config.crop.size_px)
     files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
+    if expression:
+        logits, features = expression.finish()
+        files |= {"emotion.npy": npy(logits), "emotion_feat.npy": npy(features)}
     scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
     if speaker:
         scores = scores.model_copy(update={"speaker": _speaker(lower_faces, valid, sound, plan, config, speaker)})

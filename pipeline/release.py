@@ -213,6 +213,7 @@ def make_release(
                 mel=mel_setup(config),
                 hubert=hubert_setup(config),
                 with_identity=options.with_identity,
+                expression=config.expression.input if config.expression else None,
             ),
             pack=config.pack,
             describe=lambda record, rows: describe_release(storage, record, about, rows),

@@ -126,10 +126,12 @@ class Results:
 
     def _optional(self, domain: str) -> list[object]:
         """Settings of stages that are off by default; absent, they leave every key as it was."""
-        speaker = self.config.speaker
-        if speaker is None or domain not in speaker.domains:
-            return []
-        return [["speaker", speaker.model_dump(exclude={"weights", "domains"})]]
+        stages = (("speaker", self.config.speaker), ("expression", self.config.expression))
+        return [
+            [name, stage.model_dump(exclude={"weights", "domains"})]
+            for name, stage in stages
+            if stage is not None and domain in stage.domains
+        ]
 
     # ---- results -------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from pipeline.storage import Storage
 from schemas.arrow import record_schema, row_of, sparse_columns, table_of
 from schemas.base import canonical_json
 from schemas.clip import Clip
+from schemas.expression import ExpressionInput
 from schemas.release import (
     CLIP_LIST_FILE,
     MANIFEST_FILE,
@@ -63,6 +64,7 @@ class ReleaseSetup:
     mel: Mapping[str, float] = field(default_factory=dict)
     hubert: Mapping[str, str] = field(default_factory=dict)
     with_identity: bool = False
+    expression: ExpressionInput | None = None
 
 
 @dataclass(slots=True)

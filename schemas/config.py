@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, model_validator
 
 from schemas.base import Record, is_absent
+from schemas.expression import ExpressionInput
 
 
 class AcquireConfig(Record):
@@ -163,6 +164,14 @@ class SpeakerConfig(Record):
     # Over windows of 3 to 6 s the own face beat a foreign talker in .86 to .94 of pairs, without lags in .79 to .90.
     max_lag_frames: int = Field(default=3, ge=0)
     num_shifts: int = Field(default=50, ge=10)  # at most; neighbouring shifts resemble one another
+
+
+class ExpressionConfig(Record):
+    """AffectNet's eight classes per frame. On one core a ResNet-50 takes about a tenth of a second per frame."""
+
+    weights: str  # path of an .onnx file, or of a torchvision ResNet-50 with eight outputs as .safetensors
+    input: ExpressionInput = ExpressionInput()
+    domains: tuple[str, ...] = ("real", "disney_human", "mesh")
 
 
 class IdentityConfig(Record):
@@ -340,6 +349,7 @@ class BuildConfig(Record):
     speech: SpeechConfig = SpeechConfig()
     sync: SyncConfig = SyncConfig()
     speaker: SpeakerConfig | None = Field(default=None, exclude_if=is_absent)
+    expression: ExpressionConfig | None = Field(default=None, exclude_if=is_absent)
     collection: CollectionConfig = CollectionConfig()
     split: SplitConfig = SplitConfig()
     pack: PackConfig = PackConfig()

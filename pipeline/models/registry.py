@@ -12,6 +12,7 @@ import cv2
 
 from pipeline.errors import UsageError
 from pipeline.models.detectors import Detector, build_detectors, detector_files
+from pipeline.models.expression import ExpressionNetwork
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
 from pipeline.models.packaged import packaged_model
 from pipeline.models.speaker import LIGHT_ASD_FPS, LightAsd
@@ -42,6 +43,7 @@ class ModelSet:
     _vad: SileroVad | None = None
     _hubert: Hubert | None = None
     _speaker: LightAsd | None = None
+    _expression: ExpressionNetwork | None = None
 
     def __post_init__(self) -> None:
         # The same numbers whatever the machine's core count; workers run side by side.
@@ -105,6 +107,15 @@ class ModelSet:
             self._speaker = LightAsd(Path(config.weights))
         return self._speaker
 
+    def expression(self, name: str) -> ExpressionNetwork | None:
+        """The expression network, when one is configured for the domain."""
+        config = self.config.expression
+        if config is None or name not in config.domains:
+            return None
+        if self._expression is None:
+            self._expression = ExpressionNetwork(Path(config.weights), config.input)
+        return self._expression
+
     def files(self, name: str) -> dict[str, str]:
         """SHA-256 of every model file that a domain's clips depend on, by name."""
         found = self.detection_files(name)
@@ -117,6 +128,9 @@ class ModelSet:
         speaker = self.speaker(name)
         if speaker is not None:
             found["light_asd"] = speaker.sha256
+        expression = self.expression(name)
+        if expression is not None:
+            found["expression"] = expression.sha256
         return dict(sorted(found.items()))
 
     def detection_files(self, name: str) -> dict[str, str]:
@@ -143,6 +157,11 @@ class ModelSet:
                 name=file, file=Path(self.config.speaker.weights).name, sha256=sha256, package="",
                 licence="MIT", commercial_use=True, domains=("real", "mesh"),
                 measured="its own sound first for 5 of 5 faces, by shifted sound: 4 real, 1 mesh",
+            )  # fmt: skip
+        if file == "expression" and self.config.expression:
+            return ModelCard(
+                name=file, file=Path(self.config.expression.weights).name, sha256=sha256, package="",
+                licence="as its file's origin states", commercial_use=None, domains=(), measured="",
             )  # fmt: skip
         model = packaged_model(file)
         domains, measured = _MEASURED.get(file, ((), ""))
