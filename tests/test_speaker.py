@@ -10,6 +10,7 @@ import torch
 from pipeline.errors import UsageError
 from pipeline.models.light_asd import CONTEXT_FRAMES, LightAsdNetwork
 from pipeline.models.speaker import FACE_PX, LightAsd, lower_face, mfcc
+from pipeline.select import decide
 from pipeline.speaker import heard_frames, keep_speakers, score_speaker
 from schemas.base import TimeSpan
 from schemas.config import SelectLimits, SpeakerConfig
@@ -266,3 +267,16 @@ def test_the_mean_logit_orders_sync_over_shifted_over_silence(assets, network, n
     print(f"{name}: own {true:.2f}, rolled 1 s {rolled:.2f}, silence {silent:.2f}")
     assert true > rolled > silent
     assert silent > 0, "a threshold of 0 does not reject silence"
+
+
+@pytest.mark.parametrize(("z", "keep"), [(1.9, False), (2.0, True), (2.1, True), (None, True)])
+def test_a_face_that_follows_shifted_sounds_as_well_is_not_the_speaker(z, keep):
+    speaker = SpeakerScore(status="unknown", why="test") if z is None else known(0.4).model_copy(update={"z": z})
+    clip = clip_of("a", track=0, z=5.0, speaker=speaker)
+    clip = clip.model_copy(update={"plan": clip.plan.model_copy(update={"num_frames": 100})})
+    assert decide(clip, SelectLimits()).keep
+    found = decide(clip, SelectLimits(min_speaker_z=2.0))
+    assert found.keep is keep
+    if not keep:
+        assert found.reason is RejectReason.NOT_THE_SPEAKER
+        assert (found.measured, found.limit) == (1.9, 2.0)

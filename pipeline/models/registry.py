@@ -156,7 +156,7 @@ class ModelSet:
             return ModelCard(
                 name=file, file=Path(self.config.speaker.weights).name, sha256=sha256, package="",
                 licence="MIT", commercial_use=True, domains=("real", "mesh"),
-                measured="its own sound first for 5 of 5 faces, by shifted sound: 4 real, 1 mesh",
+                measured="own sound first of five sounds for 4 of 5 talkers, second for the fifth",
             )  # fmt: skip
         if file == "expression" and self.config.expression:
             return ModelCard(

@@ -1,0 +1,1 @@
+"""Measure the models on hand-labelled media."""
