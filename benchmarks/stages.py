@@ -31,7 +31,7 @@ PARTS = {
     "analyse: detector": ("pipeline.models.detectors", "BlazeFace.detect"),
     "analyse: presence gate": ("pipeline.models.landmarkers", "shows_face"),
     "clip: rest": ("pipeline.clips", "make_clip"),
-    "clip: pad": ("pipeline.clips", "cut_square"),
+    "clip: pad": ("pipeline.cutting", "cut_square"),
     "clip: encode": ("pipeline.media.encode", "ClipWriter.add"),
     "clip: encode sound": ("pipeline.media.encode", "ClipWriter.add_audio"),
     "clip: quality": ("pipeline.quality", "QualityMeter.add"),

@@ -357,6 +357,19 @@ def show(
     print(output)  # noqa: T201
 
 
+@app.command()
+def calibrate(
+    workspace: WorkspaceOption,
+    write: Annotated[Path | None, typer.Option("--write", help="YAML file for the fitted limits.")] = None,
+    share: Annotated[float, typer.Option(min=0.5, max=1.0, help="Of the accepted clips that each keeps.")] = 0.98,
+    min_clips: Annotated[int, typer.Option(min=1, help="Accepted clips that a domain needs.")] = 20,
+) -> None:
+    """Fit limits of each domain to its accepted clips, and show what they would keep and drop."""
+    from flows.calibrating import calibrate_workspace
+
+    calibrate_workspace(*_opened(workspace), share=share, min_clips=min_clips, write=write)
+
+
 # ---- upkeep --------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from schemas.clip import Scores
 from schemas.collection import Collection
 from schemas.funnel import Funnel
 from schemas.ledger import LedgerRow
-from schemas.scores import SyncScore
+from schemas.scores import SpeakerScore, SyncScore
 from schemas.source import Source
 
 Listed = tuple[list[Row], tuple[str, ...]]
@@ -115,9 +115,10 @@ def clips(results: Results, build: BuildRecord) -> Listed:
     rows = []
     found = survey(results, build.sources)
     collection = stored_collection(results, found)
+    spoken = any(made.clip.scores.speaker for made in found.clips)
     for made in found.clips:
         clip, scores = made.clip, made.clip.scores.model_dump(mode="json")
-        sync = scores.pop("sync")
+        sync, speaker = scores.pop("sync"), scores.pop("speaker", None) or {}
         rows.append(
             {
                 "clip_id": clip.clip_id,
@@ -128,16 +129,18 @@ def clips(results: Results, build: BuildRecord) -> Listed:
                 "num_frames": clip.plan.num_frames,
                 **scores,
                 **{f"sync_{name}": value for name, value in sync.items()},
+                **{f"speaker_{name}": speaker.get(name) for name in SpeakerScore.model_fields if spoken},
                 "landmark_scheme": clip.landmark_scheme,
                 "flags": " ".join(clip.flags),
                 **_among_others(clip.clip_id, collection),
             }
         )
-    scored = [name for name in Scores.model_fields if name != "sync"]
+    scored = [name for name in Scores.model_fields if name not in {"sync", "speaker"}]
+    judged = [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
     synced = [f"sync_{name}" for name in SyncScore.model_fields]
     return rows, (
-        "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames", *scored, *synced, "landmark_scheme",
-        "flags", *_AMONG_OTHERS,
+        "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames", *scored, *synced, *judged,
+        "landmark_scheme", "flags", *_AMONG_OTHERS,
     )  # fmt: skip
 
 

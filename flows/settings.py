@@ -9,8 +9,9 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
+from pipeline.models.weights import is_path
 from schemas.base import Record
-from schemas.config import BuildConfig, EngineConfig, WeightsConfig
+from schemas.config import PROFILES, BuildConfig, DomainConfig, EngineConfig, UserLandmarker, WeightsConfig
 from schemas.uri import local_path, uri_scheme
 
 R = TypeVar("R", bound=Record)
@@ -59,7 +60,7 @@ def _settings(
     where = str(path) if path else "--set"
     engine, place = given.pop("engine", {}), given.pop("weights")
     return Settings(
-        checked(given, where),
+        _with_full_paths(checked(given, where)),
         _validated(EngineConfig, engine, where, "engine."),
         _placed(_validated(WeightsConfig, place, where, "weights.")),
     )
@@ -70,6 +71,30 @@ def _placed(weights: WeightsConfig) -> WeightsConfig:
     return WeightsConfig(
         dir=full_place(weights.dir) if weights.dir else "", mirror=full_place(weights.mirror) if weights.mirror else ""
     )
+
+
+def _with_full_paths(config: BuildConfig) -> BuildConfig:
+    """Model files of the user's own by their paths from the root on, for the same reason."""
+    domains = {name: _domain_with_full_paths(domain) for name, domain in config.domains.items()}
+    changes: dict[str, Any] = {"domains": domains}
+    for name in ("speaker", "expression"):
+        stage = getattr(config, name)
+        if stage is not None and is_path(stage.weights):
+            changes[name] = stage.model_copy(update={"weights": full_place(stage.weights)})
+    return config.model_copy(update=changes)
+
+
+def _domain_with_full_paths(domain: DomainConfig) -> DomainConfig:
+    detectors = tuple(
+        one.model_copy(update={"onnx": one.onnx.model_copy(update={"path": full_place(one.onnx.path)})})
+        if one.onnx
+        else one
+        for one in domain.detectors
+    )
+    points = domain.landmarker
+    if isinstance(points, UserLandmarker):
+        points = points.model_copy(update={"path": full_place(points.path)})
+    return domain.model_copy(update={"detectors": detectors, "landmarker": points})
 
 
 def full_place(given: str) -> str:
@@ -85,12 +110,13 @@ def full_place(given: str) -> str:
 
 
 def checked(given: Mapping[str, Any], where: str) -> BuildConfig:
-    """Defaults with ``given`` merged in, validated as a whole.
+    """The defaults of its profile with ``given`` merged in, validated as a whole.
 
     Raises:
         UsageError: with one line per problem.
     """
-    return _validated(BuildConfig, merged(BuildConfig().model_dump(mode="json"), given), where)
+    defaults = PROFILES.get(str(given.get("profile")), BuildConfig())
+    return _validated(BuildConfig, merged(defaults.model_dump(mode="json"), given), where)
 
 
 def _validated(kind: type[R], given: Any, where: str, prefix: str = "") -> R:

@@ -25,7 +25,7 @@ def calibrate(clips: Iterable[Clip], ridge: Mapping[str, SyncScore]) -> dict[str
 
     Returns:
         By domain and score; scores that no clip of a domain has are left out. ``sync_`` and ``ridge_`` scores are
-        those of ``SyncScore``.
+        those of ``SyncScore``, ``speaker_`` scores those of ``SpeakerScore``.
     """
     values: defaultdict[str, defaultdict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for clip in clips:
@@ -38,10 +38,10 @@ def calibrate(clips: Iterable[Clip], ridge: Mapping[str, SyncScore]) -> dict[str
 
 
 def _numbers(clip: Clip, ridge: SyncScore | None) -> dict[str, float]:
-    scores = clip.scores.model_dump(exclude={"sync"}) | {"duration_s": clip.duration_s}
-    for prefix, sync in (("sync", clip.scores.sync), ("ridge", ridge)):
-        if sync is not None:
-            scores |= {f"{prefix}_{name}": value for name, value in sync.model_dump(exclude={"status", "why"}).items()}
+    scores = clip.scores.model_dump(exclude={"sync", "speaker"}) | {"duration_s": clip.duration_s}
+    for prefix, part in (("sync", clip.scores.sync), ("ridge", ridge), ("speaker", clip.scores.speaker)):
+        if part is not None:
+            scores |= {f"{prefix}_{name}": value for name, value in part.model_dump(exclude={"status", "why"}).items()}
     return {name: float(value) for name, value in scores.items() if value is not None}
 
 

@@ -9,43 +9,36 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
-from av.video import VideoFrame
 from jaxtyping import Bool, Float32, Float64, UInt8
 
+from pipeline.cutting import MEASURED_PX, Tap, boxes_on_crop, iter_crops, passing
 from pipeline.errors import DecodeError
-from pipeline.headpose import estimate_poses
+from pipeline.expression import ExpressionMeter
+from pipeline.headpose import AngleReader, estimate_poses
 from pipeline.landmarks import LandmarkTrack, estimate_landmarks
 from pipeline.media.audio import read_audio, write_flac
-from pipeline.media.decode import Frame, iter_at_rate, iter_frames
 from pipeline.media.encode import ClipWriter
-from pipeline.media.pixels import to_coded, to_rgb
 from pipeline.models.landmarkers import Landmarker
 from pipeline.models.layouts import IBUG_68
 from pipeline.models.registry import ModelSet
+from pipeline.models.speaker import LightAsd
 from pipeline.motion import MotionTrack, estimate_motion
 from pipeline.prints import PrintMeter, to_bytes
 from pipeline.quality import QualityMeter
+from pipeline.speaker import LowerFaces, heard_frames, score_speaker
 from pipeline.speech import log_mel, speech_envelope, speech_ratio, voice_activity
 from pipeline.sync import score_sync
-from schemas.base import Box
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
 from schemas.config import BuildConfig
 from schemas.face import POSE_FIELDS, XYXY, FacePath, num_points
 from schemas.media import Video
 from schemas.prints import PRINTS_FILE
 from schemas.sample import SAMPLE_RATE_HZ
-from schemas.scores import SyncScore
-
-if TYPE_CHECKING:  # starts a network runtime, which only some configurations need
-    from pipeline.models.pose_networks import PoseNetwork
+from schemas.scores import SpeakerScore, SyncScore
 
 _PREVIEW_RATE_HZ = 48000
-# Side of the copy on which a crop is measured. The networks see 192 px of a face and less, and averaging the picture
-# once for all of them is cheaper, and kinder to fine detail, than each sampling 512 px for itself.
-MEASURED_PX = 256
 # A sighting vouches for frames up to this many strides of the detector away.
 _SIGHTING_REACH = 1.01
 FRONTAL_DEG = 30.0
@@ -58,6 +51,7 @@ class _Sound:
     """A clip's audio and what was heard in it."""
 
     samples: Float32[np.ndarray, " A"]
+    voice: Float32[np.ndarray, " N"]  # probability of speech per 32 ms
     ratio: float | None
     rms: float | None
 
@@ -90,9 +84,12 @@ def make_clip(
     if video.audio is not None:
         writer.declare_audio(_PREVIEW_RATE_HZ)
     repeats: list[bool] = []
-    crops = _crops(path, video, plan, config.crop.size_px, repeats)
-    pose_network, angles = models.pose_network(domain), []
-    frames = _passing(crops, boxes, seen_px, writer, [meter, print_meter], pose_network, angles)
+    crops = iter_crops(path, video, plan, config.crop.size_px, repeats)
+    speaker, lower_faces = models.speaker(domain), LowerFaces()
+    angles = AngleReader(network) if (network := models.pose_network(domain)) else None
+    expression = ExpressionMeter(network, plan, config.crop.size_px) if (network := models.expression(domain)) else None
+    taps: list[Tap] = [meter, print_meter, *([lower_faces] if speaker else []), *([angles] if angles else [])]
+    frames = passing(crops, boxes, seen_px, writer, taps, [expression] if expression else [])
     landmarker = models.landmarker(domain)
     seen = _landmarks(frames, boxes, landmarker, config, plan)
     if len(repeats) != plan.num_frames:
@@ -103,11 +100,15 @@ def make_clip(
     valid = _validity(face, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
     sound = _sound(path, video, plan, models)
     sync = _sync(motion, valid, sound, plan, config, faces.layout is not None)
-    method = "pnp" if models.domain(domain).pose == "pnp" else "mesh"
-    turns = np.array(angles, np.float32) if pose_network else method
+    turns = angles.angles if angles else "pnp" if models.domain(domain).pose == "pnp" else "mesh"
     pose = estimate_poses(faces.raw, faces.readable, config.crop.size_px, config.crop.size_px, layout, turns)
     files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
+    if expression:
+        logits, features = expression.finish()
+        files |= {"emotion.npy": npy(logits), "emotion_feat.npy": npy(features)}
     scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
+    if speaker:
+        scores = scores.model_copy(update={"speaker": _speaker(lower_faces, valid, sound, plan, config, speaker)})
     clip = Clip(
         plan=plan,
         face=face,
@@ -127,73 +128,6 @@ def make_clip(
     mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
     prints = print_meter.finish(seen.raw, faces.readable, motion.mouth_raw, mel, layout)
     return clip, {**files, PRINTS_FILE: to_bytes(prints)}
-
-
-def boxes_on_crop(face: FacePath, plan: ClipPlan, size_px: int) -> list[XYXY]:
-    """The face box of every output frame, in pixels of the crop, interpolated between sightings."""
-    times = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
-    seen = np.array(face.times_s)
-    path = np.array(face.boxes)
-    at = np.stack([np.interp(times, seen, path[:, column]) for column in range(4)], axis=1)
-    origin = np.array([plan.square.x0, plan.square.y0] * 2)
-    scaled = (at - origin) * (size_px / plan.square.width_px)
-    return [(float(a), float(b), float(c), float(d)) for a, b, c, d in scaled]
-
-
-def cut_square(frame: Frame, upright: tuple[int, int], square: Box, size_px: int) -> VideoFrame:
-    """Cut a square (whole pixels of the upright picture, may reach beyond it: black) and scale it to ``size_px``.
-
-    The result is as the encoder wants it; see :func:`pipeline.media.pixels.to_rgb`.
-    """
-    x0, y0, x1, y1 = (round(v) for v in (square.x0, square.y0, square.x1, square.y1))
-    inside = max(x0, 0), max(y0, 0), min(x1, upright[0]), min(y1, upright[1])
-    if inside == (x0, y0, x1, y1):
-        return frame.crop_coded(inside, upright, (size_px, size_px))
-    scale = size_px / (x1 - x0)
-    left, top = round((inside[0] - x0) * scale), round((inside[1] - y0) * scale)
-    right, bottom = round((inside[2] - x0) * scale), round((inside[3] - y0) * scale)
-    canvas = np.zeros((size_px, size_px, 3), np.uint8)
-    canvas[top:bottom, left:right] = frame.crop(inside, upright, (right - left, bottom - top), "rgb24")
-    return to_coded(canvas)
-
-
-def _crops(path: Path, video: Video, plan: ClipPlan, size_px: int, repeats: list[bool]) -> Iterator[VideoFrame]:
-    last: VideoFrame | None = None
-    upright = (video.width_px, video.height_px)
-    frames = _within(iter_frames(path, video, start_s=plan.span.start_s), plan.span.stop_s)
-    for frame, repeated in iter_at_rate(frames, plan.span.start_s, plan.fps, plan.num_frames):
-        if last is None or not repeated:
-            last = cut_square(frame, upright, plan.square, size_px)
-        repeats.append(repeated)
-        yield last
-
-
-def _within(frames: Iterator[Frame], stop_s: float) -> Iterator[Frame]:
-    """Frames before the span's end: the next shot's first frame must never be the nearest."""
-    for frame in frames:
-        if frame.time_s >= stop_s - 1e-9:
-            return
-        yield frame
-
-
-def _passing(
-    crops: Iterator[VideoFrame],
-    boxes: list[XYXY],
-    seen_px: int,
-    writer: ClipWriter,
-    meters: list[QualityMeter | PrintMeter],
-    pose_network: "PoseNetwork | None",
-    angles: list[tuple[float, float, float]],
-) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
-    """Encode each crop, and measure a smaller copy of it on its way to the landmarker."""
-    for crop, box in zip(crops, boxes, strict=False):
-        writer.add(crop)
-        image = to_rgb(crop, seen_px)
-        for meter in meters:
-            meter.add(image, box)
-        if pose_network is not None:
-            angles.append(pose_network.read(image, box))
-        yield image
 
 
 def _landmarks(
@@ -225,11 +159,11 @@ def _validity(
 def _sound(path: Path, video: Video, plan: ClipPlan, models: ModelSet) -> _Sound:
     num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
     if video.audio is None:
-        return _Sound(np.zeros(num_samples, np.float32), None, None)
+        return _Sound(np.zeros(num_samples, np.float32), np.zeros(0, np.float32), None, None)
     samples = read_audio(path, video.audio.index, plan.span.start_s, num_samples)
     heard = voice_activity(samples, models.vad())
     ratio = speech_ratio(heard, models.config.speech)
-    return _Sound(samples, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
+    return _Sound(samples, heard, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
 
 
 def _sync(
@@ -246,6 +180,23 @@ def _sync(
         return SyncScore(status="unknown", why="no audio")
     envelope = speech_envelope(sound.samples, plan.num_frames, plan.fps)
     return score_sync(motion.mouth_raw, valid, envelope, config.sync, plan.fps)
+
+
+def _speaker(
+    lower_faces: LowerFaces,
+    valid: Bool[np.ndarray, " T"],
+    sound: _Sound,
+    plan: ClipPlan,
+    config: BuildConfig,
+    network: LightAsd,
+) -> SpeakerScore | None:
+    if config.speaker is None:
+        return None
+    if sound.ratio is None:
+        return SpeakerScore(status="unknown", why="no audio")
+    heard = heard_frames(sound.voice, config.speech.vad_threshold, plan.num_frames, plan.fps)
+    loudness = speech_envelope(sound.samples, plan.num_frames, plan.fps)
+    return score_speaker(lower_faces.faces, valid, sound.samples, heard, loudness, network, config.speaker, plan.fps)
 
 
 def _members(

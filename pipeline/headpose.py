@@ -28,14 +28,18 @@ applied to column vectors of the canonical face, whose axes are the camera's and
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32, Float64, UInt8
 
 from pipeline.models.canonical import align
 from pipeline.models.layouts import FACE_MESH_468, Layout
+from schemas.face import XYXY
+
+if TYPE_CHECKING:  # starts a network runtime, which only some configurations need
+    from pipeline.models.pose_networks import PoseNetwork
 
 Rotation = Float64[np.ndarray, "3 3"]
 PoseSource = Literal["mesh", "pnp"] | Float32[np.ndarray, "T 3"]
@@ -92,6 +96,23 @@ def rotation_by_pnp(points: Float32[np.ndarray, "P 3"], layout: Layout, width_px
     _, turn, shift = cv2.solvePnP(bones, seen, camera, None, flags=cv2.SOLVEPNP_SQPNP)
     turn, _ = cv2.solvePnPRefineLM(bones, seen, camera, None, turn, shift)
     return cv2.Rodrigues(turn)[0]
+
+
+class AngleReader:
+    """Feed every output frame of a clip in order; keeps the angles that a network reads in each."""
+
+    def __init__(self, network: "PoseNetwork") -> None:
+        self._network = network
+        self._angles: list[tuple[float, float, float]] = []
+
+    def add(self, frame: UInt8[np.ndarray, "H W 3"], face: XYXY) -> None:
+        """One RGB frame; ``face`` is the face box on it."""
+        self._angles.append(self._network.read(frame, face))
+
+    @property
+    def angles(self) -> Float32[np.ndarray, "T 3"]:
+        """Yaw, pitch and roll of all of them, in degrees."""
+        return np.array(self._angles, np.float32).reshape(-1, 3)
 
 
 def estimate_poses(

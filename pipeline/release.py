@@ -17,6 +17,7 @@ from pipeline.models.weights import WeightsStore
 from pipeline.results import BuildRecord, Results, results_of, tool_version
 from pipeline.select import apply_license, apply_reviews, decide, drop_duplicates, funnel, paper_limits
 from pipeline.shards import write_release
+from pipeline.speaker import keep_speakers
 from pipeline.split import Member, SplitResult, split
 from pipeline.storage import Storage
 from pipeline.survey import MadeClip, Survey, survey
@@ -93,13 +94,14 @@ def choose(
 def _decisions(
     results: Results, found: Survey, options: ReleaseOptions, collection: Collection | None
 ) -> list[Decision]:
-    """Limits, then licences, then duplicates among what these leave, and last the people who looked."""
+    """Limits, then who speaks, licences, duplicates among what these leave, and last the people who looked."""
     limits = _limits(results.config)
     commercial = {card.name: card.commercial_use for card in _model_cards(results, found)}
+    clips = {made.clip.clip_id: made.clip for made in found.clips}
+    ridge = collection.ridge if collection else {}
+    measured = [decide(clip, limits[clip.domain], ridge.get(clip_id)) for clip_id, clip in clips.items()]
     decisions = []
-    for made in found.clips:
-        ridge = collection.ridge[made.clip.clip_id] if collection else None
-        decision = decide(made.clip, limits[made.clip.domain], ridge)
+    for made, decision in zip(found.clips, keep_speakers(measured, clips, limits), strict=True):
         models = {name: commercial.get(name) for name in made.clip.provenance.models}
         decisions.append(
             apply_license(
@@ -112,7 +114,6 @@ def _decisions(
         )
     reviews = results.workspace.reviews()
     if collection:
-        clips = {made.clip.clip_id: made.clip for made in found.clips}
         decisions = drop_duplicates(decisions, collection.duplicates, clips, reviews)
     return apply_reviews(decisions, reviews)
 
@@ -215,6 +216,7 @@ def make_release(
                 mel=mel_setup(config),
                 hubert=hubert_setup(config),
                 with_identity=options.with_identity,
+                expression=config.expression.input if config.expression else None,
             ),
             pack=config.pack,
             describe=lambda record, rows: describe_release(storage, record, about, rows),

@@ -21,7 +21,7 @@ from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import Record, content_hash
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip, by_source
-from schemas.config import BuildConfig, WeightsConfig
+from schemas.config import BuildConfig, UserLandmarker, WeightsConfig
 from schemas.media import Video
 from schemas.source import Fetched, Source
 
@@ -110,7 +110,7 @@ class Results:
 
     def clip_key(self, source: Source, video: Video, planned: PlannedClip) -> str:
         """One clip: its own plan and face, and every setting and model that touches its pixels or sound."""
-        config = self.config
+        config, landmarker = self.config, self.config.domains[source.domain].landmarker
         return _key(
             "clip",
             [
@@ -121,13 +121,26 @@ class Results:
                 config.landmarks,
                 config.speech,
                 config.sync,
-                config.domains[source.domain].landmarker,
+                # A user's own file counts by its content (among the files below), wherever it lies.
+                landmarker.model_dump(exclude={"path"}) if isinstance(landmarker, UserLandmarker) else landmarker,
                 config.domains[source.domain].faces.stride,
                 self.models.files(source.domain),
-                # Only where it is not the one that clips had before there was a choice: their results are kept.
-                *([pose] if (pose := config.domains[source.domain].pose) != "mesh" else []),
+                *self._optional(source.domain),
             ],
         )
+
+    def _optional(self, domain: str) -> list[object]:
+        """Settings of stages that are off by default; absent, they leave every key as it was."""
+        pose = self.config.domains[domain].pose
+        stages = (("speaker", self.config.speaker), ("expression", self.config.expression))
+        return [
+            *([pose] if pose != "mesh" else []),
+            *(
+                [name, stage.model_dump(exclude={"weights", "domains"})]
+                for name, stage in stages
+                if stage is not None and domain in stage.domains
+            ),
+        ]
 
     # ---- results -------------------------------------------------------------------------------
 

@@ -65,10 +65,10 @@ BINDING = frozenset({RejectReason.LICENSE, RejectReason.NO_AUDIO})
 
 
 def decide(clip: Clip, limits: SelectLimits, ridge: SyncScore | None = None) -> Decision:
-    """Keep the clip, or reject it by the first limit of ``RULES`` that it misses, and last by ``min_ridge_z``.
+    """Keep the clip, or reject it by the first limit of ``RULES`` that it misses, ``min_speaker_z`` or ``min_ridge_z``.
 
     A clip without sound is rejected as NO_AUDIO (with 0 speech) where NOT_SPEAKING is asked. Unknown sync passes
-    unless ``limits.require_sync``; an unknown or missing ridge score always passes.
+    unless ``limits.require_sync``; an unknown or missing speaker or ridge score always passes.
     """
     for rule in RULES:
         limit = float(getattr(limits, rule.limit))
@@ -80,6 +80,9 @@ def decide(clip: Clip, limits: SelectLimits, ridge: SyncScore | None = None) -> 
                 return _reject(clip, rule.reason, None, limit, clip.scores.sync.why)
         elif rule.missed_by(measured, limit):
             return _reject(clip, rule.reason, float(measured), limit)
+    heard = clip.scores.speaker.z if clip.scores.speaker else None
+    if limits.min_speaker_z is not None and heard is not None and heard < limits.min_speaker_z:
+        return _reject(clip, RejectReason.NOT_THE_SPEAKER, heard, limits.min_speaker_z, "against shifted sounds")
     fitted = ridge.z if ridge else None
     if limits.min_ridge_z is not None and fitted is not None and fitted < limits.min_ridge_z:
         return _reject(clip, RejectReason.OUT_OF_SYNC, fitted, limits.min_ridge_z, "by the fitted model")

@@ -234,6 +234,7 @@ def _info(item: ReleaseItem, size_px: int, setup: ReleaseSetup) -> SampleInfo:
         landmark_scheme=clip.landmark_scheme,
         mel=dict(setup.mel),
         hubert=dict(setup.hubert) if "hubert.npy" in clip.files else {},
+        expression=setup.expression if "emotion.npy" in clip.files else None,
         flags=clip.flags,
         plan=clip.plan,
         scores=clip.scores,

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from pipeline.storage import Storage
-from schemas.arrow import record_schema, row_of, table_of
+from schemas.arrow import record_schema, row_of, sparse_columns, table_of
 from schemas.base import canonical_json
 from schemas.clip import Clip
+from schemas.expression import ExpressionInput
 from schemas.release import (
     CLIP_LIST_FILE,
     MANIFEST_FILE,
@@ -63,6 +64,7 @@ class ReleaseSetup:
     mel: Mapping[str, float] = field(default_factory=dict)
     hubert: Mapping[str, str] = field(default_factory=dict)
     with_identity: bool = False
+    expression: ExpressionInput | None = None
 
 
 @dataclass(slots=True)
@@ -127,7 +129,9 @@ def write_tables(destination: Storage, name: str, tables: Tables) -> dict[str, s
     lines = [line + b"\n" for _, line in sorted(tables.clips.items())]
     files[CLIP_LIST_FILE] = publish(destination, CLIP_LIST_FILE, b"".join(lines))
     buffer = io.BytesIO()
-    pq.write_table(table_of(tables.rows, ManifestRow, flatten=True), buffer, compression="zstd")
+    table = table_of(tables.rows, ManifestRow, flatten=True)
+    empty = [name for name in sparse_columns(ManifestRow) if table.column(name).null_count == len(table)]
+    pq.write_table(table.drop_columns(sorted(empty)), buffer, compression="zstd")
     files[MANIFEST_FILE] = publish(destination, MANIFEST_FILE, buffer.getvalue())
     return files
 
@@ -242,7 +246,12 @@ def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
     except (pa.ArrowException, OSError, ValueError) as error:
         yield Fault(path=MANIFEST_FILE, problem=f"is no readable Parquet file ({type(error).__name__})")
         return
-    if not table.schema.equals(record_schema(ManifestRow, flatten=True)):
+    wanted = [
+        column
+        for column in record_schema(ManifestRow, flatten=True)
+        if column.name in table.column_names or column.name not in sparse_columns(ManifestRow)
+    ]
+    if not table.schema.equals(pa.schema(wanted)):
         yield Fault(path=MANIFEST_FILE, problem="has other columns than this version writes")
         return
     rows = {row["clip_id"]: row for row in table.to_pylist()}
@@ -262,7 +271,9 @@ def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
 def _differences(row: Mapping[str, object], info: SampleInfo) -> list[str]:
     said = {name: getattr(info, name) for name in ManifestRow.model_fields if name in SampleInfo.model_fields}
     said |= {f"scores_{name}": value for name, value in row_of(said.pop("scores"), flatten=True).items()}
-    return [name for name, value in said.items() if row[name] != (list(value) if isinstance(value, tuple) else value)]
+    return [
+        name for name, value in said.items() if row.get(name) != (list(value) if isinstance(value, tuple) else value)
+    ]
 
 
 def _check_clip_list(data: bytes, release: Release, seen: SeenClips) -> Iterator[Fault]:

@@ -75,6 +75,21 @@ def table_of(records: Iterable[Record], kind: type[Record], *, flatten: bool = F
     return pa.Table.from_pylist(rows, schema=record_schema(kind, flatten=flatten))
 
 
+def sparse_columns(kind: type[Record], *, prefix: str = "") -> frozenset[str]:
+    """Columns of ``record_schema(kind, flatten=True)`` for fields that JSON leaves out while they are not there.
+
+    A published table leaves such a column out as well when no row has it, so that a new optional score changes
+    nothing for those who do not ask for it.
+    """
+    names: set[str] = set()
+    for name, field in kind.model_fields.items():
+        if field.exclude_if is not None:
+            names.add(prefix + name)
+        elif _is_record(field.annotation):
+            names |= sparse_columns(field.annotation, prefix=f"{prefix}{name}_")
+    return frozenset(names)
+
+
 def row_of(record: Record, *, flatten: bool = False) -> dict[str, Any]:
     """One row of ``table_of`` as plain values, as Arrow gives them back (dicts apart, which become pairs)."""
     row = record.model_dump(mode="json")
@@ -112,7 +127,7 @@ def _flat(row: dict[str, Any], kind: type[Record], prefix: str = "") -> dict[str
         if _is_record(field.annotation):
             flat |= _flat(row[name], field.annotation, f"{prefix}{name}_")
         else:
-            flat[prefix + name] = row[name]
+            flat[prefix + name] = row.get(name)  # None: left out of the JSON form
     return flat
 
 

@@ -46,6 +46,11 @@ Rate = Annotated[
 ]
 
 
+def is_absent(value: Any) -> bool:
+    """For ``Field(exclude_if=…)``: a value that is not there leaves no trace in JSON, nor in any hash of it."""
+    return value is None
+
+
 class Record(BaseModel):
     """Base of all records: frozen, no unknown fields, never NaN or infinity."""
 

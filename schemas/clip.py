@@ -1,8 +1,10 @@
 """A cropped, re-encoded span of one track: where it was cut (ClipPlan), and all that was measured on it (Clip)."""
 
-from schemas.base import Box, Id, Record, TimeSpan
+from pydantic import Field
+
+from schemas.base import Box, Id, Record, TimeSpan, is_absent
 from schemas.face import FacePath
-from schemas.scores import SyncScore
+from schemas.scores import SpeakerScore, SyncScore
 
 
 class ClipPlan(Record):
@@ -55,6 +57,7 @@ class Scores(Record):
     duplicate_frame_ratio: float
     hold_frames: float
     track_purity: float
+    speaker: SpeakerScore | None = Field(default=None, exclude_if=is_absent)  # where a speaker network is configured
 
 
 class Provenance(Record):

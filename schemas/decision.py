@@ -20,6 +20,7 @@ class RejectReason(StrEnum):
     NOT_SPEAKING = "not_speaking"
     NO_AUDIO = "no_audio"
     OUT_OF_SYNC = "out_of_sync"
+    NOT_THE_SPEAKER = "not_the_speaker"
     EXTREME_POSE = "extreme_pose"
     STILL = "still"
     BLURRED = "blurred"

@@ -9,8 +9,11 @@ widths of HuBERT and expression features, which depend on the models.
 from dataclasses import dataclass
 from typing import Literal
 
-from schemas.base import Id, Record
+from pydantic import Field as ModelField
+
+from schemas.base import Id, Record, is_absent
 from schemas.clip import ClipPlan, Provenance, Scores
+from schemas.expression import ExpressionInput
 from schemas.face import MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS, num_points
 
 SAMPLE_RATE_HZ = 16000
@@ -77,7 +80,8 @@ class SampleInfo(Record):
     """The ``json`` member of a sample.
 
     ``title`` to ``language`` are the source's own. ``mel`` and ``hubert`` say how those features were
-    computed; ``hubert`` is empty where the release has none.
+    computed; ``hubert`` is empty where the release has none. ``expression`` says how ``emotion.npy`` was
+    made, where there is one.
     """
 
     schema_version: Literal[1] = 1
@@ -101,6 +105,7 @@ class SampleInfo(Record):
     motion_channels: tuple[str, ...] = MOTION_CHANNELS
     mel: dict[str, float]
     hubert: dict[str, str]
+    expression: ExpressionInput | None = ModelField(default=None, exclude_if=is_absent)
     flags: tuple[str, ...]
     plan: ClipPlan
     scores: Scores

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.clips import cut_square
+from pipeline.cutting import cut_square
 from pipeline.demo.portrait import photograph
 from pipeline.media.decode import Frame
 from pipeline.media.pixels import to_rgb

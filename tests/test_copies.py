@@ -9,7 +9,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from pipeline.clips import cut_square
+from pipeline.cutting import cut_square
 from pipeline.duplicates import Take, agreement, find_duplicates, motion_of, sound_of, typical_hash
 from pipeline.media.audio import read_audio
 from pipeline.media.decode import iter_at_rate, iter_frames

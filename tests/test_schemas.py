@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from schemas.arrow import RECORDS, json_schemas, record_schema, table_of
-from schemas.base import Rate, Record, TimeSpan, canonical_json, content_hash
+from schemas.arrow import RECORDS, json_schemas, record_of, record_schema, sparse_columns, table_of
+from schemas.base import Rate, Record, TimeSpan, canonical_json, content_hash, is_absent
+from schemas.config import BuildConfig
 from schemas.decision import Decision, RejectReason
 from schemas.funnel import Funnel, FunnelDrop, FunnelStep
 from schemas.release import shard_file
@@ -165,3 +166,31 @@ def test_samples_are_closed_records():
 def test_shards_say_what_they_are_without_their_folder():
     path = shard_file("train", "real", "visual", 3)
     assert path == "train/real/train-real-visual-000003.tar"
+
+
+class _Sparse(Record):
+    name: str
+    extra: float | None = Field(default=None, exclude_if=is_absent)
+
+
+class _Around(Record):
+    inner: _Sparse
+
+
+def test_a_field_that_is_left_out_of_json_is_an_empty_cell():
+    bare, full = _Around(inner=_Sparse(name="a")), _Around(inner=_Sparse(name="b", extra=1.5))
+    assert canonical_json(bare) == b'{"inner":{"name":"a"}}'
+    assert sparse_columns(_Around) == {"inner_extra"}
+    for flatten in (False, True):
+        rows = table_of([bare, full], _Around, flatten=flatten).to_pylist()
+        values = [row["inner_extra"] if flatten else row["inner"]["extra"] for row in rows]
+        assert values == [None, 1.5]
+    assert record_of({"inner_name": "a"}, _Around) == bare
+
+
+def test_nothing_that_is_off_by_default_shows_in_a_configuration():
+    """Or every key and every release of before would be made again."""
+    written = BuildConfig().model_dump(mode="json")
+    assert not {"speaker", "expression"} & written.keys()
+    assert not {"one_speaker", "min_speaker_z"} & written["domains"]["real"]["limits"].keys()
+    assert BuildConfig.model_validate(written) == BuildConfig()

@@ -19,6 +19,7 @@ from pipeline.verify import verify_release
 from schemas.base import canonical_json
 from schemas.config import PackConfig
 from schemas.release import CLIP_LIST_FILE, MANIFEST_FILE, RELEASE_FILE
+from schemas.scores import SpeakerScore
 from tests.release_items import SETUP, Shelf, encode_flac, encode_mp4, encode_npy, make_source, small_shelf
 
 VISUAL = "train/real/train-real-visual-000000.tar"
@@ -302,6 +303,23 @@ def edit_manifest(folder, **changes):
 def test_a_manifest_that_disagrees_is_named(folder, changes, words):
     edit_manifest(folder, **changes)
     assert any(line.startswith(MANIFEST_FILE) and words in line for line in faults_of(folder)), faults_of(folder)
+
+
+def test_a_score_that_some_clips_have_is_a_column_and_one_that_none_has_is_not(folder, tmp_path_factory):
+    assert "scores_speaker" not in pq.read_table(folder / MANIFEST_FILE).column_names
+    shelf = small_shelf(2)
+    speaker = SpeakerScore(status="unknown", why="nobody is heard")
+    item = shelf.items[0]
+    clip = item.clip.model_copy(update={"scores": item.clip.scores.model_copy(update={"speaker": speaker})})
+    items = [replace(item, clip=clip), *shelf.items[1:]]
+    spoken = tmp_path_factory.mktemp("spoken")
+    write_release(Storage(spoken), "v1", items, shelf.read, setup=SETUP, pack=PackConfig())
+    assert faults_of(spoken) == []
+    column = pq.read_table(spoken / MANIFEST_FILE).column("scores_speaker").to_pylist()
+    assert [one and one["why"] for one in column].count("nobody is heard") == 1
+    assert column.count(None) == len(items) - 1
+    edit_manifest(spoken, scores_speaker=None if column[0] else speaker.model_dump())
+    assert any("differs from the clip's json in scores_speaker" in line for line in faults_of(spoken))
 
 
 def test_a_manifest_of_other_columns_or_none(folder):

@@ -15,15 +15,17 @@ import cv2
 from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors, detector_files
 from pipeline.models.detectors import Detector
+from pipeline.models.expression import ExpressionNetwork
 from pipeline.models.files import ModelFile
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
 from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
+from pipeline.models.speaker import LIGHT_ASD_FPS, LightAsd
 from pipeline.models.speech import Hubert, SileroVad
 from pipeline.models.weights import WeightsStore
 from schemas.config import BuildConfig, DomainConfig, LandmarkerChoice, UserLandmarker
 from schemas.models import ModelCard
 
-if TYPE_CHECKING:  # what runs on weights files is imported when it is asked for
+if TYPE_CHECKING:  # starts a network runtime, which only some configurations need
     from pipeline.models.pose_networks import PoseNetwork
 
 # The files of each landmarker and source of angles that a domain can name.
@@ -54,6 +56,8 @@ class ModelSet:
     _pose_network: "PoseNetwork | None" = None
     _vad: SileroVad | None = None
     _hubert: Hubert | None = None
+    _speaker: LightAsd | None = None
+    _expression: ExpressionNetwork | None = None
 
     def __post_init__(self) -> None:
         # The same numbers whatever the machine's core count; workers run side by side.
@@ -65,6 +69,10 @@ class ModelSet:
         Raises:
             UsageError: naming everything that is missing at once, and how to get it.
         """
+        if self.config.speaker and self.config.crop.fps != LIGHT_ASD_FPS:
+            raise UsageError(
+                f"the speaker network reads {LIGHT_ASD_FPS} frames per second: leave crop.fps at that, or speaker out"
+            )
         names = {name for domain in self.config.domains for name in self.needed(domain)}
         problems = self.store.problems(names - set(PACKAGED_MODELS))
         for name in sorted(names & set(PACKAGED_MODELS)):
@@ -84,6 +92,8 @@ class ModelSet:
         self.detectors(domain)
         self.landmarker(domain)
         self.pose_network(domain)
+        self.speaker(domain)
+        self.expression(domain)
 
     def domain(self, name: str) -> DomainConfig:
         """Settings of one domain."""
@@ -152,6 +162,24 @@ class ModelSet:
             self._hubert = Hubert(place, self.config.speech.hubert_layers)
         return self._hubert
 
+    def speaker(self, name: str) -> LightAsd | None:
+        """The speaker network, where one is configured for the domain."""
+        settings = self.config.speaker
+        if settings is None or name not in settings.domains:
+            return None
+        if self._speaker is None:
+            self._speaker = LightAsd(self.file(settings.weights).path)
+        return self._speaker
+
+    def expression(self, name: str) -> ExpressionNetwork | None:
+        """The expression network, where one is configured for the domain."""
+        settings = self.config.expression
+        if settings is None or name not in settings.domains:
+            return None
+        if self._expression is None:
+            self._expression = ExpressionNetwork(self.file(settings.weights).path, settings.input)
+        return self._expression
+
     # ---- files ---------------------------------------------------------------------------------
 
     def file(self, name: str) -> ModelFile:
@@ -170,6 +198,7 @@ class ModelSet:
         choice, pose = self.domain(domain).landmarker, self.domain(domain).pose
         points = (choice.path,) if isinstance(choice, UserLandmarker) else LANDMARKER_FILES[choice]
         names = self._needed_to_detect(domain) | {*points, *POSE_FILES[pose], _VAD}
+        names |= {one.weights for one in (self.config.speaker, self.config.expression) if one and domain in one.domains}
         return names | {self.config.speech.hubert} if self._hubert_is_registered else names
 
     def files(self, name: str) -> dict[str, str]:
