@@ -393,8 +393,8 @@ EMBEDDED_DOMAINS: dict[str, DomainConfig] = {
 }
 
 
-# Beside the detectors: PFLD agrees better than the mesh with labels and angles of people and of rendered humans, and less
-# well with meshes (see the accuracy bench).
+# Beside the detectors: with labels and angles of people PFLD agrees better than the mesh, and with meshes less well
+# (see the accuracy bench).
 _STANDARD_LANDMARKERS: dict[str, LandmarkerChoice] = {"real": "pfld", "disney_human": "pfld"}
 STANDARD_DOMAINS: dict[str, DomainConfig] = {
     name: domain.model_copy(
