@@ -147,6 +147,7 @@ def build(
 ) -> int:
     """Take every source as far as it goes; run again to go on where it stopped."""
     from flows.build import BuildRequest, opened_build, read_request
+    from flows.interrupts import kept_interrupts
     from flows.progress import ConsoleProgress
 
     request = BuildRequest(
@@ -164,7 +165,7 @@ def build(
     if dry_run:
         plan = read_request(request)
         return _dry_run(plan, workspace)
-    with ConsoleProgress() as progress, opened_build(request, progress) as opened:
+    with kept_interrupts(), ConsoleProgress() as progress, opened_build(request, progress) as opened:
         opened.run(opened.sources)
         place = opened.place
     _print_status(place)

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from flows.interrupts import raise_interrupt
 from schemas.source import Source
 
 _LABELS = {
@@ -48,6 +49,7 @@ class ConsoleProgress:
 
     def source(self, source: Source, number: int, total: int) -> None:
         """A source begins."""
+        raise_interrupt()
         if self._bars is None:
             sys.stderr.write(f"[{time.monotonic() - self._began:7.1f} s] source {number} of {total}: {source.id}\n")
         else:
@@ -55,6 +57,7 @@ class ConsoleProgress:
 
     def stage(self, item: str, stage: str, done: float | None, total: float | None) -> None:
         """How far a stage of an item is."""
+        raise_interrupt()
         if self._bars is None:
             return
         with self._lock:
@@ -67,6 +70,7 @@ class ConsoleProgress:
 
     def ended(self, source: Source) -> None:
         """A source has gone as far as it goes."""
+        raise_interrupt()
         if self._bars is None:
             return
         with self._lock:

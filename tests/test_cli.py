@@ -1,5 +1,6 @@
 """What a person at the command line meets: exit codes, one sentence per mistake, rows in every format."""
 
+import contextlib
 import csv
 import io
 import json
@@ -132,6 +133,22 @@ def test_an_interrupted_build_is_130_and_goes_on_later(built, tmp_path):
     assert not (workspace / "lock.json").exists()
     assert build(built.manifest, workspace, "--release", "first") == 0
     assert digests(workspace / "releases" / "first") == digests(built.release)
+
+
+def test_an_interrupt_that_a_library_swallows_is_raised_at_the_next_step():
+    from flows.interrupts import kept_interrupts
+    from flows.progress import ConsoleProgress
+
+    before = signal.getsignal(signal.SIGINT)
+    with kept_interrupts(), ConsoleProgress() as progress:
+        progress.stage("film", "analyse", 1, 2)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            progress.stage("film", "analyse", 2, 2)
+    assert signal.getsignal(signal.SIGINT) is before
+    with ConsoleProgress() as progress:
+        progress.stage("film", "analyse", 1, 2)
 
 
 def test_two_builds_at_once_are_one_too_many(built, tmp_path, refused):
