@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows.bench import bench_app
 from flows.listing import Format, write_file, write_rows
 from flows.weights import weights_app
 
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 
 app.add_typer(weights_app, name="weights")
+app.add_typer(bench_app, name="bench")
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 

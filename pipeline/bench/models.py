@@ -7,6 +7,11 @@ from pipeline.models.weights import WeightsStore
 from schemas.config import BuildConfig, WeightsConfig
 
 
-def asset_models(assets: Path) -> ModelSet:
-    """The embedded profile's models, with the weights folder of the assets beside them: its files bear known names."""
-    return ModelSet(BuildConfig(), WeightsStore(WeightsConfig(dir=str(assets / "weights"))))
+def asset_models(assets: Path, weights_dir: str = "") -> ModelSet:
+    """The embedded profile's models, and beside them a weights folder.
+
+    Args:
+        assets: hold a folder ``weights``, whose files bear the registry's names.
+        weights_dir: another weights folder.
+    """
+    return ModelSet(BuildConfig(), WeightsStore(WeightsConfig(dir=weights_dir or str(assets / "weights"))))
