@@ -21,8 +21,8 @@ from schemas.detectors import STANDARD_DETECTORS, DomainDetectors
 from schemas.models import ModelCard
 
 _PREFACE = (
-    "Made by `anitalk bench accuracy`. Times are processor time of one core. Thresholds and unions were chosen on these "
-    "same media, so expect a little less elsewhere."
+    "Made by `anitalk bench accuracy`. Times are processor time of one core. Thresholds and unions were chosen on "
+    "these same media, so expect a little less elsewhere."
 )
 _COLOURS = ("#8a8f98", "#2f6db5")
 
