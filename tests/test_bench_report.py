@@ -19,8 +19,8 @@ FOUND = Accuracy(
     ),
     landmarks=(
         LandmarkRow(
-            domain="real", media="a|b.jpg", reference="labels", landmarker="pfld", num_faces=1, num_found=1, nme_68=0.05,
-            nme_51=None, ms_per_face=4.0,
+            domain="real", media="a|b.jpg", reference="labels", landmarker="pfld", num_faces=1, num_found=1,
+            nme_68=0.05, nme_51=None, ms_per_face=4.0,
         ),
     ),
     poses=(

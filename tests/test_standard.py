@@ -65,12 +65,12 @@ def test_a_clips_key_depends_on_every_weights_file(name, monkeypatch):
 
 def test_own_files_are_named_from_the_root_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    network = "{path: face.onnx, width_px: 64, height_px: 64, layout: yolo_face}"
     settings = read_settings(
         None,
         [
             "domains.real.landmarker={path: own.onnx, input_px: 32}",
-            "domains.mesh.detectors=[{model: mine, min_score: 0.5, onnx: "
-            "{path: face.onnx, width_px: 64, height_px: 64, layout: yolo_face}}]",
+            f"domains.mesh.detectors=[{{model: mine, min_score: 0.5, onnx: {network}}}]",
             "expression.weights=./e.onnx",
         ],
     ).build
