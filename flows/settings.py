@@ -46,11 +46,16 @@ def overlaid(
     config: BuildConfig, weights: WeightsConfig, path: Path | None = None, overrides: Iterable[str] = ()
 ) -> Settings:
     """A build's settings with some replaced, by file and by single settings as in :func:`read_settings`."""
-    return _settings(config.model_dump(mode="json"), weights, path, overrides)
+    # Over the plainest defaults: what a build had turned off is not in its JSON, and must not come back by its profile.
+    return _settings(config.model_dump(mode="json"), weights, path, overrides, BuildConfig())
 
 
 def _settings(
-    given: Mapping[str, Any], weights: WeightsConfig, path: Path | None, overrides: Iterable[str]
+    given: Mapping[str, Any],
+    weights: WeightsConfig,
+    path: Path | None,
+    overrides: Iterable[str],
+    defaults: BuildConfig | None = None,
 ) -> Settings:
     given = merged(given, {"weights": weights.model_dump(mode="json")})
     if path is not None:
@@ -60,7 +65,7 @@ def _settings(
     where = str(path) if path else "--set"
     engine, place = given.pop("engine", {}), given.pop("weights")
     return Settings(
-        _with_full_paths(checked(given, where)),
+        _with_full_paths(checked(given, where, defaults)),
         _validated(EngineConfig, engine, where, "engine."),
         _placed(_validated(WeightsConfig, place, where, "weights.")),
     )
@@ -109,14 +114,14 @@ def full_place(given: str) -> str:
         raise UsageError(str(error)) from error
 
 
-def checked(given: Mapping[str, Any], where: str) -> BuildConfig:
-    """The defaults of its profile with ``given`` merged in, validated as a whole.
+def checked(given: Mapping[str, Any], where: str, defaults: BuildConfig | None = None) -> BuildConfig:
+    """Defaults, by default those of the profile, with ``given`` merged in, validated as a whole.
 
     Raises:
         UsageError: with one line per problem.
     """
-    defaults = PROFILES.get(str(given.get("profile")), BuildConfig())
-    return _validated(BuildConfig, merged(defaults.model_dump(mode="json"), given), where)
+    base = defaults or PROFILES.get(str(given.get("profile")), BuildConfig())
+    return _validated(BuildConfig, merged(base.model_dump(mode="json"), given), where)
 
 
 def _validated(kind: type[R], given: Any, where: str, prefix: str = "") -> R:

@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from flows import cli
-from flows.settings import read_settings
+from flows.settings import overlaid, read_settings
 from pipeline.models.packaged import PACKAGED_MODELS
 from pipeline.models.registry import ModelSet
 from pipeline.models.weights import WeightsStore, shipped_registry
@@ -33,6 +33,19 @@ def test_standard_is_on_by_default_only_with_what_was_run_with_real_weights():
 def test_embedded_says_nothing_of_what_it_does_not_have():
     assert PROFILES["embedded"] == BuildConfig()
     assert not {"speaker", "expression"} & json.loads(BuildConfig().model_dump_json()).keys()
+
+
+def test_a_profile_may_be_named_by_the_file_and_what_is_off_stays_off_in_a_release(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("profile: standard\nspeaker: null\ndomains: {real: {limits: {one_speaker: false}}}\n")
+    made = read_settings(path)
+    assert made.build.profile == "standard"
+    assert made.build.speaker is None
+    assert made.build.domains["mesh"].limits.one_speaker
+    assert overlaid(made.build, made.weights).build == made.build
+    plain = read_settings(None, profile="standard")
+    assert plain.build == PROFILES["standard"]
+    assert overlaid(plain.build, plain.weights).build == PROFILES["standard"]
 
 
 def test_without_weights_everything_missing_is_said_before_any_work(tmp_path, capsys):
