@@ -309,7 +309,7 @@ class DomainConfig(Record):
     landmarker: LandmarkerChoice
     # Where yaw, pitch and roll come from: the fit of the average head to the points with their depth, its fit to x and
     # y under a perspective camera, or FSA-Net. The head's place always comes from the first.
-    pose: Literal["mesh", "pnp", "fsanet"] = "mesh"
+    pose: Literal["mesh", "pnp", "fsanet"] = Field(default="mesh", exclude_if=lambda pose: pose == "mesh")
     shots: ShotConfig = ShotConfig()
     faces: FaceConfig = FaceConfig()
     limits: SelectLimits = SelectLimits()

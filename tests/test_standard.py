@@ -32,7 +32,11 @@ def test_standard_is_on_by_default_only_with_what_was_run_with_real_weights():
 
 def test_embedded_says_nothing_of_what_it_does_not_have():
     assert PROFILES["embedded"] == BuildConfig()
-    assert not {"speaker", "expression"} & json.loads(BuildConfig().model_dump_json()).keys()
+    told = json.loads(BuildConfig().model_dump_json())
+    assert not {"speaker", "expression"} & told.keys()
+    for domain in told["domains"].values():
+        assert "pose" not in domain
+        assert not {"one_speaker", "min_speaker_z"} & domain["limits"].keys()
 
 
 def test_a_profile_may_be_named_by_the_file_and_what_is_off_stays_off_in_a_release(tmp_path):
@@ -103,8 +107,8 @@ def test_a_release_made_by_standard_is_sound_and_names_its_models(films, assets,
     assert build(manifest, tmp_path / "ws", *settings) == 0
     release = tmp_path / "ws" / "releases" / "first"
     assert not verify_release(str(release))
-    about = {card["name"] for card in json.loads((release / "release.json").read_text())["models"]}
-    assert about >= {"scrfd_500m_kps", "pfld", "light_asd"}
+    models = json.loads((release / "release.json").read_text())["models"]
+    assert models.keys() >= {"scrfd_500m_kps", "pfld", "light_asd"}
     with tarfile.open(next(release.glob("*/real/*visual*.tar"))) as tar:
         [info] = [json.loads(tar.extractfile(one).read()) for one in tar.getnames() if one.endswith(".json")]
     assert info["provenance"]["profile"] == "standard"
