@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from pipeline.errors import UsageError
 from pipeline.models.weights import is_path
 from schemas.base import Record
-from schemas.config import PROFILES, BuildConfig, DomainConfig, EngineConfig, UserLandmarker, WeightsConfig
+from schemas.config import BuildConfig, DomainConfig, EngineConfig, WeightsConfig
+from schemas.landmarkers import UserLandmarker
+from schemas.profiles import PROFILES
 from schemas.uri import local_path, uri_scheme
 
 R = TypeVar("R", bound=Record)

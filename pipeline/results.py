@@ -21,7 +21,8 @@ from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import Record, content_hash
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip, by_source
-from schemas.config import BuildConfig, UserLandmarker, WeightsConfig
+from schemas.config import BuildConfig, WeightsConfig
+from schemas.landmarkers import UserLandmarker
 from schemas.media import Video
 from schemas.source import Fetched, Source
 

@@ -5,17 +5,15 @@ must not live in that stage's record: limits on stored scores live in SelectLimi
 """
 
 import operator
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Discriminator, Field, NonNegativeInt, Tag, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from schemas.base import Record, is_absent
-from schemas.detectors import STANDARD_DETECTORS, DetectorChoice
+from schemas.detectors import DetectorChoice
 from schemas.expression import ExpressionInput
-from schemas.face import LANDMARK_SCHEMES
+from schemas.landmarkers import NUM_NAMED_POINTS, LandmarkerChoice, UserLandmarker
 from schemas.uri import uri_scheme
-
-NUM_NAMED_POINTS = LANDMARK_SCHEMES["ibug68"]
 
 
 class AcquireConfig(Record):
@@ -122,44 +120,6 @@ class CropConfig(Record):
     # Every frame a key frame, three clips: superfast at 17.5 keeps what veryfast keeps at 18 (PSNR) in .7 of the time.
     crf: float = 17.5
     preset: str = "superfast"
-
-
-class PointNetwork(Record):
-    """How a network is asked for the points of a face: one square picture in, one list of points out.
-
-    The input is [1, 3, input_px, input_px], (value - mean) / scale of values from 0 to 255; the output holds
-    ``num_points`` rows of x, y (and the third column).
-    """
-
-    input_px: int = Field(ge=16, le=1024)
-    num_points: int = Field(default=NUM_NAMED_POINTS, ge=3, le=9999)  # 68 are taken for those of iBUG, in its order
-    channels: Literal["rgb", "bgr"] = "rgb"
-    mean: float = 0.0
-    scale: float = Field(default=255.0, gt=0)
-    units: Literal["crop", "pixels"] = "crop"  # of the points: shares of the square, or its pixels
-    # Depth is in the unit of x, away from the viewer; a certainty runs from 0 to 1.
-    third: Literal["none", "depth", "certainty"] = "none"
-    box_scale: float = Field(default=1.0, gt=0)  # side of the first square in face heights, hairline to chin
-    box_y_offset: float = 0.0  # of its centre, in face heights; positive moves it down
-    point_scale: float = Field(default=1.2, gt=0)  # side of the next square in extents of the last points
-
-
-class UserLandmarker(PointNetwork):
-    """A landmarker of the user's: an ONNX file."""
-
-    path: str = Field(min_length=1)
-
-
-def _named_or_own(choice: object) -> str:
-    return "named" if isinstance(choice, str) else "own"
-
-
-# Told apart by their kind, so that a mistake is reported against one of them only.
-LandmarkerChoice = Annotated[
-    Annotated[Literal["facemesh", "pfld", "fan2d", "fan3d", "none"], Tag("named")]
-    | Annotated[UserLandmarker, Tag("own")],
-    Discriminator(_named_or_own),
-]
 
 
 class LandmarkConfig(Record):
@@ -393,22 +353,6 @@ EMBEDDED_DOMAINS: dict[str, DomainConfig] = {
 }
 
 
-# Beside the detectors: with labels and angles of people PFLD agrees better than the mesh, and with meshes less well
-# (see the accuracy bench).
-_STANDARD_LANDMARKERS: dict[str, LandmarkerChoice] = {"real": "pfld", "disney_human": "pfld"}
-STANDARD_DOMAINS: dict[str, DomainConfig] = {
-    name: domain.model_copy(
-        update={
-            "detectors": STANDARD_DETECTORS[name].detectors,
-            "presence_gate": STANDARD_DETECTORS[name].presence_gate,
-            "landmarker": _STANDARD_LANDMARKERS.get(name, domain.landmarker),
-            "limits": domain.limits.model_copy(update={"one_speaker": name in SpeakerConfig().domains}),
-        }
-    )
-    for name, domain in EMBEDDED_DOMAINS.items()
-}
-
-
 class BuildConfig(Record):
     """Everything a build depends on besides its inputs."""
 
@@ -425,13 +369,6 @@ class BuildConfig(Record):
     split: SplitConfig = SplitConfig()
     pack: PackConfig = PackConfig()
     domains: dict[str, DomainConfig] = EMBEDDED_DOMAINS
-
-
-# What each profile begins with. Standard reads weights files, and only such that were measured with real weights.
-PROFILES: dict[str, BuildConfig] = {
-    "embedded": BuildConfig(),
-    "standard": BuildConfig(profile="standard", speaker=SpeakerConfig(), domains=STANDARD_DOMAINS),
-}
 
 
 class EngineConfig(Record):

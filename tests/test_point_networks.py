@@ -17,8 +17,9 @@ from pipeline.models.layouts import FACE_MESH_468, IBUG_68, FacePoints
 from pipeline.models.onnx_session import OnnxNetwork
 from pipeline.models.point_networks import PFLD, OnnxLandmarker
 from pipeline.models.registry import ModelSet
-from schemas.config import DomainConfig, LandmarkConfig, PointNetwork, UserLandmarker
+from schemas.config import DomainConfig, LandmarkConfig
 from schemas.face import num_points, own_scheme
+from schemas.landmarkers import PointNetwork, UserLandmarker
 from tests import onnx_files
 
 SIDE = 32

@@ -11,7 +11,8 @@ from pipeline.models.packaged import PACKAGED_MODELS
 from pipeline.models.registry import ModelSet
 from pipeline.models.weights import WeightsStore, shipped_registry
 from pipeline.verify import verify_release
-from schemas.config import PROFILES, BuildConfig, WeightsConfig
+from schemas.config import BuildConfig, WeightsConfig
+from schemas.profiles import PROFILES
 from tests import films as films_module
 from tests.films import HEAD, TALKER, build, write_manifest
 

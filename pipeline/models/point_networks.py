@@ -17,8 +17,8 @@ from pipeline.errors import UsageError
 from pipeline.models.landmarkers import Image, Landmarker, Roi, centred_in
 from pipeline.models.layouts import IBUG_68, FacePoints, Layout, with_depth
 from pipeline.models.onnx_session import OnnxNetwork
-from schemas.config import PointNetwork
 from schemas.face import XYXY, own_scheme
+from schemas.landmarkers import PointNetwork
 
 # PFLD (Guo et al., arXiv 1902.10859) as exported by cunjian/pytorch_face_landmark. The squares were chosen on three
 # labelled photographs (einstein, takeo, aflw-test) and 9 rendered heads, from boxes of the packaged detector. Error at

@@ -22,7 +22,8 @@ from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.speaker import LIGHT_ASD_FPS, LightAsd
 from pipeline.models.speech import Hubert, SileroVad
 from pipeline.models.weights import WeightsStore
-from schemas.config import BuildConfig, DomainConfig, LandmarkerChoice, UserLandmarker
+from schemas.config import BuildConfig, DomainConfig
+from schemas.landmarkers import LandmarkerChoice, UserLandmarker
 from schemas.models import ModelCard
 
 if TYPE_CHECKING:  # starts a network runtime, which only some configurations need
