@@ -3,7 +3,7 @@
 All ratios are of runs within one call, taken in turns and as medians, so that a machine that slows down for a while
 slows both sides. Wall time says what a user waits for, CPU time what the work costs where other programs run as well.
 
-    python benchmarks/build.py --assets DIR [--seconds 300] [--what stages,ratio,memory,workers,engine]
+    python benchmarks/build.py --assets DIR [--seconds 300] [--what stages,ratio,memory] [--no-chain]
 """
 
 import argparse
@@ -138,10 +138,19 @@ class Bench:
     seconds: float
     repetitions: int
     long_s: float
+    with_chain: bool = True
 
     def film(self, seconds: float | None = None) -> Path:
         """The film of that length, the usual one by default; made at its first use."""
         return make_film(self.assets, self.folder, seconds or self.seconds)
+
+    def halves(self) -> list[Path]:
+        """As much film as ``film`` has, as two sources: two workers share them without one waiting for the other."""
+        half = self.film(self.seconds / 2)
+        twin = half.with_stem(f"{half.stem}-again")
+        twin.unlink(missing_ok=True)
+        twin.hardlink_to(half)
+        return [half, twin]
 
 
 def stages(bench: Bench) -> None:
@@ -168,38 +177,54 @@ def stages(bench: Bench) -> None:
 
 
 def ratio(bench: Bench) -> None:
-    """(b) and (c): a build against bare decoding and against the usual chain."""
-    film, cores = bench.film(), os.cpu_count() or 1
+    """(b), (c) and (e): builds by one process, one worker and two, against bare decoding and the usual chain."""
+    film, halves, cores, none = bench.film(), bench.halves(), os.cpu_count() or 1, [HERE / "build.py"]
+
+    def on(num_workers: int, films: list[Path]) -> Run:
+        return build(bench.folder, films, "--set", f"engine.workers={num_workers}")
 
     def chain() -> Run:
         with tempfile.TemporaryDirectory(dir=bench.folder) as place:
             return run(sys.executable, str(HERE / "chain.py"), str(film), place)
 
-    taken = in_turns(
-        bench.repetitions,
-        {
-            f"decode, {cores} threads": lambda: decode(film, cores),
-            "decode, 1 thread": lambda: decode(film, 1),
-            "build, one process": lambda: build(bench.folder, [film], "--inline"),
-            f"build, {cores} workers": lambda: build(
-                bench.folder, [film], "--set", f"engine.workers={cores}", "--set", "domains.real.shots.run_s=60"
-            ),
-            "usual chain": chain,
-        },
-    )
-    wall, cpu = taken[f"decode, {cores} threads"].wall_s, taken["decode, 1 thread"].cpu_s
-    rows: list[tuple[object, ...]] = [
-        (name, one.wall_s, one.cpu_s, bench.seconds * FPS / one.wall_s, one.wall_s / wall, one.cpu_s / cpu)
-        for name, one in taken.items()
-    ]
-    columns = ("run", "wall s", "CPU s", "source frames/s", f"wall ÷ decode ({cores} threads)", "CPU ÷ decode")
+    runs: dict[str, Callable[[], Run]] = {
+        "decode, all threads": lambda: decode(film, cores),
+        "decode, 1 thread": lambda: decode(film, 1),
+        "one process": lambda: build(bench.folder, halves, "--inline"),
+        "one process, nothing to do": lambda: build(bench.folder, none, "--inline"),
+        "1 worker": lambda: on(1, halves),
+        "2 workers": lambda: on(2, halves),
+        "workers, nothing to do": lambda: on(2, none),
+    }
+    taken = in_turns(bench.repetitions, runs | ({"usual chain": chain} if bench.with_chain else {}))
+    bare = taken["decode, all threads"]
+    start_s = taken["workers, nothing to do"].wall_s - taken["one process, nothing to do"].wall_s
+    rows: list[tuple[object, ...]] = []
+    for name, one in taken.items():
+        by_workers = "worker" in name
+        work_s = one.wall_s - start_s if by_workers else one.wall_s
+        cpu = "–" if by_workers else one.cpu_s  # Ray's workers are no children of ours
+        rows.append((name, one.wall_s, cpu, work_s, bench.seconds * FPS / work_s, work_s / bare.wall_s))
+    columns = ("run", "wall s", "CPU s", "less Ray's start", "source frames/s", "÷ decode, all threads")
     table(f"Against decoding and the usual chain ({bench.repetitions} repetitions, medians)", columns, rows)
-    told = json.loads(taken["usual chain"].output)
-    table(
-        "Steps of the usual chain", ("step", "wall s", "CPU s"), [(name, *two) for name, two in told["steps"].items()]
-    )
+    one_s, two_s = (taken[name].wall_s - start_s for name in ("1 worker", "2 workers"))
     print(
-        f"\nthe chain made {told['num_crops']} crops of {told['num_scenes']} scenes; it measured no sound and no score"
+        f"\nRay starts in {start_s:.1f} s, once per build; without that two workers are {one_s / two_s:.2f} × one,",
+        end=" ",
+    )
+    print(f"one worker takes {100 * (one_s / taken['one process'].wall_s - 1):.1f} % longer than one process")
+    print(f"CPU of one process ÷ CPU of decoding: {taken['one process'].cpu_s / taken['decode, 1 thread'].cpu_s:.2f}")
+    if bench.with_chain:
+        _tell_chain(taken["usual chain"], two_s)
+
+
+def _tell_chain(taken: Run, two_s: float) -> None:
+    told = json.loads(taken.output)
+    steps = [(name, *two) for name, two in told["steps"].items()]
+    table("Steps of the usual chain", ("step", "wall s", "CPU s"), steps)
+    print(
+        f"\ntwo workers are {taken.wall_s / two_s:.1f} × as fast as the chain, which made {told['num_crops']} crops of "
+        f"{told['num_scenes']} scenes and measured no sound and no score"
     )
 
 
@@ -213,41 +238,7 @@ def memory(bench: Bench) -> None:
     table("Peak memory of an inline build (VmHWM)", ("film", "MiB", "÷ 1 min"), rows)
 
 
-def workers(bench: Bench) -> None:
-    """(e) Two workers against one; a ten-minute run would leave one of them idle, so runs are a minute long."""
-    film, runs = bench.film(), ("--set", "domains.real.shots.run_s=60")
-    taken = in_turns(
-        bench.repetitions,
-        {
-            f"{num} worker(s)": lambda num=num: build(bench.folder, [film], *runs, "--set", f"engine.workers={num}")
-            for num in (1, 2)
-        },
-    )
-    one = taken["1 worker(s)"].wall_s
-    rows: list[tuple[object, ...]] = [(name, it.wall_s, it.cpu_s, one / it.wall_s) for name, it in taken.items()]
-    table("Workers", ("run", "wall s", "CPU s", "× one worker"), rows)
-
-
-def engine(bench: Bench) -> None:
-    """(e) What the engine adds: one worker against the same jobs in one process, the engine's start apart."""
-    film = bench.film()
-    taken = in_turns(
-        bench.repetitions,
-        {
-            "inline": lambda: build(bench.folder, [film], "--inline"),
-            "one worker": lambda: build(bench.folder, [film], "--set", "engine.workers=1"),
-            "one worker, nothing to do": lambda: build(bench.folder, [HERE / "build.py"], "--set", "engine.workers=1"),
-            "inline, nothing to do": lambda: build(bench.folder, [HERE / "build.py"], "--inline"),
-        },
-    )
-    start_s = taken["one worker, nothing to do"].wall_s - taken["inline, nothing to do"].wall_s
-    work_s = taken["one worker"].wall_s - start_s
-    rows: list[tuple[object, ...]] = [(name, one.wall_s, one.cpu_s) for name, one in taken.items()]
-    table("Engine", ("run", "wall s", "CPU s"), rows)
-    print(f"\nstart {start_s:.1f} s once per build; beyond it {100 * (work_s / taken['inline'].wall_s - 1):.1f} % wall")
-
-
-WHAT = {"stages": stages, "ratio": ratio, "memory": memory, "workers": workers, "engine": engine}
+WHAT = {"stages": stages, "ratio": ratio, "memory": memory}
 
 
 def machine() -> str:
@@ -267,6 +258,7 @@ def main() -> None:
     parser.add_argument("--long", type=float, default=1800.0, help="length of the long film for memory, in seconds")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--what", default=",".join(WHAT), help="comma-separated: " + ", ".join(WHAT))
+    parser.add_argument("--no-chain", action="store_true", help="leave out the usual chain, which takes longest")
     parser.add_argument("--folder", type=Path, help="keeps the films for the next time; a temporary one by default")
     given = parser.parse_args()
     unknown = set(given.what.split(",")) - set(WHAT)
@@ -275,7 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        bench = Bench(given.assets, folder, given.seconds, given.repetitions, given.long)
+        bench = Bench(given.assets, folder, given.seconds, given.repetitions, given.long, not given.no_chain)
         film = bench.film()
         print(f"Machine: {machine()}; load {os.getloadavg()[0]:.1f} before the first run")
         print(
