@@ -196,23 +196,6 @@ def test_a_build_that_is_ended_leaves_no_process_and_resumes(built, tmp_path, ho
     assert digests(made.release) == digests(built.release)
 
 
-@pytest.mark.slow
-def test_ten_kills_at_random_moments_end_in_the_same_bytes(built, tmp_path):
-    import random
-
-    chance = random.Random(3)  # noqa: S311
-    made = Built(built.manifest, tmp_path / "ws")
-    for _ in range(10):
-        process = start_on_ray(made)
-        time.sleep(chance.uniform(8, 40))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        time.sleep(2)
-    assert on_ray(made, "--release", "first") == 0
-    assert digests(made.release) == digests(built.release)
-
-
-@pytest.mark.slow
 def test_a_node_that_goes_away_in_mid_build_changes_nothing(built, tmp_path):
     from ray.cluster_utils import Cluster
 

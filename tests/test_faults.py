@@ -81,7 +81,6 @@ def test_a_store_that_dies_in_mid_build_costs_a_sentence_and_no_byte(built, tmp_
     assert found == digests(built.release)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 def test_a_disk_that_fills_up_under_workers_ends_the_build_with_its_remedy(built, tmp_path, capsys):
     size = ("--set", "crop.size_px=128", "--set", "engine.workers=2")
@@ -96,7 +95,6 @@ def test_a_disk_that_fills_up_under_workers_ends_the_build_with_its_remedy(built
         assert digests(workspace / "releases" / "first") == digests(built.release)
 
 
-@pytest.mark.slow
 @pytest.mark.ray
 def test_a_second_build_of_a_workspace_is_refused_while_the_first_is_at_work(built, tmp_path, capsys):
     from tests.films import environment, program
