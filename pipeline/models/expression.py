@@ -4,8 +4,6 @@ Two forms are read: ``.safetensors`` of torchvision's ResNet-50 with eight outpu
 one picture in and two arrays out, the logits and the features before them.
 """
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from pipeline.errors import UsageError
+from pipeline.models.one_thread import one_thread
 from schemas.expression import EMOTIONS, ExpressionInput
 from schemas.face import XYXY
 
@@ -105,7 +104,7 @@ class _ResNet:
 
     def __call__(self, pictures: Pictures) -> Found:
         torch = self._torch
-        with torch.inference_mode(), _one_thread(torch):
+        with torch.inference_mode(), one_thread(torch):
             logits, features = self._network(torch.from_numpy(pictures).to(self._device))
         return logits.cpu().numpy(), features.cpu().numpy()
 
@@ -137,14 +136,3 @@ class _Onnx:
 
 
 _FORMS: dict[str, Any] = {".safetensors": _ResNet, ".onnx": _Onnx}
-
-
-@contextlib.contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
-    """Sums come out differently with another number of threads, and the same inputs must give the same bytes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

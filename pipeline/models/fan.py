@@ -25,6 +25,7 @@ from jaxtyping import Float32
 from pipeline.errors import UsageError
 from pipeline.models.landmarkers import Image, Landmarker
 from pipeline.models.layouts import IBUG_68, FacePoints, with_depth
+from pipeline.models.one_thread import one_thread
 from schemas.face import XYXY
 
 # Of the package: side of the crop and of the heat maps, and pixels of the picture per unit of its "scale".
@@ -99,7 +100,7 @@ class FaceAlignment68(Landmarker):
         torch, squares = self._torch, [_square(box) for box in boxes]
         crops = np.stack([crop(image, centre, scale) for image, (centre, scale) in zip(images, squares, strict=True)])
         blob = torch.from_numpy(crops.transpose(0, 3, 1, 2).astype(np.float32) / 255).to(self._device)
-        with _one_thread(torch), torch.no_grad():
+        with one_thread(torch), torch.no_grad():
             maps = _last(self._points(blob)) + flip(_last(self._points(flip(blob))), is_label=True)
             maps = (maps / 2).float().cpu().numpy()
             local = np.stack([_peaks(one) for one in maps])
@@ -161,20 +162,6 @@ def _last(output: Any) -> Any:
 
 def _num_modules(weights: dict[str, Any]) -> int:
     return max(1, sum(name.startswith("conv_last") and name.endswith(".weight") for name in weights))
-
-
-class _one_thread:  # noqa: N801 - reads as a with statement
-    """One thread inside torch, as in every other runtime: workers run side by side."""
-
-    def __init__(self, torch: Any) -> None:
-        self._torch = torch
-
-    def __enter__(self) -> None:
-        self._before = self._torch.get_num_threads()
-        self._torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._torch.set_num_threads(self._before)
 
 
 def _network(path: Path, trusted: Collection[str], make: Any) -> Any:

@@ -4,9 +4,7 @@ Sound goes in as 13 MFCC at 100 Hz and faces as 112 px grey squares at 25 fps: t
 cuts around a detected face, which is its lower half (mouth, chin, most of the nose).
 """
 
-import contextlib
 import pickle
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ from jaxtyping import Float32, Float64, UInt8
 from scipy.fft import dct
 
 from pipeline.errors import UsageError
+from pipeline.models.one_thread import one_thread
 from schemas.face import XYXY
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class LightAsd:
 
         torch = self._torch
         found = []
-        with torch.inference_mode(), _one_thread(torch):
+        with torch.inference_mode(), one_thread(torch):
             for first in range(0, len(faces), _CHUNK_FRAMES):
                 low, high = max(0, first - CONTEXT_FRAMES), first + _CHUNK_FRAMES + CONTEXT_FRAMES
                 piece = torch.from_numpy((faces[low:high].astype(np.float32) / 255 - _MEAN) / _SPREAD)
@@ -81,7 +80,7 @@ class LightAsd:
         """What the network hears, per video frame; ``samples`` as ``mfcc`` takes them."""
         torch = self._torch
         inputs = torch.from_numpy(mfcc(samples, num_frames).astype(np.float32).T.copy())
-        with torch.inference_mode(), _one_thread(torch):
+        with torch.inference_mode(), one_thread(torch):
             return self._network.sound(inputs[None, None])[0].numpy()
 
     def logits(
@@ -90,7 +89,7 @@ class LightAsd:
         """Logit of "this face speaks" per frame, for one face with each of B sounds."""
         torch = self._torch
         seen = torch.from_numpy(faces)[None].expand(len(sounds), -1, -1)
-        with torch.inference_mode(), _one_thread(torch):
+        with torch.inference_mode(), one_thread(torch):
             return self._network.speaking(seen, torch.from_numpy(sounds)).numpy()
 
 
@@ -181,14 +180,3 @@ def _fill(network: Any, state: dict[str, "torch.Tensor"], weights: Path) -> None
             "name the file that Light-ASD publishes as finetuning_TalkSet.model"
         )
     network.load_state_dict(state)
-
-
-@contextlib.contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
-    """Sums come out differently with another number of threads, and the same inputs must give the same bytes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

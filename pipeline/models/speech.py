@@ -5,10 +5,9 @@ is loaded through transformers, from local files only: nothing is downloaded beh
 transformers fills weights it does not find with random numbers and a warning; here that is an error.
 """
 
-import contextlib
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ import numpy as np
 from jaxtyping import Float16, Float32
 
 from pipeline.errors import UsageError
+from pipeline.models.one_thread import one_thread
 from pipeline.models.packaged import packaged_model
 
 VAD_STEP = 512  # samples at 16 kHz: 32 ms
@@ -121,7 +121,7 @@ class Hubert:
         torch = self._torch
         inputs = self._extractor(samples, sampling_rate=_RATE_HZ, return_tensors="pt").input_values
         inputs = inputs.to(self._device, self._model.dtype)
-        with torch.inference_mode(), _one_thread(torch):
+        with torch.inference_mode(), one_thread(torch):
             states = self._model(inputs, output_hidden_states=True).hidden_states
         kept = torch.stack([states[layer][0] for layer in self._layers]).float().cpu().numpy()
         return pair_states(kept, num_frames, conversion)
@@ -156,17 +156,6 @@ def _check_rates(name: str, rate_hz: int, stride: int) -> None:
             f"speech.hubert: {name!r} takes {rate_hz} Hz and steps by {stride} samples, "
             f"expected {_RATE_HZ} Hz and {_HUBERT_STRIDE}"
         )
-
-
-@contextlib.contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
-    """Sums come out differently with another number of threads, and the same inputs must give the same bytes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _weights_hash(folder: str, model: Any) -> str:
