@@ -84,7 +84,7 @@ def _with_full_paths(config: BuildConfig) -> BuildConfig:
     """Model files of the user's own by their paths from the root on, for the same reason."""
     domains = {name: _domain_with_full_paths(domain) for name, domain in config.domains.items()}
     changes: dict[str, Any] = {"domains": domains}
-    for name in ("speaker", "expression"):
+    for name in ("speaker", "expression", "identity"):
         stage = getattr(config, name)
         if stage is not None and is_path(stage.weights):
             changes[name] = stage.model_copy(update={"weights": full_place(stage.weights)})

@@ -22,7 +22,6 @@ from pipeline.claims import (
     model_rows,
     number,
     one_line,
-    present_fields,
     reading_examples,
     yes_no,
 )
@@ -96,7 +95,6 @@ def write_card(
         "num_not_commercial": sum(row.num_sources for row in licences if row.commercial_use is not True),
         "domains": domains,
         "fields": FIELDS,
-        "fields_in_release": present_fields(release),
         "models": model_rows(release, about.models),
         "sources": sorted(release.sources, key=lambda source: source.source_id),
         "licences": licences,

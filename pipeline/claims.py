@@ -115,7 +115,7 @@ def model_rows(release: Release, models: Sequence[ModelCard]) -> list[ModelCard]
 
 
 def present_fields(release: Release) -> set[str]:
-    """Suffixes that every reader will find; optional ones follow from the models that were used."""
+    """Suffixes of which a release is known to hold some; optional ones follow from the models that were used."""
     present = {field.suffix for field in FIELDS if not field.optional}
     return present | ({"identity.npy"} if release.with_identity else set())
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.cutting import MEASURED_PX, Tap, boxes_on_crop, iter_crops, passing
+from pipeline.embedding import EMBEDDING_FILE, EmbeddingMeter
 from pipeline.errors import DecodeError
 from pipeline.expression import ExpressionMeter
 from pipeline.headpose import AngleReader, estimate_poses
@@ -44,6 +45,7 @@ _SIGHTING_REACH = 1.01
 FRONTAL_DEG = 30.0
 HIGH_QUALITY_PX = 512
 LOW_RESOLUTION_PX = 256
+NO_IDENTITY = "no_identity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,9 @@ def make_clip(
     angles = AngleReader(network) if (network := models.pose_network(domain)) else None
     expression = ExpressionMeter(network, plan, config.crop.size_px) if (network := models.expression(domain)) else None
     taps: list[Tap] = [meter, print_meter, *([lower_faces] if speaker else []), *([angles] if angles else [])]
-    frames = passing(crops, boxes, seen_px, writer, taps, [expression] if expression else [])
+    embedding = _embedding_meter(models, domain, plan)
+    whole_taps: list[Tap] = [*([expression] if expression else []), *([embedding] if embedding else [])]
+    frames = passing(crops, boxes, seen_px, writer, taps, whole_taps)
     landmarker = models.landmarker(domain)
     seen = _landmarks(frames, boxes, landmarker, config, plan)
     if len(repeats) != plan.num_frames:
@@ -106,6 +110,9 @@ def make_clip(
     if expression:
         logits, features = expression.finish()
         files |= {"emotion.npy": npy(logits), "emotion_feat.npy": npy(features)}
+    known = embedding.finish(faces.points, faces.readable) if embedding else None
+    if known is not None:
+        files[EMBEDDING_FILE] = npy(known)
     scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
     if speaker:
         scores = scores.model_copy(update={"speaker": _speaker(lower_faces, valid, sound, plan, config, speaker)})
@@ -122,12 +129,17 @@ def make_clip(
             native_fps=f"{video.average_fps.numerator}/{video.average_fps.denominator}",
             detector=face.detector,
         ),
-        flags=_flags(scores),
+        flags=(*_flags(scores), *((NO_IDENTITY,) if embedding and known is None else ())),
         files={suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())},
     )
     mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
     prints = print_meter.finish(seen.raw, faces.readable, motion.mouth_raw, mel, layout)
     return clip, {**files, PRINTS_FILE: to_bytes(prints)}
+
+
+def _embedding_meter(models: ModelSet, domain: str, plan: ClipPlan) -> EmbeddingMeter | None:
+    network, settings = models.identity(domain), models.config.identity
+    return EmbeddingMeter(network, plan.num_frames, settings.num_frames) if network and settings else None
 
 
 def _landmarks(

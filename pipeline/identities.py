@@ -1,12 +1,15 @@
-"""Tell the people of one source apart.
+"""Tell the people of one source apart, and find those who are seen in several.
 
 Without a face network an appearance print (see ``schemas.prints``) is all there is, and it knows lighting and pose
 almost as well as faces. So it is asked only within one source, and when in doubt one person becomes
-two: that costs a pair of clips, while two people taken for one teach a model to swap faces.
+two: that costs a pair of clips, while two people taken for one teach a model to swap faces. Face embeddings know people
+across sources too. There the doubt goes the other way: it ties sources for the split, and whom it ties are not said to
+be one person.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +18,17 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from schemas.base import MAX_ID_LENGTH, TimeSpan
-from schemas.config import IdentityConfig
 
 _NEVER = 1e6  # a distance that no limit reaches
+_ROWS = 2048  # people compared with all others at a time: 160 MB for 20,000 of them
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """One clip of a source: which track of which shot it follows, when, and what the face looks like.
 
-    ``face`` is the appearance print, empty where the face could not be looked at.
+    ``face`` is a vector of length 1, empty where the face could not be looked at: the appearance print of every clip of
+    a source, or the embedding of every one. The two are never compared.
     """
 
     clip_id: str
@@ -35,18 +39,18 @@ class Sighting:
 
 
 def identify(
-    source_id: str, sightings: Iterable[Sighting], config: IdentityConfig, taken: Collection[str] = ()
+    source_id: str, sightings: Iterable[Sighting], max_distance: float, taken: Collection[str] = ()
 ) -> dict[str, str]:
     """Name the person in every clip of one source.
 
-    Clips of one track show one person. Tracks are joined while the farthest two prints of a person stay within
+    Clips of one track show one person. Tracks are joined while the farthest two faces of a person stay within
     ``max_distance`` (complete linkage), and never when they are seen at the same time in one shot. A track without
-    a print remains alone.
+    a face remains alone.
 
     Args:
         source_id: the source's id, which the first person met in it gets.
         sightings: all clips of the source, in any order.
-        config: how unlike two prints of a person may be.
+        max_distance: between two faces of a person, Euclidean.
         taken: ids of other sources, which no person may get.
 
     Returns:
@@ -57,7 +61,7 @@ def identify(
         tracks[sighting.track_index].append(sighting)
     if not tracks:
         return {}
-    people = _people(list(tracks.values()), config.max_distance)
+    people = _people(list(tracks.values()), max_distance)
     names = _names(source_id, len(set(people)), taken)
     order = {person: number for number, person in enumerate(dict.fromkeys(people))}
     return {
@@ -65,6 +69,31 @@ def identify(
         for person, track in zip(people, tracks.values(), strict=True)
         for sighting in track
     }
+
+
+def distance_of(cosine: float) -> float:
+    """How far apart two vectors of length 1 are whose cosine is given."""
+    return math.sqrt(max(0.0, 2 - 2 * cosine))
+
+
+def seen_in_both(
+    people: Mapping[tuple[str, str], Sequence[Float[np.ndarray, " D"]]], min_cosine: float
+) -> list[tuple[str, str]]:
+    """Pairs of sources in which, as far as can be told, one person is seen.
+
+    Args:
+        people: by source and identity, the embeddings of the clips; a person is compared by their mean direction.
+        min_cosine: from which on two people count as one.
+    """
+    named = sorted(people)
+    if not named:
+        return []
+    faces = np.stack([_mean_face(people[name]) for name in named]).astype(np.float32)
+    pairs: set[tuple[str, str]] = set()
+    for start in range(0, len(named), _ROWS):
+        near = np.argwhere(faces[start : start + _ROWS] @ faces.T >= min_cosine)
+        pairs |= {(named[start + int(a)][0], named[int(b)][0]) for a, b in near}
+    return sorted((a, b) for a, b in pairs if a < b)
 
 
 def _people(tracks: Sequence[Sequence[Sighting]], max_distance: float) -> list[int]:
@@ -85,23 +114,25 @@ def _people(tracks: Sequence[Sequence[Sighting]], max_distance: float) -> list[i
 
 
 def _face_of(track: Sequence[Sighting]) -> Float64[np.ndarray, " D"] | None:
-    """The mean print of a track, of unit length; None where none of its clips has one."""
-    faces = [one.face.astype(np.float64) for one in track if len(one.face)]
-    if not faces:
-        return None
-    mean = np.mean(faces, axis=0)
+    """The mean face of a track; None where none of its clips has one."""
+    faces = [one.face for one in track if len(one.face)]
+    return _mean_face(faces) if faces else None
+
+
+def _mean_face(faces: Sequence[Float[np.ndarray, " D"]]) -> Float64[np.ndarray, " D"]:
+    mean = np.mean([face.astype(np.float64) for face in faces], axis=0)
     return mean / max(float(np.linalg.norm(mean)), 1e-9)
 
 
 def _distances(faces: Sequence[Float64[np.ndarray, " D"] | None]) -> Float64[np.ndarray, "N N"]:
-    """Euclidean distances of prints; nothing is near a track without one."""
+    """Euclidean distances; nothing is near a track without a face."""
     num = len(faces)
     distances = np.full((num, num), _NEVER)
     known = [number for number, face in enumerate(faces) if face is not None]
     if known:
-        prints = np.stack([face for face in faces if face is not None])
-        squares = np.square(prints).sum(axis=1)
-        between = squares[:, None] + squares[None, :] - 2 * prints @ prints.T
+        seen = np.stack([face for face in faces if face is not None])
+        squares = np.square(seen).sum(axis=1)
+        between = squares[:, None] + squares[None, :] - 2 * seen @ seen.T
         distances[np.ix_(known, known)] = np.sqrt(np.maximum(between, 0.0))
     np.fill_diagonal(distances, 0.0)
     return distances

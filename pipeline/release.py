@@ -74,8 +74,9 @@ def choose(
     decisions = _decisions(results, found, options, collection)
     kept = {decision.clip_id for decision in decisions if decision.keep}
     copies = copied_sources(found.clips, collection.duplicates if collection else ())
+    people = (collection.people if collection else None) or {}
     members = [
-        member_of(made, identity_of(made, build, collection), copies)
+        member_of(made, identity_of(made, build, collection), copies, people)
         for made in found.clips
         if made.clip.clip_id in kept
     ]
@@ -263,10 +264,12 @@ def _check_releasable(items: Sequence[ReleaseItem], results: Results, found: Sur
             "'anitalk status' and 'anitalk decisions' say why"
         )
     if options.with_identity and not any("identity.npy" in item.clip.files for item in items):
-        raise UsageError(
-            f"no clip has a face embedding, since the profile {results.config.profile!r} has no identity model: "
-            "leave --with-identity out"
+        why = (
+            "no face could be read in the domains that its setting identity.domains names"
+            if results.config.identity
+            else "the build had no identity model: build again with --set identity.weights=arcface_r50 or a file's path"
         )
+        raise UsageError(f"no clip has a face embedding ({why}); or leave --with-identity out")
 
 
 def _published(source: Source) -> Source:

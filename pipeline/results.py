@@ -133,7 +133,8 @@ class Results:
     def _optional(self, domain: str) -> list[object]:
         """Settings of stages that are off by default; absent, they leave every key as it was."""
         pose = self.config.domains[domain].pose
-        stages = (("speaker", self.config.speaker), ("expression", self.config.expression))
+        config = self.config
+        stages = (("speaker", config.speaker), ("expression", config.expression), ("identity", config.identity))
         return [
             *([pose] if pose != "mesh" else []),
             *(

@@ -21,7 +21,8 @@ HELD_OUT: tuple[Split, ...] = ("test", "val")  # in the order in which they are 
 class Member:
     """One accepted clip, as far as splitting is concerned. Empty names tie nothing together.
 
-    ``copies`` is one name for all sources that show the same take somewhere.
+    ``copies`` is one name for all sources that show the same take somewhere, ``people`` for all that show the same
+    person as far as face embeddings tell.
     """
 
     clip_id: str
@@ -31,6 +32,7 @@ class Member:
     title: str
     sha256: str
     copies: str = ""
+    people: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def requested_counts(config: SplitConfig) -> Quotas:
 
 
 def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
-    """Connected components over shared identity, source, title, file and takes, in seeded order.
+    """Connected components over shared identity, source, title, file, takes and people, in seeded order.
 
     Raises:
         ValueError: when two members have the same clip id.
@@ -142,8 +144,9 @@ def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
 
 def _ties(member: Member) -> tuple[str, ...]:
     shared = ties(source_id=member.source_id, identity_id=member.identity_id, title=member.title, sha256=member.sha256)
-    copied = (f"copies:{member.copies}",) if member.copies else ()
-    return (*shared, *copied) or (f"clip:{member.clip_id}",)
+    told = (("copies", member.copies), ("people", member.people))
+    across = tuple(f"{name}:{value}" for name, value in told if value)
+    return (*shared, *across) or (f"clip:{member.clip_id}",)
 
 
 def _rank(seed: int, name: str) -> tuple[str, str]:

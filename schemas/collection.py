@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import NonNegativeFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, model_validator
 
-from schemas.base import Id, Record
+from schemas.base import Id, Record, is_absent
 from schemas.scores import SyncScore
 
 DuplicateKind = Literal["file", "picture", "sound"]
@@ -54,10 +54,12 @@ class Collection(Record):
 
     identities: whose face a clip shows, by clip id; ids tell the people of one source apart and mean nothing across
     sources. ridge: how well the mouth follows the sound by a model fitted on all other sources. calibration: by
-    domain and score.
+    domain and score. people: one name for all sources in which one person may be seen, by source id; only where clips
+    have face embeddings, and only to keep such sources in one split.
     """
 
     identities: dict[str, Id]
     duplicates: tuple[DuplicateGroup, ...]
     ridge: dict[str, SyncScore]
     calibration: dict[str, dict[str, Quantiles]]
+    people: dict[Id, Id] | None = Field(default=None, exclude_if=is_absent)

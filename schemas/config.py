@@ -13,6 +13,7 @@ from schemas.base import Record, is_absent
 from schemas.detectors import DetectorChoice
 from schemas.expression import ExpressionInput
 from schemas.landmarkers import NUM_NAMED_POINTS, LandmarkerChoice, UserLandmarker
+from schemas.models import Device
 from schemas.uri import uri_scheme
 
 
@@ -143,6 +144,14 @@ class SpeechConfig(Record):
     hubert: str = ""  # a local folder or hub name; empty leaves the stage out
     hubert_layers: tuple[int, ...] = (-1,)
     hubert_rate_conversion: Literal["mean", "concat"] = "mean"  # of the two 50 Hz steps per video frame
+    hubert_device: Device = Field(default="cpu", exclude_if=lambda device: device == "cpu")
+    hubert_half: bool = Field(default=False, exclude_if=operator.not_)  # computed in 16-bit floats, on CUDA only
+
+    @model_validator(mode="after")
+    def _half_needs_cuda(self) -> Self:
+        if self.hubert_half and self.hubert_device != "cuda":
+            raise ValueError("hubert_half computes on CUDA only: set speech.hubert_device to cuda, or leave it out")
+        return self
 
 
 class SyncConfig(Record):
@@ -174,11 +183,34 @@ class ExpressionConfig(Record):
     domains: tuple[str, ...] = ("real", "disney_human", "mesh")
 
 
+class EmbeddingConfig(Record):
+    """Whose face a clip shows, as ArcFace's 512 numbers (``identity.npy``): biometric data.
+
+    Looked at are frames ``floor((k + 0.5) * T / num_frames)`` of the T frames of a clip, at the clip's own size, as
+    far as the face in them was read; their eyes, nose and mouth are those of ``landmarks.npy``.
+    """
+
+    weights: str = "arcface_r50"  # a name of the weights registry, or the path of an .onnx file
+    # Whom it was trained on. Rendered and drawn faces are all strangers to it, and may all look alike.
+    domains: tuple[str, ...] = ("real",)
+    num_frames: int = Field(default=8, ge=1)  # so many that three odd ones do not lead (mine)
+    device: Device = "cpu"
+
+
 class IdentityConfig(Record):
-    """Whose face is whose, within one source. Measured on seven people of the assets, most of one take each."""
+    """Whose face is whose. Measured on seven people of the assets, most of one take each, except for the cosines.
+
+    Prints tell people apart within one source only; where a source's clips have embeddings, these do, and tie sources.
+    """
 
     # Between unit vectors. Two pieces of one take lay up to .34 apart, two people at least .51 (in the same room).
     max_distance: float = Field(default=0.42, ge=0)
+    # Of embeddings, for one person of a source. With this network five people in one photograph reached .35, and .5
+    # is a usual limit for clustering (py-feat, pull request 284). Not measured here: no real weights are at hand.
+    min_cosine: float = Field(default=0.5, ge=-1, le=1, exclude_if=lambda cosine: cosine == 0.5)
+    # Of embeddings, for two sources that must not be divided. From .28 on an ArcFace took 1 of 1000 pairs of strangers
+    # on LFW for one person (AdvFaces), which ties everybody to everybody in thousands of sources; so between the two.
+    min_tie_cosine: float = Field(default=0.4, ge=-1, le=1, exclude_if=lambda cosine: cosine == 0.4)
 
 
 class DuplicateConfig(Record):
@@ -365,6 +397,7 @@ class BuildConfig(Record):
     sync: SyncConfig = SyncConfig()
     speaker: SpeakerConfig | None = Field(default=None, exclude_if=is_absent)
     expression: ExpressionConfig | None = Field(default=None, exclude_if=is_absent)
+    identity: EmbeddingConfig | None = Field(default=None, exclude_if=is_absent)
     collection: CollectionConfig = CollectionConfig()
     split: SplitConfig = SplitConfig()
     pack: PackConfig = PackConfig()

@@ -1,6 +1,10 @@
 """A model as the dataset card shows it: which exact file, under which terms, and where its figures come from."""
 
+from typing import Literal
+
 from schemas.base import Record
+
+Device = Literal["cpu", "cuda"]  # where a network runs; never chosen by what a machine happens to have
 
 
 class ModelCard(Record):

@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.identities import Sighting, identify
 from schemas.base import TimeSpan
-from schemas.config import IdentityConfig
 
-CONFIG = IdentityConfig(max_distance=0.4)
+LIMIT = 0.4
 
 
 def face(angle):
@@ -33,12 +32,12 @@ def sources(draw):
 @given(sources(), st.randoms())
 def test_the_order_of_clips_does_not_matter(sightings, random):
     shuffled = random.sample(sightings, len(sightings))
-    assert identify("film", shuffled, CONFIG) == identify("film", sightings, CONFIG)
+    assert identify("film", shuffled, LIMIT) == identify("film", sightings, LIMIT)
 
 
 @given(sources())
 def test_whoever_is_seen_together_is_two_people(sightings):
-    people = identify("film", sightings, CONFIG)
+    people = identify("film", sightings, LIMIT)
     for a in sightings:
         for b in sightings:
             together = a.span.start_s < b.span.stop_s and b.span.start_s < a.span.stop_s
@@ -48,17 +47,17 @@ def test_whoever_is_seen_together_is_two_people(sightings):
 
 @given(sources())
 def test_no_two_prints_of_a_person_are_farther_apart_than_the_limit(sightings):
-    people = identify("film", sightings, CONFIG)
+    people = identify("film", sightings, LIMIT)
     for a in sightings:
         for b in sightings:
             if people[a.clip_id] == people[b.clip_id]:
                 gap = np.linalg.norm(a.face.astype(np.float64) - b.face.astype(np.float64))
-                assert gap <= CONFIG.max_distance + 1e-3
+                assert gap <= LIMIT + 1e-3
 
 
 @given(sources())
 def test_the_first_one_met_has_the_sources_name(sightings):
-    people = identify("film", sightings, CONFIG)
+    people = identify("film", sightings, LIMIT)
     first = min(sightings, key=lambda one: (one.span.start_s, one.clip_id))
     assert people[first.clip_id] == "film"
     met = list(dict.fromkeys(people[one.clip_id] for one in sorted(sightings, key=lambda one: (one.span.start_s, one.clip_id))))  # fmt: skip  # noqa: E501
@@ -66,43 +65,43 @@ def test_the_first_one_met_has_the_sources_name(sightings):
 
 
 def test_clips_of_one_track_are_one_person_whatever_they_look_like():
-    people = identify("film", [seen("a", 0.0), seen("b", 1.5, start=5), seen("c", None, start=9)], CONFIG)
+    people = identify("film", [seen("a", 0.0), seen("b", 1.5, start=5), seen("c", None, start=9)], LIMIT)
     assert set(people.values()) == {"film"}
 
 
 def test_the_same_face_in_another_shot_is_the_same_person():
-    people = identify("film", [seen("a"), seen("b", 0.1, shot=1, track=1, start=5), seen("c", 1.2, shot=2, track=2, start=9)], CONFIG)  # fmt: skip  # noqa: E501
+    people = identify("film", [seen("a"), seen("b", 0.1, shot=1, track=1, start=5), seen("c", 1.2, shot=2, track=2, start=9)], LIMIT)  # fmt: skip  # noqa: E501
     assert people == {"a": "film", "b": "film", "c": "film-2"}
 
 
 def test_touching_spans_are_not_seen_together():
     a, b = seen("a", stop=3.0), seen("b", track=1, start=3.0)
-    assert set(identify("film", [a, b], CONFIG).values()) == {"film"}
-    assert len(set(identify("film", [a, seen("b", track=1, start=2.9)], CONFIG).values())) == 2
+    assert set(identify("film", [a, b], LIMIT).values()) == {"film"}
+    assert len(set(identify("film", [a, seen("b", track=1, start=2.9)], LIMIT).values())) == 2
 
 
 def test_tracks_without_a_print_remain_alone():
-    people = identify("film", [seen("a", None), seen("b", None, shot=1, track=1, start=5)], CONFIG)
+    people = identify("film", [seen("a", None), seen("b", None, shot=1, track=1, start=5)], LIMIT)
     assert people == {"a": "film", "b": "film-2"}
-    assert identify("film", [seen("a", None)], CONFIG) == {"a": "film"}
+    assert identify("film", [seen("a", None)], LIMIT) == {"a": "film"}
 
 
 def test_nobody_gets_the_name_of_another_source():
     two = [seen("a"), seen("b", 1.5, shot=1, track=1, start=5)]
-    assert identify("film", two, CONFIG, {"film", "film-2"})["b"] == "film-3"
+    assert identify("film", two, LIMIT, {"film", "film-2"})["b"] == "film-3"
 
 
 def test_names_stay_within_the_length_of_an_id():
     source = "f" * 96
-    people = identify(source, [seen("a"), seen("b", 1.5, shot=1, track=1, start=5)], CONFIG)
+    people = identify(source, [seen("a"), seen("b", 1.5, shot=1, track=1, start=5)], LIMIT)
     assert people["b"] == "f" * 94 + "-2"
 
 
 def test_no_clips_no_people():
-    assert identify("film", [], CONFIG) == {}
+    assert identify("film", [], LIMIT) == {}
 
 
 @pytest.mark.parametrize(("angle", "people"), [(0.39, 1), (0.42, 2)])
 def test_the_limit(angle, people):
-    found = identify("film", [seen("a"), seen("b", angle, shot=1, track=1, start=5)], CONFIG)
+    found = identify("film", [seen("a"), seen("b", angle, shot=1, track=1, start=5)], LIMIT)
     assert len(set(found.values())) == people

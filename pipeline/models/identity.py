@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
 from pipeline.errors import UsageError
-from pipeline.models.insightface_models import load_insightface
-from pipeline.models.onnx_session import Device
+from schemas.models import Device
 
 Image = UInt8[np.ndarray, "H W 3"]
 FivePoints = Float[np.ndarray, "5 2"]
@@ -29,6 +28,11 @@ ARCFACE_POINTS: Float[np.ndarray, "5 2"] = np.array(
 _LEFT_EYE, _RIGHT_EYE, _NOSE_TIP, _MOUTH_CORNERS = slice(36, 42), slice(42, 48), 30, (48, 54)
 _MAX_STEPS = 100
 _SETTLED = 1e-7
+_LEAST_LENGTH = 1e-9
+
+
+class NoIdentityError(ValueError):
+    """These points, or what the network makes of them, name nobody."""
 
 
 def five_points(ibug68: Float[np.ndarray, "68 C"]) -> FivePoints:
@@ -46,12 +50,13 @@ def alignment(points: FivePoints, size_px: int = _TEMPLATE_PX) -> Float[np.ndarr
     8 of 128 at either side and 16 below.
 
     Raises:
-        ValueError: for another size, or when the points coincide.
+        ValueError: for another size.
+        NoIdentityError: when the points coincide.
     """
     target = _template(size_px)
     source = np.asarray(points, np.float64)
     if np.ptp(source, axis=0).max() < 1e-6:
-        raise ValueError("the five points of a face coincide")
+        raise NoIdentityError("the five points of a face coincide")
     # x' = a x - b y + tx, y' = b x + a y + ty
     x, y, one, zero = source[:, 0], source[:, 1], np.ones(5), np.zeros(5)
     rows = np.concatenate([np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)])
@@ -75,20 +80,25 @@ class ArcFace:
         device: where it runs.
 
     Raises:
-        UsageError: when the file is missing, or gives no 512 numbers for a square face.
+        UsageError: when the file is missing, or gives no 512 numbers for a square face, or zeros or NaN.
     """
 
     def __init__(self, path: Path, device: Device = "cpu") -> None:
+        from pipeline.models.insightface_models import load_insightface
+
         self._model = load_insightface(path, "recognition", device)
         self._model.prepare(0 if device == "cuda" else -1)
         self._size_px = int(self._model.input_size[0])
         probe = np.full((self._size_px, self._size_px, 3), 127, np.uint8)
-        shape = np.shape(self._model.get_feat(probe))
+        answer = np.asarray(self._model.get_feat(probe), np.float64)
+        shape = answer.shape
         if shape != (1, EMBEDDING_SIZE):
             raise UsageError(
                 f"{path} is no ArcFace: it answers a face with {list(shape)}, expected [1, {EMBEDDING_SIZE}] "
                 "(InsightFace takes any network with a square input for one)"
             )
+        if not _has_direction(answer[0]):
+            raise UsageError(f"{path} answers a grey picture with zeros or NaN: fetch or export it again")
 
     def embed(self, image: Image, points: FivePoints) -> Embedding:
         """The unit embedding of one face.
@@ -98,14 +108,17 @@ class ArcFace:
             points: eyes (image left first), nose tip, mouth corners, xy in pixels of ``image``.
 
         Raises:
-            ValueError: when the points coincide, or the network answers with zeros or NaN.
+            NoIdentityError: when the points coincide, or the network answers with zeros or NaN.
         """
         square = cv2.warpAffine(image, alignment(points, self._size_px), (self._size_px, self._size_px))
         raw = self._model.get_feat(cv2.cvtColor(square, cv2.COLOR_RGB2BGR))[0].astype(np.float64)
-        length = float(np.linalg.norm(raw))
-        if not np.isfinite(length) or length < 1e-9:
-            raise ValueError("the embedding network answered with zeros or NaN")
-        return (raw / length).astype(np.float32)
+        if not _has_direction(raw):
+            raise NoIdentityError("the embedding network answered with zeros or NaN")
+        return (raw / np.linalg.norm(raw)).astype(np.float32)
+
+
+def _has_direction(raw: Float[np.ndarray, "512"]) -> bool:
+    return bool(np.isfinite(raw).all()) and float(np.linalg.norm(raw)) > _LEAST_LENGTH
 
 
 def mean_embedding(embeddings: Float[np.ndarray, "T 512"]) -> Embedding:
@@ -118,11 +131,11 @@ def mean_embedding(embeddings: Float[np.ndarray, "T 512"]) -> Embedding:
         embeddings: unit vectors, one per frame.
 
     Raises:
-        ValueError: when there is none, or they cancel out.
+        NoIdentityError: when there is none, or they cancel out.
     """
     points = np.asarray(embeddings, np.float64)
     if not len(points):
-        raise ValueError("a clip without a single embedding has no identity")
+        raise NoIdentityError("a clip without a single embedding has no identity")
     median = points.mean(axis=0)
     for _ in range(_MAX_STEPS):
         before = median
@@ -131,7 +144,7 @@ def mean_embedding(embeddings: Float[np.ndarray, "T 512"]) -> Embedding:
             break
     length = float(np.linalg.norm(median))
     if length < 1e-6:
-        raise ValueError("the embeddings of a clip cancel out")
+        raise NoIdentityError("the embeddings of a clip cancel out")
     return (median / length).astype(np.float32)
 
 

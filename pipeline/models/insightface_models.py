@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import UsageError
-from pipeline.models.onnx_session import ONNX_ERRORS, Device, execution_providers, not_onnx, session_options
+from pipeline.models.onnx_session import (
+    ONNX_ERRORS,
+    Device,
+    check_device,
+    execution_providers,
+    not_onnx,
+    session_options,
+)
 
 Task = Literal["detection", "recognition"]
 _MEND = "install the extra: pip install 'anitalk[standard]'"
@@ -46,6 +53,7 @@ def load_insightface(path: Path, task: Task, device: Device = "cpu") -> Any:
     found = getattr(model, "taskname", "nothing that InsightFace knows")
     if found != task:
         raise UsageError(f"{path} should be a model for face {task}, and InsightFace finds: {found}; choose another")
+    check_device(model.session, device, path)
     return model
 
 

@@ -6,7 +6,7 @@ microcode: 80 ms a face instead of 3. They are set to zero when the file is load
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -22,8 +22,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from pipeline.errors import UsageError
-
-Device = Literal["cpu", "cuda"]
+from schemas.models import Device
 
 # What the runtime raises for a file it cannot run; they share no base but Exception.
 ONNX_ERRORS = (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf, NoSuchFile, NotImplemented, RuntimeException)
@@ -62,11 +61,26 @@ def open_session(path: Path, device: Device = "cpu") -> onnxruntime.InferenceSes
     """
     check_file(path)
     try:
-        return onnxruntime.InferenceSession(
+        session = onnxruntime.InferenceSession(
             _normal_weights(path), sess_options=session_options(), providers=execution_providers(device)
         )
     except ONNX_ERRORS as error:
         raise not_onnx(path, error) from error
+    check_device(session, device, path)
+    return session
+
+
+def check_device(session: onnxruntime.InferenceSession, device: Device, path: Path) -> None:
+    """Refuse a session that was asked for CUDA and is not on it: the runtime falls back with a line in its log.
+
+    Raises:
+        UsageError: naming the file.
+    """
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise UsageError(
+            f"ONNX Runtime cannot run {path.name} on CUDA here: this machine has no usable GPU, or its CUDA libraries "
+            "are not those that onnxruntime-gpu was made for ('anitalk doctor'); mend that, or choose the CPU"
+        )
 
 
 def check_file(path: Path) -> None:

@@ -27,6 +27,7 @@ from schemas.landmarkers import LandmarkerChoice, UserLandmarker
 from schemas.models import ModelCard
 
 if TYPE_CHECKING:  # starts a network runtime, which only some configurations need
+    from pipeline.models.identity import ArcFace
     from pipeline.models.pose_networks import PoseNetwork
 
 # The files of each landmarker and source of angles that a domain can name.
@@ -59,6 +60,7 @@ class ModelSet:
     _hubert: Hubert | None = None
     _speaker: LightAsd | None = None
     _expression: ExpressionNetwork | None = None
+    _identity: "ArcFace | None" = None
 
     def __post_init__(self) -> None:
         # The same numbers whatever the machine's core count; workers run side by side.
@@ -86,7 +88,8 @@ class ModelSet:
         for domain in self.config.domains:
             if self.needed(domain) - set(PACKAGED_MODELS):
                 self._load(domain)
-        self.hubert()
+        if hubert := self.hubert():
+            hubert.prepare()
 
     def _load(self, domain: str) -> None:
         """A file that is there may still be no network of its kind, or lack the package that runs it."""
@@ -95,6 +98,7 @@ class ModelSet:
         self.pose_network(domain)
         self.speaker(domain)
         self.expression(domain)
+        self.identity(domain)
 
     def domain(self, name: str) -> DomainConfig:
         """Settings of one domain."""
@@ -157,10 +161,10 @@ class ModelSet:
 
     def hubert(self) -> Hubert | None:
         """The speech network, when one is configured: by its name in the weights registry, a folder, or a hub name."""
-        given = self.config.speech.hubert
-        if given and self._hubert is None:
-            place = str(self.file(given).path) if self._hubert_is_registered else given
-            self._hubert = Hubert(place, self.config.speech.hubert_layers)
+        speech = self.config.speech
+        if speech.hubert and self._hubert is None:
+            place = str(self.file(speech.hubert).path) if self._hubert_is_registered else speech.hubert
+            self._hubert = Hubert(place, speech.hubert_layers, speech.hubert_device, half=speech.hubert_half)
         return self._hubert
 
     def speaker(self, name: str) -> LightAsd | None:
@@ -181,6 +185,17 @@ class ModelSet:
             self._expression = ExpressionNetwork(self.file(settings.weights).path, settings.input)
         return self._expression
 
+    def identity(self, name: str) -> "ArcFace | None":
+        """The network that tells people apart, where one is configured for the domain."""
+        settings = self.config.identity
+        if settings is None or name not in settings.domains:
+            return None
+        if self._identity is None:
+            from pipeline.models.identity import ArcFace
+
+            self._identity = ArcFace(self.file(settings.weights).path, settings.device)
+        return self._identity
+
     # ---- files ---------------------------------------------------------------------------------
 
     def file(self, name: str) -> ModelFile:
@@ -199,7 +214,8 @@ class ModelSet:
         choice, pose = self.domain(domain).landmarker, self.domain(domain).pose
         points = (choice.path,) if isinstance(choice, UserLandmarker) else LANDMARKER_FILES[choice]
         names = self._needed_to_detect(domain) | {*points, *POSE_FILES[pose], _VAD}
-        names |= {one.weights for one in (self.config.speaker, self.config.expression) if one and domain in one.domains}
+        optional = (self.config.speaker, self.config.expression, self.config.identity)
+        names |= {one.weights for one in optional if one and domain in one.domains}
         return names | {self.config.speech.hubert} if self._hubert_is_registered else names
 
     def files(self, name: str) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Speech networks: Silero's voice activity detector, and HuBERT.
 
+HuBERT runs on the device that is asked for: its numbers differ between devices, so what a machine happens to have must
+not choose. Several sounds may share a pass, and each comes out as it would alone.
 Silero's package imports torch at once; only its ONNX file is wanted, so it is run directly. HuBERT
 is loaded through transformers, from local files only: nothing is downloaded behind the user's back.
 transformers fills weights it does not find with random numbers and a warning; here that is an error.
@@ -7,6 +9,7 @@ transformers fills weights it does not find with random numbers and a warning; h
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +20,7 @@ from jaxtyping import Float16, Float32
 from pipeline.errors import UsageError
 from pipeline.models.one_thread import one_thread
 from pipeline.models.packaged import packaged_model
+from schemas.models import Device
 
 VAD_STEP = 512  # samples at 16 kHz: 32 ms
 _VAD_CONTEXT = 64
@@ -24,6 +28,10 @@ _RATE_HZ = 16000
 _HUBERT_STRIDE = 320  # samples per hidden state: 50 Hz
 # Only training reads it; checkpoints may leave it out.
 _HUBERT_UNUSED = {"masked_spec_embed"}
+
+Conversion = Literal["mean", "concat"]
+Sound = Float32[np.ndarray, " A"]
+States = Float32[np.ndarray, "L N C"]
 
 
 class SileroVad:
@@ -57,19 +65,21 @@ class SileroVad:
 
 
 class Hubert:
-    """Hidden states of a HuBERT model.
+    """Hidden states of a HuBERT model; it is loaded at once, and brought to its device at its first use.
 
     Args:
         name: a local folder as ``save_pretrained`` writes it (``config.json``, ``model.safetensors``,
             ``preprocessor_config.json``), or a hub name whose files are already in the local cache.
         layers: which hidden states to keep: 0 is the embedding's output, negative counts from the end.
+        device: where it runs.
+        half: compute in 16-bit floats, which only CUDA does well.
 
     Raises:
         UsageError: when the files are not on this machine, not in safetensors, or not those of a HuBERT model
             for 16 kHz sound with 50 hidden states per second, and for layers it does not have.
     """
 
-    def __init__(self, name: str, layers: Sequence[int]) -> None:
+    def __init__(self, name: str, layers: Sequence[int], device: Device = "cpu", *, half: bool = False) -> None:
         import torch
         from huggingface_hub import snapshot_download
         from transformers import AutoConfig, AutoFeatureExtractor, HubertModel
@@ -98,14 +108,31 @@ class Hubert:
         if wrong:
             raise UsageError(f"speech.hubert_layers: {wrong} do not exist, {name!r} has layers 0 to {num_states - 1}")
         self._layers = [layer % num_states for layer in layers]
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._model = self._model.eval().to(self._device)
-        if self._device == "cuda":
-            self._model = self._model.half()
+        self._device, self._half = device, half
+        self._model = self._model.eval()
+        self._is_placed = False
         self.sha256 = _weights_hash(folder, self._model)
 
+    def prepare(self) -> None:
+        """Bring the model to its device.
+
+        Raises:
+            UsageError: when that is CUDA, and there is none.
+        """
+        if self._is_placed:
+            return
+        if self._device == "cuda" and not self._torch.cuda.is_available():
+            raise UsageError(
+                "speech.hubert_device is cuda, and torch finds no CUDA on this machine ('anitalk doctor'): "
+                "set speech.hubert_device to cpu, or build where there is a GPU and a torch made for it"
+            )
+        self._model = self._model.to(self._device)
+        if self._half:
+            self._model = self._model.half()
+        self._is_placed = True
+
     def features(
-        self, samples: Float32[np.ndarray, " A"], num_frames: int, conversion: Literal["mean", "concat"] = "mean"
+        self, samples: Sound, num_frames: int, conversion: Conversion = "mean"
     ) -> Float16[np.ndarray, "L T C"]:
         """Hidden states at 25 Hz for exactly ``num_frames`` video frames.
 
@@ -118,18 +145,66 @@ class Hubert:
             num_frames: T.
             conversion: how two states become one.
         """
+        return self.features_each([samples], [num_frames], conversion)[0]
+
+    def features_each(
+        self, sounds: Sequence[Sound], num_frames: Sequence[int], conversion: Conversion = "mean"
+    ) -> list[Float16[np.ndarray, "L T C"]]:
+        """:meth:`features` of several sounds, in as few passes as give each what it would get alone.
+
+        Models that normalise each step by itself (large) take all sounds in one pass, padded and masked; those that
+        normalise over the whole sound (base) would hear the padding, so only sounds of one length go together.
+
+        Args:
+            sounds: as many as may be in memory at once.
+            num_frames: of each.
+            conversion: how two states become one.
+        """
+        self.prepare()
+        found: dict[int, Float16[np.ndarray, "L T C"]] = {}
+        for together in self._passes([len(sound) for sound in sounds]):
+            states = self._states([sounds[index] for index in together])
+            for index, own in zip(together, states, strict=True):
+                found[index] = pair_states(own, num_frames[index], conversion)
+        return [found[index] for index in range(len(sounds))]
+
+    def _passes(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Which sounds may share a pass, by their numbers."""
+        config = self._model.config
+        # A batch norm before the positional convolution would turn padding into something that it hears, too.
+        padding_is_silent = config.feat_extract_norm == "layer" and not getattr(config, "conv_pos_batch_norm", False)
+        together: defaultdict[int, list[int]] = defaultdict(list)
+        for index, length in enumerate(lengths):
+            together[0 if padding_is_silent else length].append(index)
+        return list(together.values())
+
+    def _states(self, sounds: Sequence[Sound]) -> list[States]:
+        """The chosen hidden states of sounds in one pass, without those of the padding."""
         torch = self._torch
-        inputs = self._extractor(samples, sampling_rate=_RATE_HZ, return_tensors="pt").input_values
-        inputs = inputs.to(self._device, self._model.dtype)
+        lengths = [len(sound) for sound in sounds]
+        inputs = np.zeros((len(sounds), max(lengths)), np.float32)
+        for row, sound in zip(inputs, sounds, strict=True):
+            prepared = self._extractor(sound, sampling_rate=_RATE_HZ, return_tensors="np").input_values
+            row[: len(sound)] = prepared[0]
+        mask = None
+        if len(set(lengths)) > 1:
+            mask = torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+            mask = mask.long().to(self._device)
+        batch = torch.from_numpy(inputs).to(self._device, self._model.dtype)
         with torch.inference_mode(), one_thread(torch):
-            states = self._model(inputs, output_hidden_states=True).hidden_states
-        kept = torch.stack([states[layer][0] for layer in self._layers]).float().cpu().numpy()
-        return pair_states(kept, num_frames, conversion)
+            states = self._model(batch, attention_mask=mask, output_hidden_states=True).hidden_states
+        kept = torch.stack([states[layer] for layer in self._layers]).float().cpu().numpy()
+        return [kept[:, row, : self._num_states(length)] for row, length in enumerate(lengths)]
+
+    def _num_states(self, num_samples: int) -> int:
+        """Steps that the convolutions make of a sound; they pad nothing."""
+        config = self._model.config
+        for width, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+            num_samples = (num_samples - width) // stride + 1
+        return num_samples
 
 
-def pair_states(
-    states: Float32[np.ndarray, "L N C"], num_frames: int, conversion: Literal["mean", "concat"]
-) -> Float16[np.ndarray, "L T D"]:
+def pair_states(states: States, num_frames: int, conversion: Conversion) -> Float16[np.ndarray, "L T D"]:
     """Two 50 Hz states per video frame, edge-padded to exactly ``num_frames``; D is C (mean) or 2 C (concat)."""
     wanted = 2 * num_frames
     missing = wanted - states.shape[1]
