@@ -53,6 +53,22 @@ def random_arcface(path, size_px=112, num_outputs=512, seed=0):
     return save(path, nodes, [("input.1", ["N", 3, size_px, size_px])], [("683", ["N", num_outputs])], constants)
 
 
+def arcface_of_colour(path, matrix, bias, at_most=None, size_px=112):
+    """With ArcFace's tensors: ``bias`` [512] + the mean RGB, -1 to 1, times ``matrix`` [3, 512]. It knows colours.
+
+    With ``at_most``, the mean's distance below that takes the mean's place: pictures brighter than it become ``bias``.
+    """
+    darkness = [("Sub", ("at_most", "colour"), ("below",), {}), ("Relu", ("below",), ("looked",), {})]
+    nodes = [
+        ("ReduceMean", ("input.1",), ("colour",), {"axes": [2, 3], "keepdims": 0}),
+        *(darkness if at_most is not None else [("Identity", ("colour",), ("looked",), {})]),
+        ("MatMul", ("looked", "matrix"), ("made",), {}),
+        ("Add", ("made", "bias"), ("683",), {}),
+    ]
+    constants = {"matrix": np.float32(matrix), "bias": np.float32(bias), "at_most": np.float32([at_most or 0.0])}
+    return save(path, nodes, [("input.1", ["N", 3, size_px, size_px])], [("683", ["N", 512])], constants)
+
+
 def linear(path, weight, bias, side):
     """``bias`` [V] + ``weight`` [V, 3·side·side] times the picture."""
     nodes = [

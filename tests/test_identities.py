@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.identities import Sighting, identify
+from pipeline.identities import Sighting, distance_of, identify, seen_in_both
 from schemas.base import TimeSpan
 
 LIMIT = 0.4
@@ -105,3 +105,44 @@ def test_no_clips_no_people():
 def test_the_limit(angle, people):
     found = identify("film", [seen("a"), seen("b", angle, shot=1, track=1, start=5)], LIMIT)
     assert len(set(found.values())) == people
+
+
+# --- people of several sources ---
+
+ANGLES = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 2), st.floats(0, 3)), max_size=12)
+
+
+@given(ANGLES, st.floats(0.01, 2), st.randoms())
+def test_sources_are_tied_when_two_of_their_people_are_near(rows, limit, random):
+    """As comparing every two of them says, in whatever order they come."""
+    rows = list({(source, number): (source, number, angle) for source, number, angle in rows}.values())
+    people = {(source, str(number)): [face(angle)] for source, number, angle in rows}
+    near = {tuple(sorted((a, b))) for a, i, x in rows for b, j, y in rows if a != b and abs(x - y) < limit - 0.01}
+    far = {(a, b) for a in "abcd" for b in "abcd" if a < b} - {
+        tuple(sorted((a, b))) for a, i, x in rows for b, j, y in rows if a != b and abs(x - y) <= limit + 0.01
+    }
+    found = seen_in_both(people, np.cos(limit))
+    assert set(found) >= near
+    assert not set(found) & far
+    shuffled = dict(random.sample(sorted(people.items()), len(people)))
+    assert seen_in_both(shuffled, np.cos(limit)) == found
+
+
+def test_a_person_is_compared_by_the_mean_of_the_clips():
+    people = {("a", "a"): [face(0.0), face(1.0)], ("b", "b"): [face(0.5)], ("c", "c"): [face(1.5)]}
+    assert seen_in_both(people, np.cos(0.1)) == [("a", "b")]
+    assert seen_in_both({}, 0.4) == []
+
+
+def test_people_are_compared_a_block_at_a_time(monkeypatch):
+    people = {(f"s{n:02}", "x"): [face(n / 10)] for n in range(20)}
+    whole = seen_in_both(people, np.cos(0.15))
+    assert whole == [(f"s{n:02}", f"s{n + 1:02}") for n in range(19)]
+    monkeypatch.setattr("pipeline.identities._ROWS", 3)
+    assert seen_in_both(people, np.cos(0.15)) == whole
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, 1.5, 3.1])
+def test_a_cosine_is_a_distance(angle):
+    gap = np.linalg.norm(face(angle).astype(np.float64) - face(0.0))
+    assert distance_of(np.cos(angle)) == pytest.approx(gap, abs=1e-3)

@@ -14,6 +14,7 @@ from pipeline.media.audio import read_audio
 from pipeline.models.speech import Hubert, SileroVad, pair_states
 from pipeline.speech import log_mel, speech_envelope, speech_ratio, voice_activity
 from schemas.config import SpeechConfig
+from tests.hubert_files import random_hubert
 
 RATE = 16000
 CONFIG = SpeechConfig()
@@ -205,29 +206,7 @@ def test_silence_has_no_loudness_whatever_its_offset():
 
 @pytest.fixture(scope="module")
 def hubert_folder(tmp_path_factory):
-    return _save_hubert(tmp_path_factory.mktemp("models") / "random-hubert-for-tests")
-
-
-def _save_hubert(folder, *, normalise: bool = True, stride: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)):
-    import torch
-    from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
-
-    torch.manual_seed(0)
-    config = HubertConfig(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=64,
-        conv_dim=(16,) * 7,
-        conv_stride=stride,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        do_stable_layer_norm=True,
-        feat_extract_norm="layer",
-    )
-    HubertModel(config).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=normalise, return_attention_mask=True).save_pretrained(folder)
-    return folder
+    return random_hubert(tmp_path_factory.mktemp("models") / "random-hubert-for-tests")
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +262,7 @@ def test_hubert_normalises_where_its_preprocessor_says_so(hubert, tmp_path):
     samples = noise(640 * 64)
     louder = hubert.features(samples * 3 + 0.05, 64)
     np.testing.assert_allclose(louder, hubert.features(samples, 64), atol=2e-2)
-    raw = Hubert(str(_save_hubert(tmp_path / "random-hubert-for-tests", normalise=False)), (0,))
+    raw = Hubert(str(random_hubert(tmp_path / "random-hubert-for-tests", normalise=False)), (0,))
     assert np.abs(raw.features(samples * 3 + 0.05, 64) - raw.features(samples, 64)).max() > 0.05
 
 
@@ -383,7 +362,7 @@ def test_another_rate_or_stride_is_refused(offline, hubert_folder, tmp_path):
     (folder / "preprocessor_config.json").write_text(json.dumps(config | {"sampling_rate": 8000}))
     with pytest.raises(UsageError, match="takes 8000 Hz"):
         Hubert(str(folder), (-1,))
-    strided = _save_hubert(tmp_path / "strided", stride=(5, 2, 2, 2, 2, 2, 1))
+    strided = random_hubert(tmp_path / "strided", conv_stride=(5, 2, 2, 2, 2, 2, 1))
     with pytest.raises(UsageError, match="steps by 160 samples"):
         Hubert(str(strided), (-1,))
 

@@ -20,7 +20,7 @@ def collections(draw):
     """From one great heap that everything ties together to clips that hardly share a name."""
     pool = ["", *(f"n{number}" for number in range(draw(st.sampled_from([3, 8, 40]))))]
     names = st.sampled_from(pool)
-    rows = draw(st.lists(st.tuples(st.sampled_from(DOMAINS), names, names, names, names), max_size=25))
+    rows = draw(st.lists(st.tuples(st.sampled_from(DOMAINS), *[names] * 6), max_size=25))
     return [Member(f"clip-{number}", *row) for number, row in enumerate(rows)]
 
 
@@ -32,7 +32,9 @@ CONFIGS = st.one_of(
 
 
 def tied(member):
-    return ties(source_id=member.source_id, identity_id=member.identity_id, title=member.title, sha256=member.sha256)
+    named = ties(source_id=member.source_id, identity_id=member.identity_id, title=member.title, sha256=member.sha256)
+    across = {"copies": member.copies, "people": member.people}
+    return (*named, *(f"{name}:{value}" for name, value in across.items() if value))
 
 
 def simple(sizes, domain="real"):
