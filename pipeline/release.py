@@ -295,4 +295,5 @@ def hubert_setup(config: BuildConfig) -> dict[str, str]:
         "model": Path(config.speech.hubert).name,
         "layers": " ".join(str(layer) for layer in config.speech.hubert_layers),
         "rate_conversion": config.speech.hubert_rate_conversion,
+        **({"computed_in": "float16"} if config.speech.hubert_half else {}),
     }

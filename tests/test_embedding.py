@@ -152,7 +152,7 @@ def known(films, tmp_path_factory) -> Built:
         for film in (TALKER, HEAD)
     ]
     made = Built(write_manifest(folder / "manifest.yaml", sources), folder / "ws")
-    settings = ("--set", f"identity.weights={weights}", "--set", "crop.size_px=256")
+    settings = ("--set", f"identity.weights={weights}", "--set", "crop.size_px=320")
     assert (
         build(
             made.manifest,
@@ -248,7 +248,7 @@ def test_the_numbers_can_be_made_again_from_the_sample(known, with_identity):
 def test_what_is_off_changes_nothing(films, known, tmp_path):
     """The same film without embeddings: another key, and all other files the same."""
     manifest = known.manifest
-    assert build(manifest, tmp_path / "ws", "--set", "crop.size_px=256") == 0
+    assert build(manifest, tmp_path / "ws", "--set", "crop.size_px=320") == 0
     plain = {path.split("/", 2)[2]: digest for path, digest in clip_files(tmp_path / "ws").items()}
     more = {path.split("/", 2)[2]: digest for path, digest in clip_files(known.workspace).items()}
     assert {name: more[name] for name in plain} == plain
@@ -267,6 +267,17 @@ def clip_files(workspace: Path) -> dict[str, str]:
         for name, digest in digests(workspace / "results" / "clip" / made.key).items()
         if name != "record.json"
     }
+
+
+def test_a_source_that_is_taken_down_leaves_no_embedding(known, with_identity, tmp_path):
+    place = tmp_path / "ws"
+    shutil.copytree(known.workspace, place)
+    assert list(place.glob(f"results/clip/*/{EMBEDDING_FILE}"))
+    assert cli.run(["forget", "talker", "-w", str(place), "--drop-old"]) == 0
+    assert not list(place.glob(f"results/**/{EMBEDDING_FILE}"))
+    assert EMBEDDING_FILE not in suffixes_of(place / "releases" / "faces-r2")
+    assert not (place / "releases" / "faces").exists()
+    assert not verify_release(str(place / "releases" / "faces-r2"))
 
 
 def test_a_face_that_nobody_reads_is_said_and_not_invented(films, tmp_path, capsys):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 
 from pipeline.analyse import WHOLE
@@ -15,7 +16,8 @@ from pipeline.bench.models import asset_models
 from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors, detector_files
 from pipeline.models.face_networks import AnimeCascade, Scrfd, YuNet
-from pipeline.models.onnx_session import execution_providers
+from pipeline.models.identity import ArcFace
+from pipeline.models.onnx_session import execution_providers, open_session
 from pipeline.results import Results
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, OnnxDetectorConfig
@@ -134,6 +136,19 @@ def test_cuda_is_never_replaced_quietly(monkeypatch):
         "onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
     assert execution_providers("cuda")[0] == "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize("load", [open_session, ArcFace])
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_runtime_with_cuda_that_falls_back_to_the_cpu_is_refused(load, tmp_path, monkeypatch):
+    """As the package for GPUs does on a machine without one."""
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("has CUDA")
+    path = random_arcface(tmp_path / "random-standin.onnx")
+    load(path, "cpu")
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(UsageError, match=r"cannot run random-standin.onnx on CUDA here: .* or choose the CPU"):
+        load(path, "cuda")
 
 
 # --- bad files -------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from flows import cli
 from pipeline.errors import UsageError
 from pipeline.models.speech import Hubert
-from schemas.config import SpeechConfig
+from pipeline.release import hubert_setup
+from schemas.config import BuildConfig, SpeechConfig
 from tests.films import write_manifest
 from tests.hubert_files import random_hubert
 
@@ -89,5 +90,7 @@ def test_half_precision_needs_cuda_and_both_are_left_out_while_they_are_off():
     assert not {"hubert_device", "hubert_half"} & told.keys()
     asked = SpeechConfig(hubert_device="cuda", hubert_half=True)
     assert SpeechConfig.model_validate_json(asked.model_dump_json()) == asked
+    said = hubert_setup(BuildConfig(speech=asked.model_copy(update={"hubert": "/models/large"})))
+    assert said == {"model": "large", "layers": "-1", "rate_conversion": "mean", "computed_in": "float16"}
     with pytest.raises(ValidationError, match="hubert_half computes on CUDA only"):
         SpeechConfig(hubert_half=True)

@@ -28,13 +28,14 @@ def test_standard_is_on_by_default_only_with_what_was_run_with_real_weights():
     assert needed(ModelSet(PROFILES["standard"])) == NEEDED
     assert all(shipped_registry()[name].at_hand for name in NEEDED)
     assert PROFILES["standard"].expression is None
+    assert PROFILES["standard"].identity is None
     assert PROFILES["standard"].speech.hubert == ""
 
 
 def test_embedded_says_nothing_of_what_it_does_not_have():
     assert PROFILES["embedded"] == BuildConfig()
     told = json.loads(BuildConfig().model_dump_json())
-    assert not {"speaker", "expression"} & told.keys()
+    assert not {"speaker", "expression", "identity"} & told.keys()
     for domain in told["domains"].values():
         assert "pose" not in domain
         assert not {"one_speaker", "min_speaker_z"} & domain["limits"].keys()
@@ -90,10 +91,11 @@ def test_own_files_are_named_from_the_root_on(tmp_path, monkeypatch):
             "domains.real.landmarker={path: own.onnx, input_px: 32}",
             f"domains.mesh.detectors=[{{model: mine, min_score: 0.5, onnx: {network}}}]",
             "expression.weights=./e.onnx",
+            "identity.weights=./i.onnx",
         ],
     ).build
     found = needed(ModelSet(settings, WeightsStore(WeightsConfig(dir=str(tmp_path)))))
-    assert found == {str(tmp_path / name) for name in ("own.onnx", "face.onnx", "e.onnx")}
+    assert found == {str(tmp_path / name) for name in ("own.onnx", "face.onnx", "e.onnx", "i.onnx")}
 
 
 @pytest.mark.assets
