@@ -26,10 +26,11 @@ def accuracy(
         list[str] | None, typer.Option("--set", help="weights.dir=DIR, where the weights are not in the assets.")
     ] = None,
 ) -> None:
-    """Score detectors, landmarks, poses and sync against known truth; takes minutes."""
+    """Score detectors, shots, landmarks, poses, mouths and sync against known truth; takes minutes."""
     from flows.settings import read_settings
     from pipeline.bench.models import asset_models
-    from pipeline.bench.report import draw, measure, to_markdown
+    from pipeline.bench.picture import draw
+    from pipeline.bench.report import measure, to_markdown
 
     settings = read_settings(None, set_ or [])
     models = asset_models(assets, settings.weights.dir)

@@ -60,7 +60,7 @@ def estimate_motion(
     measures = np.array([_measures(points[t].astype(np.float64), layout) for t in seen])
     mouth_raw[seen] = [mouth_opening(points[t], layout) for t in seen]
     columns = (
-        _from_rest(measures[:, 0], _LEAST_MOUTH),
+        from_rest(measures[:, 0]),
         _between_ends(measures[:, 1], _LEAST_WIDTH),
         _closure(measures[:, 2]),
         _closure(measures[:, 3]),
@@ -105,8 +105,11 @@ def _measures(face: Face, layout: Layout) -> tuple[float, float, float, float, f
     )
 
 
-def _from_rest(series: Series, least: float) -> Series:
-    """0 at the clip's low end, which is rest; a series without range stays near 0."""
+def from_rest(series: Series, least: float = _LEAST_MOUTH) -> Series:
+    """A series [T] as the mouth's channel: 0 at its low end, which is rest, 1 at its high one.
+
+    One without range stays near 0: ``least`` is the range that is granted, in the unit of ``series``.
+    """
     low, high = np.percentile(series, [_LOW, _HIGH])
     return np.clip((series - low) / max(high - low, least), 0.0, 1.0)
 

@@ -7,13 +7,14 @@ frames they are scored on, the choice is also made without each film in turn and
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from pipeline.bench.baselines import HaarFrontal
 from pipeline.bench.labelled import FILM_DOMAINS, LabelledFrame, Score, labelled_frames, score_frame
 from pipeline.errors import UsageError
 from pipeline.faces import without_doubles
@@ -22,7 +23,7 @@ from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import BgrImage, Detector, FaceBox
 from pipeline.models.landmarkers import shows_face
 from pipeline.models.registry import ModelSet
-from schemas.accuracy import DetectionRow
+from schemas.accuracy import DetectionRow, StillRow
 from schemas.config import EMBEDDED_DOMAINS, FaceConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, DomainDetectors
 
@@ -32,17 +33,22 @@ BEST_SINGLE, LEFT_OUT = "best single row", "chosen on the other films"
 # A detector at an input size.
 _Look = tuple[str, int | None]
 _HUMAN_LIKE = ("real", "disney_human", "mesh")
-_ALL = (*_HUMAN_LIKE, "disney_animal")
+_UNGATED = "disney_animal"
+_ALL = (*_HUMAN_LIKE, _UNGATED)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A detector at one input size, its thresholds, and the domains it is worth asking in."""
+    """A detector at one input size, its thresholds, and the domains it is worth asking in.
+
+    A ``baseline`` is there to be compared with: builds cannot use it, so no domain can choose it.
+    """
 
     model: str
     thresholds: tuple[float, ...]
     input_px: int | None = None
     domains: tuple[str, ...] = _ALL
+    baseline: bool = False
 
     @property
     def choice(self) -> DetectorChoice:
@@ -59,6 +65,7 @@ CANDIDATES = (
     Candidate("scrfd_2.5g", (0.3, 0.4, 0.5)),
     Candidate("anime_cascade", (0.5,), domains=("disney_human",)),
     Candidate("cat_cascade", (0.6,), domains=("disney_animal",)),  # filters before it merges: one threshold only
+    Candidate(HaarFrontal.name, (1.0,), baseline=True),
 )
 
 
@@ -130,10 +137,10 @@ class _Domain:
 
 
 def detection_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] = CANDIDATES) -> list[DetectionRow]:
-    """Every candidate on every domain, the choices without each film, the best single rows, and counts on stills.
+    """Every candidate on every domain, the choices without each film, and the best single rows.
 
     Args:
-        assets: a folder with ``video``, ``stills`` and ``truth/faces.csv``.
+        assets: a folder with ``video`` and ``truth/faces.csv``.
         models: find the weights files.
         candidates: the detectors to try.
 
@@ -141,16 +148,46 @@ def detection_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidat
         UsageError: when a file of the assets is missing.
     """
     cv2.setNumThreads(1)
-    detectors = {_look_of(one.choice): build_detectors([one.choice], models.file)[0] for one in candidates}
+    detectors = _built(candidates, models)
     rows: list[DetectionRow] = []
     for name in _ALL:
         asked = [one for one in candidates if name in one.domains]
         domain = _look_at(assets, [film for film, of in FILM_DOMAINS.items() if of == name], asked, detectors)
-        singles = [plan for one in asked for plan in _plans(one, name)]
+        singles = [plan for one in asked if not one.baseline for plan in _plans(one, name)]
         plans = list(dict.fromkeys([*singles, *UNIONS.get(name, ()), *_profiles(name)]))
-        rows += [_row(name, domain, plan) for plan in plans]
+        baselines = [plan for one in asked if one.baseline for plan in _plans(one, name) if not plan.presence_gate]
+        rows += [_row(name, domain, plan) for plan in (*plans, *baselines)]
         rows += _chosen_rows(name, domain, singles, plans)
-    return rows + _still_rows(assets, candidates, detectors)
+    return rows
+
+
+def still_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] = CANDIDATES) -> list[StillRow]:
+    """Faces counted by every candidate on photographs that have no boxes.
+
+    Args:
+        assets: a folder with ``stills``.
+        models: find the weights files.
+        candidates: the detectors to try.
+
+    Raises:
+        UsageError: when a photograph is missing.
+    """
+    cv2.setNumThreads(1)
+    detectors = _built(candidates, models)
+    return [
+        row
+        for name, num_faces in STILLS.items()
+        for row in _counted(name, num_faces, _still(assets / "stills" / name), candidates, detectors)
+    ]
+
+
+def _built(candidates: Sequence[Candidate], models: ModelSet) -> dict[_Look, Detector]:
+    return {
+        _look_of(one.choice): HaarFrontal()
+        if one.model == HaarFrontal.name
+        else build_detectors([one.choice], models.file)[0]
+        for one in candidates
+    }
 
 
 def describe(plan: DomainDetectors) -> tuple[str, str]:
@@ -244,26 +281,28 @@ def _best(domain: _Domain, plans: Sequence[DomainDetectors], films: Sequence[str
     return min(plans, key=rank)
 
 
-def _still_rows(assets: Path, candidates: Sequence[Candidate], detectors: dict[_Look, Detector]) -> list[DetectionRow]:
-    """Faces counted on photographs that have no boxes: those beyond the true number are false alarms."""
-    rows = []
-    for name, num_faces in STILLS.items():
-        image = _still(assets / "stills" / name)
-        for candidate in candidates:
-            if set(candidate.domains) != set(_ALL):
-                continue
-            began = time.thread_time()
-            faces = detectors[_look_of(candidate.choice)].detect(image)
-            ms = round(1000 * (time.thread_time() - began), 1)
-            for score in candidate.thresholds:
-                count = sum(face.score >= score for face in faces)
-                plan = DomainDetectors(
-                    detectors=(candidate.choice.model_copy(update={"min_score": score}),), presence_gate=False
-                )
-                model, settings = describe(plan)
-                told = Score(min(count, num_faces), num_faces, max(0, count - num_faces), 1)
-                rows.append(_row_of("stills", model, f"{name}: {settings}", told, ms))
-    return rows
+def _counted(
+    photograph: str,
+    num_faces: int,
+    image: BgrImage,
+    candidates: Sequence[Candidate],
+    detectors: dict[_Look, Detector],
+) -> Iterator[StillRow]:
+    for candidate in candidates:
+        began = time.thread_time()
+        faces = detectors[_look_of(candidate.choice)].detect(image)
+        ms = round(1000 * (time.thread_time() - began), 1)
+        for plan in _plans(candidate, _UNGATED):
+            model, settings = describe(plan)
+            found = sum(face.score >= plan.detectors[0].min_score for face in faces)
+            yield StillRow(
+                photograph=photograph,
+                model=model,
+                settings=settings,
+                num_faces=num_faces,
+                num_found=found,
+                ms_per_frame=ms,
+            )
 
 
 def _still(path: Path) -> BgrImage:

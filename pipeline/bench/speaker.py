@@ -1,176 +1,196 @@
-"""Whose sound is it? The true sound of every talking clip against those of all others, by each way to tell.
+"""Whose sound is it? Every talking clip's own sound against those of all others and against its own at other times.
 
 A sound that is shorter than the clip is repeated, a longer one cut. Two GRID clips last three seconds, so the least
-length is lowered to that here; a build says *unknown* there.
+length is lowered to that here; a build says *unknown* there. The two plain correlations are what the scouting for this
+project tried first: they give a score and nothing to judge it by, so only their ranks can be compared.
 """
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from statistics import median
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Float, Float32
+from scipy.ndimage import gaussian_filter1d
 
-from pipeline.analyse import analyse_run, join_runs, windows_of
-from pipeline.crop import plan_clips
-from pipeline.cutting import MEASURED_PX, boxes_on_crop, iter_crops
-from pipeline.landmarks import estimate_landmarks
-from pipeline.media.audio import read_audio
-from pipeline.media.pixels import to_rgb
-from pipeline.models.layouts import FACE_MESH_468
+from pipeline.bench.takes import Take
 from pipeline.models.registry import ModelSet
 from pipeline.models.speaker import LightAsd
-from pipeline.motion import estimate_motion
-from pipeline.prints import PrintMeter
-from pipeline.probe import probe
 from pipeline.ridge import score_ridge
-from pipeline.speaker import LowerFaces, heard_frames, score_speaker
-from pipeline.speech import log_mel, speech_envelope, voice_activity
+from pipeline.speaker import heard_frames, score_speaker
+from pipeline.speech import speech_envelope, voice_activity
 from pipeline.sync import score_sync
-from schemas.accuracy import SyncRow
-from schemas.analysis import PlannedClip
+from schemas.accuracy import SyncRow, SyncSummary
 from schemas.config import RidgeConfig, SpeakerConfig, SyncConfig
-from schemas.media import Video
-from schemas.prints import Prints
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SpeakerScore, SyncScore
 
-# Every clip of the assets whose one face is heard to speak.
-TALKERS = (
-    ("WDA_AlexandriaOcasioCortez_000.mp4", "real"),
-    ("tps_driving.mp4", "real"),
-    ("bbaf2n.mpg", "real"),
-    ("id2_vcd_swwp2s.mpg", "real"),
-    ("man_FaceTalk_170809_00138_TA_condition_FaceTalk_170725_00137_TA_audio.mp4", "mesh"),
-)
+Pool = Literal["filmed", "rendered"]
 _MIN_S = 2.9
-
-Score = SyncScore | SpeakerScore
+# The first copy of a sound is moved by this much, each further one by a second more; the last stays as far from the end.
+_LEAST_SHIFT_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Take:
-    """A talking clip as the models see it, and its own sound."""
+class Sound:
+    """A voice laid under a take: whose, and how much later it begins (circularly)."""
 
-    media: str
-    domain: str
-    fps: int
-    lower_faces: UInt8[np.ndarray, "T 112 112"]
-    opening: Float32[np.ndarray, " T"]
-    valid: Bool[np.ndarray, " T"]
-    prints: Prints
-    samples: Float32[np.ndarray, " A"]
+    voice: Take
+    shift_s: float = 0.0
 
-    @property
-    def num_frames(self) -> int:
-        return len(self.valid)
+    def samples_for(self, take: Take) -> Float32[np.ndarray, " A"]:
+        """At 16 kHz, as long as the take."""
+        return np.roll(np.resize(self.voice.samples, len(take.samples)), round(self.shift_s * SAMPLE_RATE_HZ))
 
 
-def sync_rows(assets: Path, models: ModelSet, talkers: Sequence[tuple[str, str]] = TALKERS) -> list[SyncRow]:
-    """One row per talker and model: untrained, ridge (fitted on the other talkers) and Light-ASD.
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """The answer of a correlation that is not set against anything."""
+
+    score: float | None
+    lag_frames: int | None
+
+
+Score = SyncScore | SpeakerScore | _Plain
+Way = Callable[[Take, Sound], Score]
+
+
+def sync_rows(takes: Sequence[Take], models: ModelSet, pool: Pool) -> list[SyncRow]:
+    """One row per take and model; the ridge is fitted on the other takes.
 
     Args:
-        assets: the folder of media.
+        takes: of one pool, whose sounds are compared.
         models: of the embedded profile; find the weights file.
-        talkers: file names under ``video`` and their domains.
+        pool: what the takes are.
     """
-    takes = [_take(assets / "video" / name, domain, models) for name, domain in talkers]
     network = LightAsd(models.file(SpeakerConfig().weights).path)
-    ways: dict[str, Callable[[_Take, _Take], Score]] = {
+    ways: dict[str, Way] = {
         "untrained": _untrained,
-        "ridge": lambda take, voice: _ridge(take, voice, takes),
-        "light_asd": lambda take, voice: _light_asd(take, voice, network, models),
+        "ridge": lambda take, sound: _ridge(take, sound, takes),
+        "light_asd": lambda take, sound: _light_asd(take, sound, network, models),
+        "movement × loudness": _movement,
+        "change × change": _changes,
     }
-    return [_row(name, way, take, takes) for name, way in ways.items() for take in takes]
+    return [_row(name, way, take, takes, pool) for name, way in ways.items() for take in takes]
 
 
-def _row(name: str, way: Callable[[_Take, _Take], Score], take: _Take, takes: Sequence[_Take]) -> SyncRow:
+def summarise(rows: Sequence[SyncRow]) -> list[SyncSummary]:
+    """One row per pool, domain and model, in the order in which they come."""
+    groups: dict[tuple[Pool, str, str], list[SyncRow]] = {}
+    for row in rows:
+        groups.setdefault((row.pool, row.domain, row.model), []).append(row)
+    return [
+        SyncSummary(
+            model=model,
+            pool=pool,
+            domain=domain,
+            num_clips=len(group),
+            first_of_sounds=sum(row.rank == 1 for row in group),
+            first_of_shifts=sum(row.shift_rank == 1 for row in group),
+            median_z=round(median(known), 2) if (known := [row.z for row in group if row.z is not None]) else None,
+        )
+        for (pool, domain, model), group in groups.items()
+    ]
+
+
+def rank_of(own: float | None, others: Sequence[float | None]) -> int:
+    """Place of a score among others, 1 for the highest; of equals it takes the last, and without one it is last."""
+    if own is None:
+        return 1 + len(others)
+    return 1 + sum(other is not None and other >= own for other in others)
+
+
+def shifts_of(duration_s: float) -> list[float]:
+    """By how many seconds a sound of this length is moved, circularly: never by less than 1.5 s either way."""
+    return np.arange(_LEAST_SHIFT_S, duration_s - _LEAST_SHIFT_S + 1e-9, 1.0).tolist()
+
+
+def _row(name: str, way: Way, take: Take, takes: Sequence[Take], pool: Pool) -> SyncRow:
     began = time.process_time()
-    own = way(take, take)
+    own = way(take, Sound(take))
     took_s = time.process_time() - began
-    others = [way(take, voice).score for voice in takes if voice is not take]
-    rank = len(takes)
-    if own.score is not None:
-        rank = 1 + sum(other is not None and other >= own.score for other in others)
+    duration_s = take.num_frames / take.fps
+    others = [way(take, Sound(voice)).score for voice in takes if voice is not take]
+    moved = [way(take, Sound(take, shift_s)).score for shift_s in shifts_of(duration_s)]
     return SyncRow(
         model=name,
+        pool=pool,
         domain=take.domain,
         media=take.media,
         num_frames=take.num_frames,
         num_sounds=len(takes),
-        rank=rank,
+        rank=rank_of(own.score, others),
+        num_shifts=len(moved),
+        shift_rank=rank_of(own.score, moved),
         score=own.score,
-        z=own.z,
-        p=own.p,
-        ms_per_s=round(1000 * took_s * take.fps / take.num_frames, 1),
+        best_other=_highest(others),
+        best_shift=_highest(moved),
+        z=None if isinstance(own, _Plain) else own.z,
+        p=None if isinstance(own, _Plain) else own.p,
+        lag_frames=None if isinstance(own, SpeakerScore) else own.lag_frames,
+        true_lag_frames=None if take.lag_s is None else round(-take.lag_s * take.fps, 2) + 0.0,
+        ms_per_s=round(1000 * took_s / duration_s, 1),
     )
 
 
-def _sound_for(take: _Take, voice: _Take) -> Float32[np.ndarray, " A"]:
-    return np.resize(voice.samples, len(take.samples))
+def _highest(scores: Sequence[float | None]) -> float | None:
+    return max((score for score in scores if score is not None), default=None)
 
 
-def _untrained(take: _Take, voice: _Take) -> SyncScore:
-    envelope = speech_envelope(_sound_for(take, voice), take.num_frames, take.fps)
+# ---- the ways ------------------------------------------------------------------------------------------------------
+
+
+def _untrained(take: Take, sound: Sound) -> SyncScore:
+    envelope = speech_envelope(sound.samples_for(take), take.num_frames, take.fps)
     return score_sync(take.opening, take.valid, envelope, SyncConfig(min_s=_MIN_S), take.fps)
 
 
-def _ridge(take: _Take, voice: _Take, takes: Sequence[_Take]) -> SyncScore:
+def _ridge(take: Take, sound: Sound, takes: Sequence[Take]) -> SyncScore:
     prints = {one.media: one.prints for one in takes}
-    prints[take.media] = replace(take.prints, bands=np.resize(voice.prints.bands, take.prints.bands.shape))
+    bands = np.resize(sound.voice.prints.bands, take.prints.bands.shape)
+    prints[take.media] = replace(take.prints, bands=np.roll(bands, round(sound.shift_s * take.fps), axis=0))
     config = RidgeConfig(min_s=_MIN_S, min_other_groups=1)
     teachers = [one.media for one in takes if one is not take]
     groups = {one.media: [one.media] for one in takes}
     return score_ridge(groups, teachers, prints.__getitem__, config, take.fps)[take.media]
 
 
-def _light_asd(take: _Take, voice: _Take, network: LightAsd, models: ModelSet) -> SpeakerScore:
-    samples = _sound_for(take, voice)
+def _light_asd(take: Take, sound: Sound, network: LightAsd, models: ModelSet) -> SpeakerScore:
+    samples = sound.samples_for(take)
     probabilities = voice_activity(samples, models.vad())
     heard = heard_frames(probabilities, models.config.speech.vad_threshold, take.num_frames, take.fps)
     loudness = speech_envelope(samples, take.num_frames, take.fps)
     return score_speaker(take.lower_faces, take.valid, samples, heard, loudness, network, SpeakerConfig(), take.fps)
 
 
-def _take(path: Path, domain: str, models: ModelSet) -> _Take:
-    """The longest clip of a file, by the stages of the embedded profile."""
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    video = probe(path, "bench", sha256, models.config.probe)
-    planned = max(_plans(path, video, domain, models), key=lambda one: one.plan.num_frames)
-    plan, size_px = planned.plan, models.config.crop.size_px
-    seen_px = min(size_px, MEASURED_PX)
-    boxes = boxes_on_crop(planned.face, plan, seen_px)
-    crops = [to_rgb(crop, seen_px) for crop in iter_crops(path, video, plan, size_px, [])]
-    lower_faces, meter = LowerFaces(), PrintMeter(plan.num_frames, plan.fps)
-    for crop, box in zip(crops, boxes, strict=True):
-        lower_faces.add(crop, box)
-        meter.add(crop, box)
-    landmarker = models.landmarker(domain)
-    if landmarker is None or video.audio is None:
-        raise ValueError(f"{path.name}: the bench needs a sound and a domain with landmarks")
-    faces = estimate_landmarks(crops, boxes, landmarker, models.config.landmarks, plan.fps)
-    layout = faces.layout or FACE_MESH_468
-    motion = estimate_motion(faces.raw, faces.readable, layout)
-    num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
-    samples = read_audio(path, video.audio.index, plan.span.start_s, num_samples)
-    mel = log_mel(samples, models.config.speech)
-    return _Take(
-        media=path.name,
-        domain=domain,
-        fps=plan.fps,
-        lower_faces=lower_faces.faces,
-        opening=motion.mouth_raw,
-        valid=faces.confidence > 0,
-        prints=meter.finish(faces.raw, faces.readable, motion.mouth_raw, mel, layout),
-        samples=samples,
-    )
+def _movement(take: Take, sound: Sound) -> _Plain:
+    """How fast the mouth moves against the loudness."""
+    envelope = speech_envelope(sound.samples_for(take), take.num_frames, take.fps)
+    return _plain(_speed(take), envelope, SyncConfig().max_lag_frames)
 
 
-def _plans(path: Path, video: Video, domain: str, models: ModelSet) -> list[PlannedClip]:
-    config = models.domain(domain)
-    (window,) = windows_of(video, config.shots.run_s, None)
-    run, times, rows = analyse_run(path, video, config, models.detectors(domain), models.presence(domain), window)
-    shots, tracks = join_runs([run], times, [rows], config.faces)
-    return plan_clips(video, shots, tracks, times, models.config.crop, stride=config.faces.stride)[0]
+def _changes(take: Take, sound: Sound) -> _Plain:
+    """The mouth's change against the loudness's, within 15 frames."""
+    envelope = speech_envelope(sound.samples_for(take), take.num_frames, take.fps)
+    return _plain(np.gradient(_filled(take)), np.gradient(envelope), 15)
+
+
+def _filled(take: Take) -> Float[np.ndarray, " T"]:
+    at = np.arange(take.num_frames)
+    return np.interp(at, at[take.valid], take.opening[take.valid].astype(np.float64))
+
+
+def _speed(take: Take) -> Float[np.ndarray, " T"]:
+    return gaussian_filter1d(np.abs(np.gradient(_filled(take))), 1.0)
+
+
+def _plain(mouth: Float[np.ndarray, " T"], loudness: Float[np.ndarray, " T"], max_lag: int) -> _Plain:
+    """The highest correlation within the lags, positive where the picture comes later."""
+    if not mouth.std() or not loudness.std():
+        return _Plain(None, None)
+    lags = range(-max_lag, max_lag + 1)
+    found = [float(np.corrcoef(mouth, np.roll(loudness, lag))[0, 1]) for lag in lags]
+    best = int(np.argmax(found))
+    return _Plain(round(found[best], 4), lags[best])
