@@ -151,7 +151,8 @@ class SyncRow(Record):
     ``score``, ``z``, ``p`` and ``lag_frames`` (positive where the picture comes later) are those of its own sound, as
     the model defines them; None where it gives no such answer, and without a score it ranks last. ``best_other`` and
     ``best_shift`` are the highest scores of what does not belong. ``true_lag_frames`` is known where the talker was
-    rendered. ``ms_per_s`` is processor time of one core per second of the clip, on top of reading its frames and points.
+    rendered. ``ms_per_s`` is processor time of one core per second of the clip, on top of reading its frames and
+    points.
     """
 
     model: str

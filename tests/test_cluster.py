@@ -22,7 +22,7 @@ from schemas.config import BuildConfig, EngineConfig
 from schemas.source import Source
 from tests import films as films_module
 from tests.faulty_jobs import AbortJob, FaultyJob, HangJob, HogJob, SegmentationFaultJob
-from tests.films import Built, digests, environment, program
+from tests.films import Built, digests, environment, program, write_manifest
 
 ray = pytest.importorskip("ray")
 cluster = pytest.importorskip("flows.cluster")
@@ -60,6 +60,22 @@ def test_any_number_of_workers_gives_the_release_of_one_process(built, tmp_path,
     assert on_ray(made) == 0
     assert {path: path.stat().st_mtime_ns for path in made.workspace.rglob("results/**/*")} == before
     assert time.monotonic() - began < 60, "nothing to do needs no cluster"
+
+
+@pytest.mark.assets
+def test_profile_standard_gives_the_same_release_on_workers(assets, tmp_path):
+    """Networks of three runtimes (ONNX Runtime, LiteRT, torch) in a process that they were not loaded in."""
+    film = {"id": "talker", "uri": str(assets / "video" / "tps_driving.mp4")}
+    manifest = write_manifest(tmp_path / "manifest.yaml", [film])
+    settings = ("--profile", "standard", "--set", f"weights.dir={assets / 'weights'}", "--release", "first")
+    alone, workers = Built(manifest, tmp_path / "alone"), Built(manifest, tmp_path / "workers")
+    assert on_ray(alone, "--inline", *settings) == 0
+    assert on_ray(workers, "--set", "engine.workers=1", *settings) == 0
+    assert not ray.is_initialized()
+    found = digests(alone.release)
+    assert any(name.endswith(".tar") for name in found)
+    assert digests(workers.release) == found
+    assert len(Workspace(workers.workspace).ledger()) == len(Workspace(alone.workspace).ledger())
 
 
 # --- faults of one item ---

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pipeline.bench.baselines import HaarFrontal
 from pipeline.bench.detection import (
     BEST_SINGLE,
     CANDIDATES,
@@ -16,6 +17,7 @@ from pipeline.bench.detection import (
     Seen,
     describe,
     detection_rows,
+    still_rows,
 )
 from pipeline.bench.labelled import FILM_DOMAINS, LabelledFrame, Score, is_hit, labelled_frames, score_frame
 from pipeline.bench.models import asset_models
@@ -150,8 +152,16 @@ def test_the_standard_choice_is_no_worse_than_the_best_single_row(assets):
         left_out = [row for row in own if row.model == LEFT_OUT]
         films = [film for film, of in FILM_DOMAINS.items() if of == domain]
         assert len(left_out) == (len(films) + 1 if len(films) > 1 else 0)
-    everywhere = [one for one in CANDIDATES if len(one.domains) == len(STANDARD_DETECTORS)]
-    assert len([row for row in rows if row.domain == "stills"]) == len(STILLS) * sum(
-        len(one.thresholds) for one in everywhere
-    )
+        assert not any(HaarFrontal.name in row.settings for row in (best, *left_out)), "a baseline is no choice"
     assert all(row.real_weights for row in rows)
+
+
+@pytest.mark.assets
+def test_every_detector_counts_the_faces_of_every_photograph(assets):
+    rows = still_rows(assets, asset_models(assets))
+    assert len(rows) == len(STILLS) * sum(len(one.thresholds) for one in CANDIDATES)
+    told = {(row.photograph, row.model, row.settings): row.num_found for row in rows}
+    for name, num_faces in STILLS.items():
+        for model, score in (("scrfd_500m", 0.3), ("scrfd_2.5g", 0.5), ("yunet", 0.45), ("yunet", 0.6)):
+            assert told[name, model, f"≥ {score:.2f}"] == num_faces
+    assert {row.num_faces for row in rows if row.photograph == "grass.jpg"} == {0}

@@ -99,7 +99,7 @@ def test_own_files_are_named_from_the_root_on(tmp_path, monkeypatch):
 
 
 @pytest.mark.assets
-def test_a_release_made_by_standard_is_sound_and_names_its_models(films, assets, tmp_path):
+def test_a_release_made_by_standard_is_sound_names_its_models_and_is_not_for_commerce(films, assets, tmp_path, capsys):
     sources = [
         {"id": film.id, "uri": str(films / f"{film.id}.mp4"), "domain": film.domain, "license": film.license}
         for film in (TALKER, HEAD)
@@ -119,3 +119,11 @@ def test_a_release_made_by_standard_is_sound_and_names_its_models(films, assets,
     assert info["provenance"]["models"].keys() >= {"scrfd_500m_kps", "pfld", "light_asd"}
     assert info["scores"]["speaker"]["status"] in {"known", "unknown"}
     assert info["scores"]["landmark_ratio"] > 0.9
+
+    capsys.readouterr()
+    assert cli.run(["release", "second", "-w", str(tmp_path / "ws"), "--commercial-only"]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    for name in ("scrfd_500m_kps", "pfld"):
+        assert f"{name} ({shipped_registry()[name].licence})" in told
+    assert "light_asd (" not in told, "its terms allow it"
+    assert not (tmp_path / "ws" / "releases" / "second").exists()

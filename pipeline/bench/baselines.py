@@ -23,7 +23,7 @@ class HaarFrontal:
     min_face_px = 24
 
     def __init__(self) -> None:
-        path = Path(cv2.__file__).parent / "data" / _FILE
+        path = Path(str(cv2.__file__)).parent / "data" / _FILE
         self._cascade = cv2.CascadeClassifier()
         if not path.is_file() or not self._cascade.load(str(path)):
             raise UsageError(f"OpenCV's {_FILE} is missing from its package: pip install 'opencv-python-headless<5'")

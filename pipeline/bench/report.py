@@ -47,17 +47,17 @@ _MOUTHS = (
     "went through decoding, detection and cropping."
 )
 _SYNC = (
-    "Place of a clip's own sound among those of all talkers of its pool (`first_of_sounds`), and among copies of itself "
-    "moved by 1.5 s or more (`first_of_shifts`). No media with a talker of `disney_human` or `disney_animal` were at "
-    "hand. The two correlations at the end have no null, so no `z`."
+    "Place of a clip's own sound among those of all talkers of its pool (`first_of_sounds`), and among copies of "
+    "itself moved by 1.5 s or more (`first_of_shifts`). No media with a talker of `disney_human` or `disney_animal` "
+    "were at hand. The two correlations at the end have no null, so no `z`."
 )
 _LAGS = (
     "Each clip. `lag_frames` is positive where the picture comes later than the sound; `true_lag_frames` is known of "
     "rendered films, whose mouths open up to a frame before they are heard."
 )
 _ABSENT = (
-    "Nothing is known here about how good these are: no real weights were at hand. Where a stage uses one, its code was "
-    "run end to end with small random stand-ins in the real file's layout, by the tests."
+    "Nothing is known here about how good these are: no real weights were at hand. Where a stage uses one, its code "
+    "was run end to end with small random stand-ins in the real file's layout, by the tests."
 )
 
 

@@ -8,7 +8,7 @@ black between them once has named it.
 
 import csv
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,4 +168,4 @@ def _boundaries_of(path: Path, detector: SceneDetector) -> tuple[int, list[int]]
     video, manager = open_video(str(path)), SceneManager()
     manager.add_detector(detector)
     num_frames = manager.detect_scenes(video)
-    return num_frames, [cut.frame_num for cut in manager.get_cut_list()]
+    return num_frames, [start.frame_num for start, _ in manager.get_scene_list()[1:]]

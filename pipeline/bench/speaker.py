@@ -27,9 +27,10 @@ from schemas.config import RidgeConfig, SpeakerConfig, SyncConfig
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SpeakerScore, SyncScore
 
+WAYS = ("untrained", "ridge", "light_asd", "movement × loudness", "change × change")
 Pool = Literal["filmed", "rendered"]
 _MIN_S = 2.9
-# The first copy of a sound is moved by this much, each further one by a second more; the last stays as far from the end.
+# The first copy of a sound is moved by this much, each further one by a second more, none to nearer than this.
 _LEAST_SHIFT_S = 1.5
 
 
@@ -57,13 +58,14 @@ Score = SyncScore | SpeakerScore | _Plain
 Way = Callable[[Take, Sound], Score]
 
 
-def sync_rows(takes: Sequence[Take], models: ModelSet, pool: Pool) -> list[SyncRow]:
+def sync_rows(takes: Sequence[Take], models: ModelSet, pool: Pool, names: Sequence[str] = WAYS) -> list[SyncRow]:
     """One row per take and model; the ridge is fitted on the other takes.
 
     Args:
         takes: of one pool, whose sounds are compared.
         models: of the embedded profile; find the weights file.
         pool: what the takes are.
+        names: of the models to ask.
     """
     network = LightAsd(models.file(SpeakerConfig().weights).path)
     ways: dict[str, Way] = {
@@ -73,7 +75,7 @@ def sync_rows(takes: Sequence[Take], models: ModelSet, pool: Pool) -> list[SyncR
         "movement × loudness": _movement,
         "change × change": _changes,
     }
-    return [_row(name, way, take, takes, pool) for name, way in ways.items() for take in takes]
+    return [_row(name, ways[name], take, takes, pool) for name in names for take in takes]
 
 
 def summarise(rows: Sequence[SyncRow]) -> list[SyncSummary]:
