@@ -1,16 +1,20 @@
 """The accuracy bench as a page: every row is on it, and what is missing is said before any work."""
 
+import itertools
+from pathlib import Path
+
 import pytest
 
 from flows import cli
 from pipeline.bench.detection import describe
-from pipeline.bench.picture import draw, recalls
-from pipeline.bench.report import Accuracy, absent_weights, bench_files, to_markdown
+from pipeline.bench.picture import draw
+from pipeline.bench.report import Accuracy, absent_weights, bench_files, summarise_faces, to_markdown
 from pipeline.models.packaged import PACKAGED_MODELS
 from pipeline.models.weights import shipped_registry
 from schemas.accuracy import DetectionRow, LandmarkRow, MouthRow, PoseRow, ShotRow, StillRow, SyncRow
 from schemas.detectors import STANDARD_DETECTORS
 
+ROOT = Path(__file__).resolve().parents[1]
 MODEL, SETTINGS = describe(STANDARD_DETECTORS["real"])
 FOUND = Accuracy(
     detection=(
@@ -82,7 +86,7 @@ def test_the_page_holds_every_row_and_no_row_breaks_its_table():
 
 
 def test_the_picture_shows_the_profiles_share_and_is_the_same_every_time():
-    assert recalls(FOUND, STANDARD_DETECTORS) == {"real": 0.75}
+    assert [row.recall for row in summarise_faces(FOUND.detection)["standard"]] == [0.75]
     first = draw(FOUND)
     assert first.startswith(b"\x89PNG")
     assert draw(FOUND) == first
@@ -97,6 +101,27 @@ def test_every_model_of_the_registry_is_measured_or_listed_as_not_at_hand():
     page = to_markdown(FOUND, "accuracy.png").split("## Not run with real weights")[1]
     for name in absent:
         assert f"| {name} |" in page
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def rows_of(text: str, after: str) -> dict[str, dict[str, str]]:
+    """The first table after some words: by the first word of a row, then by column."""
+    lines = text.split(after, 1)[1].splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("|"))
+    table = [cells(line) for line in itertools.takewhile(lambda line: line.startswith("|"), lines[start:])]
+    return {row[0].split(" (")[0]: dict(zip(table[0][1:], row[1:], strict=True)) for row in table[2:]}
+
+
+def test_the_readme_tells_the_figures_of_the_page():
+    page, readme = ((ROOT / name).read_text() for name in ("docs/accuracy.md", "README.md"))
+    told = rows_of(readme, "labelled faces found, and false alarms")
+    measured = rows_of(page, "## Faces, in short")
+    assert {"embedded", "standard"} <= told.keys()
+    for name, row in told.items():
+        assert row == {domain: measured[name][domain] for domain in row}
 
 
 def test_missing_media_and_weights_are_said_before_any_work(tmp_path, capsys):

@@ -30,6 +30,7 @@ from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, DomainDetector
 STILLS = {"t1.jpg": 6, "aflw-test-grid3x3.jpg": 9, "twogirls.jpg": 2, "grass.jpg": 0}
 # What stands for a model in rows that choose one.
 BEST_SINGLE, LEFT_OUT = "best single row", "chosen on the other films"
+ALL_FILMS = "all films"  # settings of the row that adds up the latter
 # A detector at an input size.
 _Look = tuple[str, int | None]
 _HUMAN_LIKE = ("real", "disney_human", "mesh")
@@ -267,7 +268,7 @@ def _chosen_rows(
         score = domain.score(plan, [film])
         total, spent = total + score, spent + domain.ms_per_frame(plan) * score.num_frames
         rows.append(_row_of(name, LEFT_OUT, f"{film}: {' '.join(describe(plan))}", score, domain.ms_per_frame(plan)))
-    rows.append(_row_of(name, LEFT_OUT, "all films", total, round(spent / total.num_frames, 1)))
+    rows.append(_row_of(name, LEFT_OUT, ALL_FILMS, total, round(spent / total.num_frames, 1)))
     return rows
 
 

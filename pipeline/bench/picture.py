@@ -4,21 +4,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pipeline.bench.detection import describe
-from pipeline.bench.report import Accuracy
-from pipeline.bench.speaker import summarise
+from pipeline.bench.baselines import HaarFrontal
+from pipeline.bench.detection import BEST_SINGLE
+from pipeline.bench.report import Accuracy, summarise_faces
 from pipeline.page import FAINT, Page
-from schemas.config import EMBEDDED_DOMAINS
-from schemas.detectors import STANDARD_DETECTORS, DomainDetectors
 
 _COLOURS = ("#2f6db5", "#e08a1e", "#6b9a4b", "#8a8f98", "#a35fa8")
 _WIDTH, _HEIGHT = 1360, 1330
 _LEFT, _RIGHT, _PANEL_PX = 70, 750, 560
-_LONG_NAMES = {
-    "man_FaceTalk_170809_00138_TA_condition_FaceTalk_170725_00137_TA_audio.mp4": "FaceTalk",
-    "penny_and_chip_beach_surfing.mp4": "penny_and_chip",
-    "WDA_AlexandriaOcasioCortez_000.mp4": "WDA",
-}
+_SHOWN = ("embedded", "standard", BEST_SINGLE, HaarFrontal.name)
 
 Series = Mapping[str, Mapping[str, float]]  # by model, then by what it was measured on
 
@@ -26,41 +20,27 @@ Series = Mapping[str, Mapping[str, float]]  # by model, then by what it was meas
 def draw(accuracy: Accuracy) -> bytes:
     """The figures that choices rest on, as PNG."""
     page = Page(_WIDTH, _HEIGHT)
-    embedded = {
-        name: DomainDetectors(detectors=one.detectors, presence_gate=one.presence_gate)
-        for name, one in EMBEDDED_DOMAINS.items()
-    }
-    plans = {"embedded": embedded, "standard": STANDARD_DETECTORS}
-    told = {name: recalls(accuracy, plan) for name, plan in plans.items()}
-    _bars(page, (_LEFT, 40), "Labelled faces found, by profile", "share; above each bar: false alarms", told,
-          {name: _alarms(accuracy, plan) for name, plan in plans.items()})  # fmt: skip
-    _bars(page, (_RIGHT, 40), "Shot boundaries, F1", "films with transitions", _shots(accuracy))
-    _bars(page, (_LEFT, 470), "Landmarks, 68 points", "mean error over the eye distance", _landmarks(accuracy))
+    faces = {name: rows for name, rows in summarise_faces(accuracy.detection).items() if name in _SHOWN}
+    _bars(page, (_LEFT, 40), "Labelled faces found", "share; above each bar: false alarms",
+          {name: {row.domain: row.recall for row in rows} for name, rows in faces.items()},
+          {name: {row.domain: str(row.false_alarms) for row in rows} for name, rows in faces.items()})  # fmt: skip
+    _bars(page, (_RIGHT, 40), "Shot boundaries, F1", "two labelled films, then rendered ones", _shots(accuracy))
+    _bars(page, (_LEFT, 470), "Landmarks, 68 points",
+          "mean error over the eye distance; three labelled photographs, then rendered heads",
+          _landmarks(accuracy))  # fmt: skip
     _bars(page, (_RIGHT, 470), "Head pose on rendered heads", "mean error, degrees", _poses(accuracy))
     _bars(page, (_LEFT, 900), "Mouth opening on rendered talkers", "correlation with what was drawn", _mouths(accuracy))
-    _bars(page, (_RIGHT, 900), "Own sound ranked first", "share of clips, among others' sounds and moved copies",
+    _bars(page, (_RIGHT, 900), "Own sound first",
+          "share of clips that prefer it to all other talkers' sounds and to moved copies of itself",
           _ranks(accuracy))  # fmt: skip
     return page.png()
-
-
-def recalls(accuracy: Accuracy, plans: Mapping[str, DomainDetectors]) -> dict[str, float]:
-    """Share of the labelled faces that a profile's detectors find, by domain; domains without a row are left out."""
-    found = {(row.domain, row.model, row.settings): row.recall for row in accuracy.detection}
-    told = {domain: (domain, *describe(plan)) for domain, plan in plans.items()}
-    return {domain: found[key] for domain, key in told.items() if key in found}
-
-
-def _alarms(accuracy: Accuracy, plans: Mapping[str, DomainDetectors]) -> dict[str, str]:
-    found = {(row.domain, row.model, row.settings): str(row.false_alarms) for row in accuracy.detection}
-    told = {domain: (domain, *describe(plan)) for domain, plan in plans.items()}
-    return {domain: found[key] for domain, key in told.items() if key in found}
 
 
 def _shots(accuracy: Accuracy) -> Series:
     series: dict[str, dict[str, float]] = {}
     for row in accuracy.shots:
         if row.num_true:
-            series.setdefault(row.detector, {})[_short(row.media)] = row.f1 or 0.0
+            series.setdefault(row.detector.removesuffix("Detector"), {})[_short(row.media)] = row.f1 or 0.0
     return series
 
 
@@ -91,16 +71,18 @@ def _mouths(accuracy: Accuracy) -> Series:
 
 
 def _ranks(accuracy: Accuracy) -> Series:
+    groups: dict[tuple[str, str], list[bool]] = {}
+    for row in accuracy.sync:
+        first = row.rank == row.shift_rank == 1
+        groups.setdefault((row.model, f"{row.domain} {row.pool}"), []).append(first)
     series: dict[str, dict[str, float]] = {}
-    for one in summarise(accuracy.sync):
-        place = f"{one.domain}, {one.pool}"
-        series.setdefault(one.model, {})[f"{place}: others"] = one.first_of_sounds / one.num_clips
-        series[one.model][f"{place}: moved"] = one.first_of_shifts / one.num_clips
+    for (model, place), firsts in groups.items():
+        series.setdefault(model, {})[f"{place} ({len(firsts)})"] = sum(firsts) / len(firsts)
     return series
 
 
 def _short(media: str) -> str:
-    return _LONG_NAMES.get(media, media).removeprefix("rendered ").removeprefix("mesh-").split(".")[0]
+    return media.removeprefix("rendered ").removeprefix("mesh-").removesuffix("_beach_surfing.mp4").split(".")[0]
 
 
 def _bars(
@@ -111,7 +93,7 @@ def _bars(
     series: Series,
     notes: Mapping[str, Mapping[str, str]] | None = None,
 ) -> None:
-    """Groups of bars: one group per key, one colour per model; ``notes`` stand above the bars."""
+    """Groups of bars: one group per key, one colour per model; above a bar stands its note, or a 0 that has no bar."""
     x, y = corner
     page.text(x, y, title, size_px=18, bold=True)
     page.text(x, y + 24, unit, size_px=13, color=FAINT)
@@ -122,11 +104,12 @@ def _bars(
         places = np.arange(len(groups)) + (number - (len(series) - 1) / 2) * width
         heights = [values.get(group, 0.0) for group in groups]
         drawn = axes.bar(places, heights, width * 0.94, label=name, color=_COLOURS[number % len(_COLOURS)])
-        if notes:
-            axes.bar_label(drawn, [notes[name].get(group, "") for group in groups], fontsize=9, padding=1)
+        zeros = {group: "0" for group, value in values.items() if not value}
+        told = notes[name] if notes else zeros
+        axes.bar_label(drawn, [told.get(group, "") for group in groups], fontsize=8.5, padding=1)
     axes.set_xticks(np.arange(len(groups)), [_two_lines(group) for group in groups], fontsize=9)
     axes.tick_params(axis="y", labelsize=9)
-    axes.margins(x=0.02)
+    axes.margins(x=0.02, y=0.09)
     if series:
         axes.legend(loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=len(series), fontsize=8.5, frameon=False,
                     handlelength=1, columnspacing=1.2, borderaxespad=0.1)  # fmt: skip
