@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from pipeline.bench.baselines import HaarFrontal
+from pipeline.bench.baselines import BASELINES, HaarFrontal
 from pipeline.bench.labelled import FILM_DOMAINS, LabelledFrame, Score, labelled_frames, score_frame
 from pipeline.errors import UsageError
 from pipeline.faces import without_doubles
@@ -66,6 +66,8 @@ CANDIDATES = (
     Candidate("scrfd_2.5g", (0.3, 0.4, 0.5)),
     Candidate("anime_cascade", (0.5,), domains=("disney_human",)),
     Candidate("cat_cascade", (0.6,), domains=("disney_animal",)),  # filters before it merges: one threshold only
+    Candidate("mediapipe_short", (0.5,), baseline=True),
+    Candidate("mediapipe_full", (0.5,), baseline=True),
     Candidate(HaarFrontal.name, (1.0,), baseline=True),
 )
 
@@ -184,8 +186,8 @@ def still_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] =
 
 def _built(candidates: Sequence[Candidate], models: ModelSet) -> dict[_Look, Detector]:
     return {
-        _look_of(one.choice): HaarFrontal()
-        if one.model == HaarFrontal.name
+        _look_of(one.choice): BASELINES[one.model](min(one.thresholds))
+        if one.baseline
         else build_detectors([one.choice], models.file)[0]
         for one in candidates
     }

@@ -12,7 +12,7 @@ from pipeline.page import FAINT, Page
 _COLOURS = ("#2f6db5", "#e08a1e", "#6b9a4b", "#8a8f98", "#a35fa8")
 _WIDTH, _HEIGHT = 1360, 1330
 _LEFT, _RIGHT, _PANEL_PX = 70, 750, 560
-_SHOWN = ("embedded", "standard", BEST_SINGLE, HaarFrontal.name)
+_SHOWN = ("embedded", "standard", BEST_SINGLE, "mediapipe_short", HaarFrontal.name)
 
 Series = Mapping[str, Mapping[str, float]]  # by model, then by what it was measured on
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pipeline.bench.baselines import HaarFrontal
+from pipeline.bench.baselines import BASELINES
 from pipeline.bench.detection import (
     ALL_FILMS,
     BEST_SINGLE,
@@ -49,7 +49,7 @@ _PREFACE = (
 _FACES = (
     "Hits of labelled faces and false alarms in the frames looked at; a hit overlaps by at least .3 and has its centre "
     "inside. By profile; beside them the best single row below, what is chosen for each film by the others alone, and "
-    "OpenCV's frontal cascade."
+    "OpenCV's frontal cascade and MediaPipe's detectors with one look at the whole picture."
 )
 _SHOTS = (
     "Transitions met by one boundary each: a cut within a frame of its place, a gradual one in its extent or 8 frames "
@@ -204,8 +204,7 @@ def summarise_faces(rows: Sequence[DetectionRow]) -> dict[str, list[DetectionRow
     }
     told[BEST_SINGLE] = [row for row in rows if row.model == BEST_SINGLE]
     told[LEFT_OUT] = [row for row in rows if row.model == LEFT_OUT and row.settings == ALL_FILMS]
-    told[HaarFrontal.name] = [row for row in rows if row.model == HaarFrontal.name]
-    return told
+    return told | {name: [row for row in rows if row.model == name] for name in BASELINES}
 
 
 def _faces_table(rows: Sequence[DetectionRow]) -> str:
