@@ -7,6 +7,7 @@ black between them once has named it.
 """
 
 import csv
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -165,6 +166,7 @@ def _own_boundaries(path: Path) -> tuple[int, list[int]]:
 def _boundaries_of(path: Path, detector: SceneDetector) -> tuple[int, list[int]]:
     """The same by a detector of PySceneDetect, through its own reader."""
     cv2.setNumThreads(1)
+    logging.getLogger("pyscenedetect").setLevel(logging.WARNING)  # it announces every film
     video, manager = open_video(str(path)), SceneManager()
     manager.add_detector(detector)
     num_frames = manager.detect_scenes(video)
