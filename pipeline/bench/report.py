@@ -156,7 +156,7 @@ def to_markdown(accuracy: Accuracy, picture: str) -> str:
     parts = [
         "# Accuracy on media with known truth",
         _PREFACE,
-        f"![Faces found, faces counted, shots, landmarks, mouths and sync, model by model]({picture})",
+        f"![Faces found, shots, landmarks, head pose, mouths and sync, model by model]({picture})",
         "## Faces, in short",
         _FACES,
         _faces_table(accuracy.detection),
