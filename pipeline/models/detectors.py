@@ -4,8 +4,8 @@ BlazeFace sees 128 × 128 pixels and loses any face below an eighth of what it i
 frame is most of them. It is so fast that the frame is shown to it several times: once whole, then in
 overlapping squares. What the squares invent is removed later, by the presence gate and by the tracker.
 
-MediaPipe's full-range network is absent on purpose: the only file in its wheel is the sparse variant, whose
-DENSIFY operator OpenCV's importer does not know, and it found no more faces than the short-range one.
+MediaPipe's full-range network is absent on purpose: with one look each, it finds 48 of 60 rendered and drawn faces with
+12 false alarms, the short-range one 43 with none, and the squares 51 with 2 (the accuracy bench has all three).
 """
 
 import math
