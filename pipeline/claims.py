@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from schemas.licences import commercial_use
 from schemas.models import ModelCard
 from schemas.release import MANIFEST_FILE, SPLITS, About, ManifestRow, Release, index_file
+from schemas.router import UNSURE
 from schemas.sample import FIELDS
 
 MAX_TEXT = 300  # characters; a longer title is no title
@@ -83,6 +84,17 @@ def domain_meanings(release: Release, about: About) -> dict[str, str]:
     tables = (release.counts, release.requested)
     names = {name for table in tables for by_domain in table.values() for name in by_domain}
     return {name: about.domains.get(name, "") for name in sorted(names)}
+
+
+def proposed_domains(rows: Sequence[ManifestRow]) -> tuple[list[str], dict[str, list[int]]]:
+    """What the clips' pictures speak for: the proposed domains, *unsure* last, and clips of each by claimed domain.
+
+    Both are empty where no clip was looked at.
+    """
+    pairs = Counter((row.domain, row.scores.router.proposed) for row in rows if row.scores.router is not None)
+    columns = sorted({proposed for _, proposed in pairs}, key=lambda name: (name == UNSURE, name))
+    claims = sorted({claimed for claimed, _ in pairs})
+    return columns, {claimed: [pairs[claimed, name] for name in columns] for claimed in claims}
 
 
 def licence_rows(release: Release, rows: Sequence[ManifestRow]) -> list[LicenceRow]:
