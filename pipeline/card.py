@@ -22,7 +22,6 @@ from pipeline.claims import (
     model_rows,
     number,
     one_line,
-    present_fields,
     proposed_domains,
     reading_examples,
     yes_no,
