@@ -262,7 +262,7 @@ def _describe_optional(scores: Scores) -> list[str]:
     if scores.stability is not None and scores.overlay is not None:
         told.append(f"stability {scores.stability:.2f}, overlay {scores.overlay:.0f}")
     if scores.router is not None:
-        told.append(f"domain {scores.router.proposed} {scores.router.probability:.2f}")
+        told.append(f"looks {scores.router.proposed} {scores.router.probability:.2f}")
     return told
 
 

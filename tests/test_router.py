@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from flows import cli
 from pipeline.bench.routing import Take, fit, gather, router_rows, to_markdown
+from pipeline.claims import proposed_domains
 from pipeline.demo.portrait import Camera, face_box, film_talker, photograph
 from pipeline.errors import UsageError
 from pipeline.models.domain_evidence import EVIDENCE_FILES, frame_evidence
@@ -20,10 +21,10 @@ from pipeline.results import Results
 from pipeline.router import RouterMeter, combined, judge, likelihoods, shipped_router
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
 from schemas.quality import QualityConfig
-from schemas.router import UNSURE, DomainEvidence, RouterConfig, RouterModel
+from schemas.router import UNSURE, DomainEvidence, RouterConfig, RouterModel, RouterScore
 from tests import films as films_module
 from tests.films import TALKER, build, write_manifest
-from tests.release_items import make_clip
+from tests.release_items import make_clip, make_row
 
 films = films_module.films  # a fixture
 
@@ -361,7 +362,7 @@ def test_a_wrong_claim_is_flagged_told_and_kept(films, tmp_path, capsys, random_
     assert talker["overlay"] <= 3
     release = tmp_path / "ws" / "releases" / "first"
     card = (release / "README.md").read_text()
-    assert "| claimed |" in card
+    assert "| `disney_animal` | 1 | 1 |" in card
     assert "speak for" in (release / "card.html").read_text()
     table = pq.read_table(release / "manifest.parquet").to_pylist()
     [row] = [row for row in table if row["source_id"] == TALKER.id]
@@ -370,6 +371,19 @@ def test_a_wrong_claim_is_flagged_told_and_kept(films, tmp_path, capsys, random_
     assert row["scores_stability"] == talker["stability"]
     assert "clip" in json.loads((release / "release.json").read_text())["models"]
     assert cli.run(["verify", str(release)]) == 0
+
+
+def test_the_card_counts_what_is_proposed_and_what_is_flagged():
+    def row(name, proposed, doubtful):
+        evidence = DomainEvidence(**dict.fromkeys(NAMES, 0.0))
+        score = RouterScore(proposed=proposed, probability=0.9, claim=0.1, doubtful=doubtful, evidence=evidence)
+        return make_row(name, scores={"router": score})
+
+    rows = [row("a", "real", False), row("b", UNSURE, True), row("c", "mesh", True), make_row("d")]
+    columns, (line,) = proposed_domains(rows)
+    assert columns == ["mesh", "real", UNSURE]
+    assert (line.claimed, line.counts, line.num_flagged) == ("real", [1, 1, 1], 2)
+    assert proposed_domains([make_row("d")]) == ([], [])
 
 
 def test_what_was_not_asked_for_leaves_no_trace(tmp_path):
