@@ -11,11 +11,6 @@ from flows.listing import write_file
 bench_app = typer.Typer(help="Measure the models on hand-labelled media.", no_args_is_help=True)
 
 
-@bench_app.callback()
-def _group() -> None:
-    """Keep the name of the one command."""
-
-
 @bench_app.command()
 def accuracy(
     assets: Annotated[Path, typer.Option("--assets", help="Folder of video, stills, truth, and perhaps weights.")],
@@ -39,3 +34,31 @@ def accuracy(
     write_file(picture, draw(found))
     write_file(output, to_markdown(found, picture.name).encode())
     print(f"{output} and {picture.name}")  # noqa: T201
+
+
+@bench_app.command()
+def router(
+    assets: Annotated[Path, typer.Option("--assets", help="Folder of video, stills, truth, and perhaps weights.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Markdown file.")] = Path("docs/router.md"),
+    write: Annotated[Path | None, typer.Option("--write", help="JSON file for the fitted numbers.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="weights.dir=DIR, where the weights are not in the assets.")
+    ] = None,
+) -> None:
+    """Fit the domain router to known media, and judge every film by a router fitted to the others; takes minutes."""
+    from flows.settings import read_settings
+    from pipeline.bench.models import asset_models
+    from pipeline.bench.routing import fit, gather, router_rows, to_markdown
+    from schemas.config import EMBEDDED_DOMAINS
+    from schemas.router import RouterConfig
+
+    settings = read_settings(None, set_ or [])
+    takes = gather(assets, asset_models(assets, settings.weights.dir))
+    domains, config = list(EMBEDDED_DOMAINS), settings.build.router or RouterConfig()
+    write_file(output, to_markdown(router_rows(takes, domains, config), domains, config).encode())
+    print(output)  # noqa: T201
+    if write is not None:
+        families = len({take.family for take in takes})
+        model = fit(takes, domains, f"fitted to {len(takes)} takes of {families} families by anitalk bench router")
+        write_file(write, (model.model_dump_json(indent=1) + "\n").encode())
+        print(write)  # noqa: T201

@@ -116,9 +116,10 @@ def clips(results: Results, build: BuildRecord) -> Listed:
     found = survey(results, build.sources)
     collection = stored_collection(results, found)
     spoken = any(made.clip.scores.speaker for made in found.clips)
+    routed = any(made.clip.scores.router for made in found.clips)
     for made in found.clips:
         clip, scores = made.clip, made.clip.scores.model_dump(mode="json")
-        sync, speaker = scores.pop("sync"), scores.pop("speaker", None) or {}
+        sync, speaker, router = (scores.pop(name, None) or {} for name in ("sync", "speaker", "router"))
         rows.append(
             {
                 "clip_id": clip.clip_id,
@@ -130,13 +131,17 @@ def clips(results: Results, build: BuildRecord) -> Listed:
                 **scores,
                 **{f"sync_{name}": value for name, value in sync.items()},
                 **{f"speaker_{name}": speaker.get(name) for name in SpeakerScore.model_fields if spoken},
+                **{f"router_{name}": router.get(name) for name in _ROUTED if routed},
                 "landmark_scheme": clip.landmark_scheme,
                 "flags": " ".join(clip.flags),
                 **_among_others(clip.clip_id, collection),
             }
         )
-    scored = [name for name in Scores.model_fields if name not in {"sync", "speaker"}]
+    # Scores that were not asked for have no column.
+    absent = {name for name in _ON_REQUEST if all(getattr(made.clip.scores, name) is None for made in found.clips)}
+    scored = [name for name in Scores.model_fields if name not in {"sync", "speaker", "router"} | absent]
     judged = [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
+    judged += [f"router_{name}" for name in _ROUTED] if routed else []
     synced = [f"sync_{name}" for name in SyncScore.model_fields]
     return rows, (
         "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames", *scored, *synced, *judged,
@@ -144,6 +149,8 @@ def clips(results: Results, build: BuildRecord) -> Listed:
     )  # fmt: skip
 
 
+_ON_REQUEST = ("stability", "overlay")
+_ROUTED = ("proposed", "probability", "claim", "doubtful")
 _AMONG_OTHERS = ("identity_id", "twins", "ridge_z", "ridge_lag_frames")
 
 

@@ -88,6 +88,8 @@ def _with_full_paths(config: BuildConfig) -> BuildConfig:
         stage = getattr(config, name)
         if stage is not None and is_path(stage.weights):
             changes[name] = stage.model_copy(update={"weights": full_place(stage.weights)})
+    if config.router and config.router.clip:
+        changes["router"] = config.router.model_copy(update={"clip": full_place(config.router.clip)})
     return config.model_copy(update=changes)
 
 

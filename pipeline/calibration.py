@@ -38,7 +38,7 @@ def calibrate(clips: Iterable[Clip], ridge: Mapping[str, SyncScore]) -> dict[str
 
 
 def _numbers(clip: Clip, ridge: SyncScore | None) -> dict[str, float]:
-    scores = clip.scores.model_dump(exclude={"sync", "speaker"}) | {"duration_s": clip.duration_s}
+    scores = clip.scores.model_dump(exclude={"sync", "speaker", "router"}) | {"duration_s": clip.duration_s}
     for prefix, part in (("sync", clip.scores.sync), ("ridge", ridge), ("speaker", clip.scores.speaker)):
         if part is not None:
             scores |= {f"{prefix}_{name}": value for name, value in part.model_dump(exclude={"status", "why"}).items()}

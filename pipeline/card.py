@@ -22,6 +22,7 @@ from pipeline.claims import (
     model_rows,
     number,
     one_line,
+    proposed_domains,
     reading_examples,
     yes_no,
 )
@@ -94,6 +95,7 @@ def write_card(
         "total_short": sum(row.short for row in counts),
         "num_not_commercial": sum(row.num_sources for row in licences if row.commercial_use is not True),
         "domains": domains,
+        "proposed": proposed_domains(rows),
         "fields": FIELDS,
         "models": model_rows(release, about.models),
         "sources": sorted(release.sources, key=lambda source: source.source_id),

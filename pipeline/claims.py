@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from schemas.licences import commercial_use
 from schemas.models import ModelCard
 from schemas.release import MANIFEST_FILE, SPLITS, About, ManifestRow, Release, index_file
+from schemas.router import UNSURE
 from schemas.sample import FIELDS
 
 MAX_TEXT = 300  # characters; a longer title is no title
@@ -51,6 +52,15 @@ class CountRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ProposedRow:
+    """Clips whose source claims one domain: how many speak for each proposed one, and how many are flagged."""
+
+    claimed: str
+    counts: list[int]
+    num_flagged: int
+
+
+@dataclass(frozen=True, slots=True)
 class LicenceRow:
     """One licence of sources, as they state it, and how many sources and clips are under it."""
 
@@ -83,6 +93,19 @@ def domain_meanings(release: Release, about: About) -> dict[str, str]:
     tables = (release.counts, release.requested)
     names = {name for table in tables for by_domain in table.values() for name in by_domain}
     return {name: about.domains.get(name, "") for name in sorted(names)}
+
+
+def proposed_domains(rows: Sequence[ManifestRow]) -> tuple[list[str], list[ProposedRow]]:
+    """What the clips' pictures speak for: the proposed domains, *unsure* last, and a line per claimed domain.
+
+    Both are empty where no clip was looked at.
+    """
+    seen = [(row.domain, row.scores.router) for row in rows if row.scores.router is not None]
+    pairs = Counter((claimed, score.proposed) for claimed, score in seen)
+    flagged = Counter(claimed for claimed, score in seen if score.doubtful)
+    columns = sorted({proposed for _, proposed in pairs}, key=lambda name: (name == UNSURE, name))
+    claims = sorted({claimed for claimed, _ in pairs})
+    return columns, [ProposedRow(name, [pairs[name, column] for column in columns], flagged[name]) for name in claims]
 
 
 def licence_rows(release: Release, rows: Sequence[ManifestRow]) -> list[LicenceRow]:

@@ -26,6 +26,7 @@ from pipeline.models.layouts import IBUG_68
 from pipeline.models.registry import ModelSet
 from pipeline.models.speaker import LightAsd
 from pipeline.motion import MotionTrack, estimate_motion
+from pipeline.optional_scores import OptionalScores
 from pipeline.prints import PrintMeter, to_bytes
 from pipeline.quality import QualityMeter
 from pipeline.speaker import LowerFaces, heard_frames, score_speaker
@@ -36,6 +37,7 @@ from schemas.config import BuildConfig
 from schemas.face import POSE_FIELDS, XYXY, FacePath, num_points
 from schemas.media import Video
 from schemas.prints import PRINTS_FILE
+from schemas.router import DOUBTFUL_FLAG
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SpeakerScore, SyncScore
 
@@ -90,10 +92,11 @@ def make_clip(
     speaker, lower_faces = models.speaker(domain), LowerFaces()
     angles = AngleReader(network) if (network := models.pose_network(domain)) else None
     expression = ExpressionMeter(network, plan, config.crop.size_px) if (network := models.expression(domain)) else None
+    optional = OptionalScores(models, domain, plan, seen_px)
     taps: list[Tap] = [meter, print_meter, *([lower_faces] if speaker else []), *([angles] if angles else [])]
     embedding = _embedding_meter(models, domain, plan)
     whole_taps: list[Tap] = [*([expression] if expression else []), *([embedding] if embedding else [])]
-    frames = passing(crops, boxes, seen_px, writer, taps, whole_taps)
+    frames = passing(crops, boxes, seen_px, writer, [*taps, *optional.taps], whole_taps)
     landmarker = models.landmarker(domain)
     seen = _landmarks(frames, boxes, landmarker, config, plan)
     if len(repeats) != plan.num_frames:
@@ -116,6 +119,7 @@ def make_clip(
     scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
     if speaker:
         scores = scores.model_copy(update={"speaker": _speaker(lower_faces, valid, sound, plan, config, speaker)})
+    scores = scores.model_copy(update=optional.measured())
     clip = Clip(
         plan=plan,
         face=face,
@@ -297,4 +301,6 @@ def _flags(scores: Scores) -> tuple[str, ...]:
         flags.append("frontal")
     if scores.sync.status == "unknown":
         flags.append("sync_unknown")
+    if scores.router is not None and scores.router.doubtful:
+        flags.append(DOUBTFUL_FLAG)
     return tuple(flags)

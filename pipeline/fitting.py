@@ -15,17 +15,26 @@ from schemas.config import SelectLimits
 from schemas.decision import Decision
 
 # What differs between domains; geometry, length and pose are matters of choice and stay.
-FITTED = ("min_speech_ratio", "min_sync_z", "min_motion", "min_sharpness", "min_exposure", "max_exposure")
+FITTED = (
+    "min_speech_ratio",
+    "min_sync_z",
+    "min_motion",
+    "min_sharpness",
+    "min_exposure",
+    "max_exposure",
+    "min_stability",
+    "max_overlay",
+)
 _DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """One limit of one domain: as it is, as fitted, and how many of all clips with that score miss each."""
+    """One limit of one domain: as it is (None: off), as fitted, and how many of all clips with that score miss each."""
 
     domain: str
     limit: str
-    now: float
+    now: float | None
     fitted: float
     num_accepted: int
     num_clips: int
@@ -118,7 +127,7 @@ def _fit(
     least = rule.bound == "min"
     spared = math.floor((1 - share) * len(accepted) + 1e-9)
     fitted = _outwards(accepted[spared] if least else accepted[-1 - spared], down=least)
-    now = float(getattr(limits, rule.limit))
+    now = rule.of(limits)
     return Fit(
         domain=domain,
         limit=rule.limit,
@@ -126,7 +135,7 @@ def _fit(
         fitted=fitted,
         num_accepted=len(accepted),
         num_clips=len(everything),
-        missed_now=sum(rule.missed_by(value, now) for value in everything),
+        missed_now=0 if now is None else sum(rule.missed_by(value, now) for value in everything),
         missed_fitted=sum(rule.missed_by(value, fitted) for value in everything),
     )
 

@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from pipeline.analyse import Window, windows_of
 from pipeline.errors import UsageError
-from pipeline.models.registry import ModelSet
+from pipeline.models.registry import ModelSet, domain_prompts
 from pipeline.models.weights import WeightsStore
+from pipeline.router import shipped_router
 from pipeline.workspace import Workspace
 from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import Record, content_hash
@@ -142,7 +143,15 @@ class Results:
                 for name, stage in stages
                 if stage is not None and domain in stage.domains
             ),
+            *([["quality", self.config.quality]] if self.config.quality else []),
+            *([self._router()] if self.config.router else []),
         ]
+
+    def _router(self) -> list[object]:
+        """What a proposed domain depends on besides its files: the fitted numbers, and the texts that CLIP reads."""
+        router = self.config.router
+        prompts = domain_prompts(self.config) if router and router.clip else {}
+        return ["router", router and router.model_dump(exclude={"clip", "prompts"}), shipped_router(), prompts]
 
     # ---- results -------------------------------------------------------------------------------
 

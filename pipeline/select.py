@@ -33,6 +33,11 @@ class Rule:
     limit: str
     measure: Callable[[Clip], float | None]
 
+    def of(self, limits: SelectLimits) -> float | None:
+        """The limit of a domain; None where it is off."""
+        limit: float | None = getattr(limits, self.limit)
+        return None if limit is None else float(limit)
+
     def missed_by(self, measured: float, limit: float) -> bool:
         """Whether a measured value is on the wrong side; exactly at the limit is right."""
         return measured < limit if self.bound == "min" else measured > limit
@@ -58,6 +63,8 @@ RULES: tuple[Rule, ...] = (
     Rule(RejectReason.BLURRED, "min", "min_sharpness", lambda clip: clip.scores.sharpness),
     Rule(RejectReason.EXPOSURE, "min", "min_exposure", lambda clip: clip.scores.exposure),
     Rule(RejectReason.EXPOSURE, "max", "max_exposure", lambda clip: clip.scores.exposure),
+    Rule(RejectReason.UNSTEADY, "min", "min_stability", lambda clip: clip.scores.stability),
+    Rule(RejectReason.OVERLAY, "max", "max_overlay", lambda clip: clip.scores.overlay),
 )
 
 # A person may overrule a measurement, but not a licence, and not the absence of a field that every sample has.
@@ -71,7 +78,9 @@ def decide(clip: Clip, limits: SelectLimits, ridge: SyncScore | None = None) -> 
     unless ``limits.require_sync``; an unknown or missing speaker or ridge score always passes.
     """
     for rule in RULES:
-        limit = float(getattr(limits, rule.limit))
+        limit = rule.of(limits)
+        if limit is None:
+            continue
         measured = rule.measure(clip)
         if measured is None:
             if rule.reason is RejectReason.NOT_SPEAKING:

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from pipeline.errors import DecodeError
 from pipeline.overlay import AXES_RGB, SURE_RGB, UNSURE_RGB, overlaid
 from pipeline.page import FAINT, INK, LINE, RGB, Page, font, is_legible, shortened, text_width_px, wrapped
-from schemas.clip import Clip
+from schemas.clip import Clip, Scores
 from schemas.release import ManifestRow
 from schemas.scores import SyncScore
 
@@ -233,6 +233,7 @@ def _write_header(page: Page, clip: Clip) -> None:
         f"|yaw| median {_figure(scores.yaw_abs_median_deg, '.0f')}°, range {_figure(scores.yaw_range_deg, '.0f')}°",
         f"face in {scores.face_ratio:.0%} of frames",
         f"sharpness {scores.sharpness:.0f}, exposure {scores.exposure:.2f}, motion {scores.motion:.3f}",
+        *_describe_optional(scores),
     ]
     for y, facts in ((58, where), (80, measured)):
         page.text(_MARGIN_PX, y, wrapped("  ·  ".join(facts), page.width_px - 2 * _MARGIN_PX, 14, 1)[0])
@@ -253,6 +254,16 @@ def describe_sync(sync: SyncScore) -> str:
     if sync.status == "unknown":
         return f"sync unknown: {sync.why or 'no reason given'}"
     return f"sync z {_figure(sync.z, '.1f')}, p {_figure(sync.p, '.3f')}, lag {_figure(sync.lag_frames, '+d')} fr"
+
+
+def _describe_optional(scores: Scores) -> list[str]:
+    """What was only measured where it was asked for."""
+    told = []
+    if scores.stability is not None and scores.overlay is not None:
+        told.append(f"stability {scores.stability:.2f}, overlay {scores.overlay:.0f}")
+    if scores.router is not None:
+        told.append(f"looks {scores.router.proposed} {scores.router.probability:.2f}")
+    return told
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -23,6 +23,7 @@ from pipeline.claims import (
     number,
     one_line,
     present_fields,
+    proposed_domains,
     reading_examples,
     yes_no,
 )
@@ -71,6 +72,7 @@ def write_web_card(
         "release": release,
         "about": about,
         "counts": counts,
+        "proposed": proposed_domains(rows),
         "total_short": sum(row.short for row in counts),
         "domains": list(_domain_parts(domains, about, rows, pictures or {})),
         "steps": [(step, _funnel_parts(step)) for step in about.funnel.steps],

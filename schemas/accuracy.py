@@ -143,6 +143,21 @@ class MouthRow(Record):
     mean_abs_error: float | None = Field(ge=0, le=1)
 
 
+class RouterRow(Record):
+    """What the domain router makes of takes (up to five frames of one face) that it was not fitted to.
+
+    ``family`` is the film, or films that share people or makers: all of them were left out together. ``likeliest``
+    counts takes by the likeliest domain of the evidence alone, ``flagged`` by the domain that a manifest might claim:
+    under its own domain a flag is a false alarm, under another one it is right.
+    """
+
+    domain: str
+    family: str
+    num_takes: PositiveInt
+    likeliest: dict[str, NonNegativeInt]
+    flagged: dict[str, NonNegativeInt]
+
+
 class SyncRow(Record):
     """One way to tell whether a mouth and a sound belong together, on one talking clip.
 

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from schemas.base import Box, Id, Record, TimeSpan, is_absent
 from schemas.face import FacePath
+from schemas.router import RouterScore
 from schemas.scores import SpeakerScore, SyncScore
 
 
@@ -35,7 +36,9 @@ class Scores(Record):
 
     Ratios are 0 to 1. ``sharpness`` is the variance of the Laplacian of luma (0 to 255) inside the face box.
     ``motion`` is the mean absolute difference of neighbouring frames (0 to 1). ``internal_cut`` is the
-    largest frame-to-frame change over its usual size, scaled so that 1 is where a cut begins.
+    largest frame-to-frame change over its usual size, scaled so that 1 is where a cut begins. ``stability`` is 1 where
+    the face does not tremble and one half where it does by a hundredth of its height; ``overlay`` counts the strokes of
+    the longest line of writing that stands still beside the face.
     """
 
     native_crop_px: float
@@ -58,6 +61,9 @@ class Scores(Record):
     hold_frames: float
     track_purity: float
     speaker: SpeakerScore | None = Field(default=None, exclude_if=is_absent)  # where a speaker network is configured
+    stability: float | None = Field(default=None, exclude_if=is_absent)  # these two where ``quality`` is configured
+    overlay: float | None = Field(default=None, exclude_if=is_absent)
+    router: RouterScore | None = Field(default=None, exclude_if=is_absent)  # where the domain router is configured
 
 
 class Provenance(Record):

@@ -14,6 +14,8 @@ from schemas.detectors import DetectorChoice
 from schemas.expression import ExpressionInput
 from schemas.landmarkers import NUM_NAMED_POINTS, LandmarkerChoice, UserLandmarker
 from schemas.models import Device
+from schemas.quality import QualityConfig
+from schemas.router import RouterConfig
 from schemas.uri import uri_scheme
 
 
@@ -290,6 +292,9 @@ class SelectLimits(Record):
     min_exposure: float = 0.08  # mean luma, 0 to 1
     max_exposure: float = 0.95
     max_internal_cut: float = 1.0  # 1 is where a cut begins
+    # Where ``quality`` is configured; see ``schemas.quality`` for what was measured.
+    min_stability: float | None = Field(default=None, exclude_if=is_absent)
+    max_overlay: float | None = Field(default=None, exclude_if=is_absent)
 
 
 class DomainConfig(Record):
@@ -398,6 +403,8 @@ class BuildConfig(Record):
     speaker: SpeakerConfig | None = Field(default=None, exclude_if=is_absent)
     expression: ExpressionConfig | None = Field(default=None, exclude_if=is_absent)
     identity: EmbeddingConfig | None = Field(default=None, exclude_if=is_absent)
+    quality: QualityConfig | None = Field(default=None, exclude_if=is_absent)
+    router: RouterConfig | None = Field(default=None, exclude_if=is_absent)
     collection: CollectionConfig = CollectionConfig()
     split: SplitConfig = SplitConfig()
     pack: PackConfig = PackConfig()

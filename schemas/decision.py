@@ -26,6 +26,8 @@ class RejectReason(StrEnum):
     BLURRED = "blurred"
     EXPOSURE = "exposure"
     INTERNAL_CUT = "internal_cut"
+    UNSTEADY = "unsteady"
+    OVERLAY = "overlay"
     NOT_IN_FILE = "not_in_file"
     LICENSE = "license"
     FORGOTTEN = "forgotten"

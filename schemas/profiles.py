@@ -3,6 +3,8 @@
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig, DomainConfig, SpeakerConfig
 from schemas.detectors import STANDARD_DETECTORS
 from schemas.landmarkers import LandmarkerChoice
+from schemas.quality import QualityConfig
+from schemas.router import RouterConfig
 
 # Beside the detectors: with labels and angles of people PFLD agrees better than the mesh, and with meshes less well
 # (see the accuracy bench).
@@ -22,5 +24,11 @@ STANDARD_DOMAINS: dict[str, DomainConfig] = {
 # Standard reads weights files, and only such that were measured with real weights.
 PROFILES: dict[str, BuildConfig] = {
     "embedded": BuildConfig(),
-    "standard": BuildConfig(profile="standard", speaker=SpeakerConfig(), domains=STANDARD_DOMAINS),
+    "standard": BuildConfig(
+        profile="standard",
+        speaker=SpeakerConfig(),
+        quality=QualityConfig(),
+        router=RouterConfig(),
+        domains=STANDARD_DOMAINS,
+    ),
 }

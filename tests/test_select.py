@@ -11,7 +11,7 @@ from schemas.ledger import LedgerRow
 from schemas.scores import SyncScore
 from tests.release_items import make_clip, make_source
 
-LIMITS = SelectLimits(min_sharpness=10.0)
+LIMITS = SelectLimits(min_sharpness=10.0, min_stability=0.5, max_overlay=3.0)
 UNKNOWN = SyncScore(status="unknown", why="shorter than 3.2 s")
 
 
@@ -38,12 +38,14 @@ TABLE = [
     ("min_sharpness", "blurred", 0.1, lambda value: clip_with(sharpness=value)),
     ("min_exposure", "exposure", 0.01, lambda value: clip_with(exposure=value)),
     ("max_exposure", "exposure", 0.01, lambda value: clip_with(exposure=value)),
+    ("min_stability", "unsteady", 0.01, lambda value: clip_with(stability=value)),
+    ("max_overlay", "overlay", 0.5, lambda value: clip_with(overlay=value)),
 ]
 
 
 def test_the_table_covers_every_rule_in_order():
     assert [(name, reason) for name, reason, _, _ in TABLE] == [(rule.limit, rule.reason.value) for rule in RULES]
-    numbers = {name for name, value in SelectLimits() if isinstance(value, float | int) and not isinstance(value, bool)}
+    numbers = {name for name, value in LIMITS if isinstance(value, float | int) and not isinstance(value, bool)}
     assert {rule.limit for rule in RULES} == numbers
 
 
@@ -78,6 +80,12 @@ def test_unknown_sync_passes_unless_required(require, keep):
     assert decision.keep is keep
     if not keep:
         assert (decision.reason, decision.note) == (RejectReason.OUT_OF_SYNC, "shorter than 3.2 s")
+
+
+@pytest.mark.parametrize(("score", "value"), [("stability", 0.0), ("overlay", 99.0)])
+def test_limits_that_are_off_and_scores_that_are_not_there_pass(score, value):
+    assert decide(clip_with(**{score: value}), SelectLimits()).keep
+    assert decide(clip_with(**{score: None}), LIMITS).keep
 
 
 def test_unknown_pose_passes():

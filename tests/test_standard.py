@@ -35,10 +35,10 @@ def test_standard_is_on_by_default_only_with_what_was_run_with_real_weights():
 def test_embedded_says_nothing_of_what_it_does_not_have():
     assert PROFILES["embedded"] == BuildConfig()
     told = json.loads(BuildConfig().model_dump_json())
-    assert not {"speaker", "expression", "identity"} & told.keys()
+    assert not {"speaker", "expression", "identity", "quality", "router"} & told.keys()
     for domain in told["domains"].values():
         assert "pose" not in domain
-        assert not {"one_speaker", "min_speaker_z"} & domain["limits"].keys()
+        assert not {"one_speaker", "min_speaker_z", "min_stability", "max_overlay"} & domain["limits"].keys()
 
 
 def test_a_profile_may_be_named_by_the_file_and_what_is_off_stays_off_in_a_release(tmp_path):

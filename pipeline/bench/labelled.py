@@ -36,7 +36,7 @@ _EDGES = ("x0", "y0", "x1", "y1")
 
 @dataclass(frozen=True, slots=True)
 class LabelledFrame:
-    """One frame at analysis size. ``box`` is the largest clear face, xyxy in its pixels; None where there is none."""
+    """One frame. ``box`` is the largest clear face, xyxy in its pixels; None where there is none."""
 
     film: str
     frame: int
@@ -69,8 +69,8 @@ class Score:
         return self.hits / max(self.num_faces, 1) - self.false_alarms / max(self.num_frames, 1)
 
 
-def labelled_frames(assets: Path, film: str) -> Iterator[LabelledFrame]:
-    """The labelled frames of one film as detectors see them in a build.
+def labelled_frames(assets: Path, film: str, side_px: int = FaceConfig().analysis_side_px) -> Iterator[LabelledFrame]:
+    """The labelled frames of one film with a long side of at most ``side_px``, by default as detectors see them.
 
     Raises:
         UsageError: when the labels or the film are missing, or the film ends before its last label.
@@ -80,7 +80,7 @@ def labelled_frames(assets: Path, film: str) -> Iterator[LabelledFrame]:
     if not path.is_file():
         raise UsageError(f"the labelled film {path} is missing: check the folder of assets")
     video = probe(path, "labelled", "0" * 64, ProbeConfig())
-    size = fit_within(video.width_px, video.height_px, FaceConfig().analysis_side_px)
+    size = fit_within(video.width_px, video.height_px, side_px)
     scale = (size[0] / video.width_px, size[1] / video.height_px)
     for number, frame in enumerate(iter_frames(path, video)):
         label = labels.pop(number, None)

@@ -276,12 +276,12 @@ class CatCascade:
     angles_deg = (0.0, 20.0, -20.0)
     scale_step = 1.1
     min_neighbours = 3
-    min_face = 0.1  # of the long side
     # The cascade's square begins below the brow: on 15 labelled frames of one cat the head lies this much higher.
     rise = 0.1
 
-    def __init__(self, min_score: float = 0.5, path: Path | None = None) -> None:
+    def __init__(self, min_score: float = 0.5, path: Path | None = None, *, min_face: float = 0.1) -> None:
         self.min_score = min_score
+        self.min_face = min_face  # of the long side
         self._cascade = cv2.CascadeClassifier(str(path or packaged_model("haarcascade_frontalcatface.xml").path))
 
     def detect(self, image: BgrImage) -> list[FaceBox]:

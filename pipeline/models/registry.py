@@ -15,6 +15,7 @@ import cv2
 from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors, detector_files
 from pipeline.models.detectors import Detector
+from pipeline.models.domain_evidence import EVIDENCE_FILES
 from pipeline.models.expression import ExpressionNetwork
 from pipeline.models.files import ModelFile
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
@@ -22,6 +23,7 @@ from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.speaker import LIGHT_ASD_FPS, LightAsd
 from pipeline.models.speech import Hubert, SileroVad
 from pipeline.models.weights import WeightsStore
+from pipeline.models.zero_shot import ZeroShot
 from schemas.config import BuildConfig, DomainConfig
 from schemas.landmarkers import LandmarkerChoice, UserLandmarker
 from schemas.models import ModelCard
@@ -61,6 +63,7 @@ class ModelSet:
     _speaker: LightAsd | None = None
     _expression: ExpressionNetwork | None = None
     _identity: "ArcFace | None" = None
+    _zero_shot: ZeroShot | None = None
 
     def __post_init__(self) -> None:
         # The same numbers whatever the machine's core count; workers run side by side.
@@ -90,6 +93,7 @@ class ModelSet:
                 self._load(domain)
         if hubert := self.hubert():
             hubert.prepare()
+        self.zero_shot()
 
     def _load(self, domain: str) -> None:
         """A file that is there may still be no network of its kind, or lack the package that runs it."""
@@ -196,6 +200,15 @@ class ModelSet:
             self._identity = ArcFace(self.file(settings.weights).path, settings.device)
         return self._identity
 
+    def zero_shot(self) -> ZeroShot | None:
+        """CLIP with the texts of all domains, where the router is to ask it."""
+        settings = self.config.router
+        if settings is None or not settings.clip:
+            return None
+        if self._zero_shot is None:
+            self._zero_shot = ZeroShot(settings.clip, domain_prompts(self.config))
+        return self._zero_shot
+
     # ---- files ---------------------------------------------------------------------------------
 
     def file(self, name: str) -> ModelFile:
@@ -216,6 +229,7 @@ class ModelSet:
         names = self._needed_to_detect(domain) | {*points, *POSE_FILES[pose], _VAD}
         optional = (self.config.speaker, self.config.expression, self.config.identity)
         names |= {one.weights for one in optional if one and domain in one.domains}
+        names |= {*EVIDENCE_FILES} if self.config.router else set()
         return names | {self.config.speech.hubert} if self._hubert_is_registered else names
 
     def files(self, name: str) -> dict[str, str]:
@@ -245,13 +259,25 @@ class ModelSet:
     def _domain_cards(self, domain: str) -> list[ModelCard]:
         cards = [self._card(name) for name in self.needed(domain)]
         hubert = None if self._hubert_is_registered else self.hubert()
-        return cards if hubert is None else [*cards, self._hubert_card(hubert)]
+        if hubert is not None:
+            cards.append(_folder_card("hubert", self.config.speech.hubert, hubert.sha256))
+        if self.config.router and (clip := self.zero_shot()):
+            cards.append(_folder_card("clip", self.config.router.clip, clip.sha256))
+        return cards
 
     def _card(self, name: str) -> ModelCard:
         return packaged_model(name).card if name in PACKAGED_MODELS else self.store.card(name)
 
-    def _hubert_card(self, hubert: Hubert) -> ModelCard:
-        return ModelCard(
-            name="hubert", file=Path(self.config.speech.hubert).name, sha256=hubert.sha256, package="transformers",
-            licence="as its folder states", commercial_use=None, domains=(), measured="",
-        )  # fmt: skip
+
+def domain_prompts(config: BuildConfig) -> dict[str, tuple[str, ...]]:
+    """What CLIP compares pictures with, by domain."""
+    given = config.router.prompts if config.router else {}
+    return {name: given.get(name) or (f"a picture of {domain.description}",) for name, domain in config.domains.items()}
+
+
+def _folder_card(name: str, folder: str, sha256: str) -> ModelCard:
+    """Of a model that transformers loads from a folder of the user's."""
+    return ModelCard(
+        name=name, file=Path(folder).name, sha256=sha256, package="transformers",
+        licence="as its folder states", commercial_use=None, domains=(), measured="",
+    )  # fmt: skip
