@@ -31,6 +31,9 @@ class RejectReason(StrEnum):
     FORGOTTEN = "forgotten"
     DUPLICATE = "duplicate"
     NOT_REQUESTED = "not_requested"
+    OCCLUDED = "occluded"
+    BAD_LANDMARKS = "bad_landmarks"
+    OVERLAY = "overlay"
     REVIEWER = "reviewer"
 
 
