@@ -1,8 +1,8 @@
-"""What a person said of one clip: small records that are only ever added, so that several people and a crash cannot
-lose each other's words.
+"""What a person said of one clip.
 
-Whoever changes their mind adds a record that undoes an earlier one. Each record names the version of the clip that was
-looked at: a clip that has been made anew since is another picture, and what was said of the old one must not pass for it.
+Records are only ever added, so that neither several people nor a crash can lose anybody's words: whoever changes their
+mind adds one that undoes an earlier one. Each names the version of the clip that was looked at: a clip that has been
+made anew since is another picture, and what was said of the old one must not pass for it.
 """
 
 from enum import StrEnum
@@ -54,8 +54,8 @@ REVIEW_REASONS: tuple[RejectReason, ...] = (
 class Review(Record):
     """One thing that one person said of one clip at one time.
 
-    ``version`` is the key of the clip's result that was looked at. ``at`` is ISO 8601 in UTC with milliseconds. ``trim``
-    counts frames of that version. ``blind`` marks a second look at a clip whose earlier verdict was not shown.
+    ``version`` is the key of the clip's result that was looked at. ``at`` is ISO 8601 in UTC with milliseconds.
+    ``trim`` counts frames of that version. ``blind`` marks a second look at a clip whose earlier verdict was not shown.
     ``origin`` names the format of an imported record, empty for the page's own.
     """
 

@@ -1,7 +1,7 @@
 """Keep what people said of clips, and tell what stands.
 
-One small object per review under ``decisions/CLIP/REVIEW.json``, written once and never changed: two reviewers, a killed
-server and an import that is repeated cannot take anything from one another, on a disk or in an object store.
+One small object per review under ``decisions/CLIP/REVIEW.json``, written once and never changed: two reviewers, a
+killed server and an import that is repeated cannot take anything from one another, on a disk or in an object store.
 """
 
 import logging
