@@ -31,9 +31,17 @@ Report = Callable[[str, float | None, float | None], None]
 
 def collection_key(results: Results, found: Survey) -> str:
     """Depends on the finished clips, on what ties them together, and on the settings; not on their order."""
-    clips = sorted([made.key, made.source.id, made.source.title, made.source_sha256] for made in found.clips)
+    clips = sorted(
+        [made.trim_key or made.key, made.source.id, made.source.title, made.source_sha256, *_put_in(made)]
+        for made in found.clips
+    )
     settings = [results.config.collection, results.config.crop.fps]
     return content_hash(["collection", STAGE_VERSIONS["collection"], settings, clips])
+
+
+def _put_in(made: MadeClip) -> list[str]:
+    """The domain that people put a clip in, where it is not its source's: what is usual depends on it."""
+    return [made.clip.domain] if made.clip.domain != made.source.domain else []
 
 
 def stored_collection(results: Results, found: Survey) -> Collection | None:
@@ -136,7 +144,7 @@ class _Reader:
 
     def __init__(self, workspace: Workspace, clips: Sequence[MadeClip], report: Report) -> None:
         self._workspace, self._report = workspace, report
-        self._keys = {made.clip.clip_id: made.key for made in clips}
+        self._clips = {made.clip.clip_id: made for made in clips}
         self._load = lru_cache(maxsize=_KEPT)(self._load_now)
         self._stage, self._done, self._total = "", 0, 0
 
@@ -151,11 +159,11 @@ class _Reader:
         return self._load(clip_id)
 
     def _load_now(self, clip_id: str) -> Prints:
-        key = self._keys[clip_id]
+        made = self._clips[clip_id]
         try:
-            return from_bytes(self._workspace.result_file("clip", key, PRINTS_FILE))
+            return from_bytes(made.read(self._workspace, PRINTS_FILE))
         except (FileNotFoundError, ValueError) as error:
             raise WorkspaceError(
                 f"clip {clip_id}: {PRINTS_FILE} is missing from the workspace or damaged: "
-                f"delete the folder results/clip/{key} and run 'anitalk build' again"
+                f"delete the folder {made.folder} and run 'anitalk build' again"
             ) from error

@@ -3,7 +3,9 @@
 from enum import StrEnum
 from typing import Literal
 
-from schemas.base import Id, Record
+from pydantic import Field
+
+from schemas.base import Id, Record, is_absent
 
 
 class RejectReason(StrEnum):
@@ -41,7 +43,8 @@ class Decision(Record):
     """Keep or reject one clip. A rejection carries the number that caused it and the limit it missed.
 
     ``measured`` is None where the clip has no such number (no audio, sync unknown) or the reason is none.
-    ``who`` and ``at`` (ISO 8601, UTC) belong to reviewers: filters are pure and repeat themselves.
+    ``overrules`` is what the filters would have rejected a clip for that a reviewer keeps; the numbers are then that
+    reason's. ``who`` and ``at`` (ISO 8601, UTC) belong to reviewers: filters are pure and repeat themselves.
     """
 
     clip_id: Id
@@ -53,3 +56,4 @@ class Decision(Record):
     note: str = ""
     who: str = ""
     at: str = ""
+    overrules: RejectReason | None = Field(default=None, exclude_if=is_absent)

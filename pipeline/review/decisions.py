@@ -78,6 +78,15 @@ class ReviewLog:
                 self._known[name] = _parsed(storage.path(name), storage.read(name))
         return sorted(self._known.values(), key=_order)
 
+    def forget(self, clip_ids: Iterable[str]) -> int:
+        """Delete all that was said of some clips; returns how many reviews. The one way in which any is ever lost."""
+        storage, num_reviews = self._workspace.storage, 0
+        for clip_id in sorted(set(clip_ids)):
+            if names := storage.names(f"{FOLDER}/{clip_id}"):
+                storage.delete(f"{FOLDER}/{clip_id}")
+                num_reviews += len(names)
+        return num_reviews
+
 
 def _parsed(place: str, data: bytes) -> Review:
     try:
