@@ -204,5 +204,6 @@ def _draw_step(page: Page, step: FunnelStep, y: int) -> None:
     left = _LABEL_PX + _BAR_PX + 16
     page.text(left, middle - 8, f"{step.passed:,} of {step.entered:,} passed", size_px=13)
     lost = [f"{drop.label} {drop.count:,}" for drop in drops] + [f"pending {step.pending:,}"] * bool(step.pending)
-    lost += [f"{step.overruled:,} kept by a reviewer against the filters"] * bool(step.overruled)
+    if step.overruled:
+        lost.append(f"{step.overruled:,} kept by a reviewer against the filters")
     page.text(left, middle + 9, shortened(", ".join(lost), _WIDTH_PX - left - 12, 12), size_px=12, color=FAINT)

@@ -242,7 +242,7 @@ def funnel(
                 "clips",
                 len(decisions),
                 _drops(one for one in decisions if not one.keep),
-                overruled=sum(one.overrules is not None for one in accepted),
+                overruled=sum(one.overrules is not None for one in accepted) or None,
             ),
             _step("split", "clips", len(accepted), unasked),
         )
@@ -282,19 +282,20 @@ def _source_step(
     return step, passed
 
 
-def _step(stage: str, unit: str, entered: int, drops: list[FunnelDrop], *, overruled: int = 0) -> FunnelStep:
+def _step(stage: str, unit: str, entered: int, drops: list[FunnelDrop], *, overruled: int | None = None) -> FunnelStep:
     passed = entered - sum(drop.count for drop in drops)
     return FunnelStep(stage=stage, unit=unit, entered=entered, passed=passed, drops=tuple(drops), overruled=overruled)
 
 
 def _drops(lost: Iterable[LedgerRow | Decision]) -> list[FunnelDrop]:
     """One drop per reason and whose it was, the most frequent first, with the median of what was measured."""
-    by_reason: defaultdict[tuple[str, Literal["filter", "reviewer"]], list[LedgerRow | Decision]] = defaultdict(list)
+    by_reason: defaultdict[tuple[str, Literal["reviewer"] | None], list[LedgerRow | Decision]] = defaultdict(list)
     for one in lost:
-        if isinstance(one, Decision):
-            by_reason[str(one.reason or RejectReason.REVIEWER), one.by].append(one)
+        if isinstance(one, LedgerRow):
+            by_reason[str(one.reason or one.reason_class or "failed"), None].append(one)
         else:
-            by_reason[str(one.reason or one.reason_class or "failed"), "filter"].append(one)
+            by = None if one.by == "filter" else one.by
+            by_reason[str(one.reason or RejectReason.REVIEWER), by].append(one)
     drops = []
     for (reason, by), group in by_reason.items():
         measured = [one.measured for one in group if one.measured is not None]

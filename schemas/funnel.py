@@ -4,12 +4,11 @@ A step counts one kind of thing (sources, shots, tracks, clips), named by ``unit
 one step's ``passed`` need not be the next one's ``entered``, since one source becomes many shots.
 """
 
-import operator
 from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.base import Record
+from schemas.base import Record, is_absent
 
 
 class FunnelDrop(Record):
@@ -17,19 +16,19 @@ class FunnelDrop(Record):
 
     ``reason`` is a RejectReason or an error class. ``median_measured`` is the median of the numbers that
     caused the drops and ``limit`` what they missed; None where the reason has no number, or where several
-    limits applied (domains may differ). ``by`` says whether a number decided or a person, who may give the same reason.
+    limits applied (domains may differ). ``by`` is there where a person decided, who may give a filter's reason.
     """
 
     reason: str
     count: PositiveInt
     median_measured: float | None = None
     limit: float | None = None
-    by: Literal["filter", "reviewer"] = Field(default="filter", exclude_if=lambda by: by == "filter")
+    by: Literal["reviewer"] | None = Field(default=None, exclude_if=is_absent)
 
     @property
     def label(self) -> str:
         """The reason as tables and pictures show it: a person's is marked as one."""
-        return self.reason if self.by == "filter" else f"{self.reason} (reviewer)"
+        return self.reason if self.by in {None, self.reason} else f"{self.reason} (reviewer)"
 
 
 class FunnelStep(Record):
@@ -47,7 +46,7 @@ class FunnelStep(Record):
     drops: tuple[FunnelDrop, ...] = ()
     unit: str = "clips"
     pending: NonNegativeInt = 0
-    overruled: NonNegativeInt = Field(default=0, exclude_if=operator.not_)
+    overruled: PositiveInt | None = Field(default=None, exclude_if=is_absent)
 
     @property
     def num_dropped(self) -> int:
@@ -61,7 +60,7 @@ class FunnelStep(Record):
                 f"the funnel step {self.stage!r} loses items without a reason: "
                 f"{self.entered} entered, {self.passed} passed, {self.num_dropped} dropped, {self.pending} pending"
             )
-        if self.overruled > self.passed:
+        if (self.overruled or 0) > self.passed:
             raise ValueError(f"the funnel step {self.stage!r}: {self.overruled} overruled, but {self.passed} passed")
         reasons = [drop.label for drop in self.drops]
         if len(reasons) != len(set(reasons)):
