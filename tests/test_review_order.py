@@ -66,7 +66,8 @@ def people() -> Population:
 
 def mistakes(order: Order, people: Population, reviews: list[Review]) -> int:
     """How many of the clips that nobody judged the model calls wrongly."""
-    asked = [one for one in order.turns(reviews, "nobody") if one.why is Why.UNSURE]
+    asked = [one for one in order.turns(reviews, "nobody") if one.why is not Why.RECHECK]
+    assert all(one.probability is not None for one in asked)
     return sum((one.probability > 0.5) != people.right[one.clip_id] for one in asked)
 
 

@@ -16,6 +16,7 @@ from pipeline.media.audio import read_audio, read_flac
 from pipeline.media.encode import ClipWriter, cut_clip
 from pipeline.media.pixels import to_coded
 from pipeline.media.samples import complaints
+from pipeline.models.registry import ModelSet
 from pipeline.prints import from_bytes
 from pipeline.results import load_build, results_of
 from pipeline.shards import _info
@@ -24,9 +25,11 @@ from pipeline.tables import ReleaseItem
 from pipeline.trim import trim_clip
 from pipeline.workspace import Workspace
 from schemas.base import FrameSpan
+from schemas.config import BuildConfig, SpeechConfig
 from schemas.prints import PRINTS_FILE
 from tests import films as films_module
 from tests.release_items import SETUP
+from tests.test_speech import _save_hubert
 
 films, built = films_module.films, films_module.built  # fixtures
 PER_FRAME = ("landmarks.npy", "landmarks_smooth.npy", "pose.npy", "motion.npy", "valid.npy")
@@ -120,6 +123,18 @@ def test_the_same_part_has_the_same_bytes_and_tells_only_of_itself(whole):
     assert clip.scores.sharpness == pytest.approx(made.clip.scores.sharpness, rel=0.15)  # of what the codec left
     assert clip.scores.native_crop_px == made.clip.scores.native_crop_px
     assert clip.provenance == made.clip.provenance
+
+
+def test_hubert_listens_anew(whole, tmp_path):
+    """Every state has heard the whole clip, so a part's states are no part of the whole's."""
+    made, files, _ = whole
+    folder = _save_hubert(tmp_path / "random-hubert-for-tests")
+    config = BuildConfig(speech=SpeechConfig(hubert=str(folder), hubert_layers=(0, -1)))
+    clip = made.clip.model_copy(update={"files": made.clip.files | {"hubert.npy": "0" * 64}})
+    models, span = ModelSet(config), FrameSpan(start=10, stop=60)
+    part = trim_clip(clip, span, files.__getitem__, "real", models, tmp_path)[1]
+    samples = read_flac(files["flac"])[640 * 10 : 640 * 60]
+    assert np.array_equal(load(part["hubert.npy"]), models.hubert().features(samples, 50, "mean"))
 
 
 def test_the_preview_keeps_in_step_with_the_sample(whole, tmp_path):

@@ -174,7 +174,9 @@ def _fit(features: Float64[np.ndarray, "M F"], accepted: Bool[np.ndarray, " M"])
     if len(accepted) < _LEAST_VERDICTS or fewest < _LEAST_OF_A_KIND:
         return None
     folds = StratifiedKFold(min(_FOLDS, fewest))
-    model = CalibratedClassifierCV(LogisticRegression(max_iter=1000), method="sigmoid", cv=folds, ensemble=False)
+    scorer = LogisticRegression(max_iter=1000)
+    # One model on all verdicts, its scale taken from folds; the stubs know the default of ``ensemble`` alone.
+    model = CalibratedClassifierCV(scorer, method="sigmoid", cv=folds, ensemble=False)  # type: ignore[arg-type]
     return model.fit(features, accepted)
 
 
