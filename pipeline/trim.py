@@ -77,39 +77,43 @@ def trim_clip(
         DecodeError: when the clip's video is damaged.
         FileNotFoundError: when one of its members is gone.
     """
-    part = _Part(*_cut_plan(clip.plan, clip.face, span), span)
-    plan, config = part.plan, models.config
-    mp4 = read("mp4")
-    arrays = {name: _cut(read(name), span) for name in clip.files if name in _CUT}
-    valid, pose = arrays["valid.npy"], arrays["pose.npy"]
+    part, config = _Part(*_cut_plan(clip.plan, clip.face, span), span), models.config
     samples, sound = _sound(clip, read("flac"), span, models)
-    mel = log_mel(samples, config.speech)
-    seen_px = min(config.crop.size_px, MEASURED_PX)
-    meter, print_meter = QualityMeter(), PrintMeter(plan.num_frames, plan.fps)
+    files = _members(clip, part, read, samples, models, scratch)
+    valid, pose, landmarks = (_load(files[f"{name}.npy"]) for name in ("valid", "pose", "landmarks"))
+    meter, print_meter = QualityMeter(), PrintMeter(part.plan.num_frames, part.plan.fps)
     network, lower_faces = models.speaker(domain), LowerFaces()
-    files = {name: npy(array) for name, array in arrays.items()}
+    taps: list[Tap] = [meter, print_meter, *([lower_faces] if network else [])]
+    _measure(files["mp4"], part, min(config.crop.size_px, MEASURED_PX), taps)
+    mel = None if sound.ratio is None else _load(files["mel.npy"])
+    prints = print_meter.finish_part(from_bytes(read(PRINTS_FILE)), span, mel)
+    opening = prints.mouth[:, MOUTH_FIELDS.index("opening")]
+    sync = sync_of(opening, valid, sound, part.plan, config, clip.landmark_scheme == _NAMED_POINTS)
+    confidence = None if clip.landmark_scheme == "none" else landmarks[:, :, 2].mean(axis=1)
+    scores = scores_of(part.plan, part.face, confidence, pose, valid, meter, sound, sync)
+    if network:
+        speaks = speaker_of(lower_faces, valid, sound, part.plan, config, network)
+        scores = scores.model_copy(update={"speaker": speaks})
+    changes = {"plan": part.plan, "face": part.face, "scores": scores, "flags": flags_of(scores)}
+    made = clip.model_copy(update={**changes, "files": digests_of(files)})
+    return made, {**files, PRINTS_FILE: to_bytes(prints)}
+
+
+def _members(
+    clip: Clip, part: _Part, read: ReadMember, samples: Float32[np.ndarray, " A"], models: ModelSet, scratch: Path
+) -> dict[str, bytes]:
+    span, plan, speech, mp4 = part.span, part.plan, models.config.speech, read("mp4")
+    files = {name: npy(_load(read(name))[span.start : span.stop]) for name in clip.files if name in _CUT}
     files |= {
         "mp4": cut_clip(mp4, span, _preview(mp4, span, plan.fps, scratch), PREVIEW_RATE_HZ),
         "flac": write_flac(samples, SAMPLE_RATE_HZ),
-        "mel.npy": npy(mel),
+        "mel.npy": npy(log_mel(samples, speech)),
     }
-    _measure(files["mp4"], part, seen_px, [meter, print_meter, *([lower_faces] if network else [])])
     if "hubert.npy" in clip.files and (hubert := models.hubert()):  # attention is global: a slice would be another
-        files["hubert.npy"] = npy(hubert.features(samples, plan.num_frames, config.speech.hubert_rate_conversion))
+        files["hubert.npy"] = npy(hubert.features(samples, plan.num_frames, speech.hubert_rate_conversion))
     if "identity.npy" in clip.files:
         files["identity.npy"] = read("identity.npy")
-    whole = from_bytes(read(PRINTS_FILE))
-    prints = print_meter.finish_part(whole, span, None if sound.ratio is None else mel)
-    opening = prints.mouth[:, MOUTH_FIELDS.index("opening")]
-    covered = clip.landmark_scheme != "none"
-    sync = sync_of(opening, valid, sound, plan, config, clip.landmark_scheme == _NAMED_POINTS)
-    confidence = arrays["landmarks.npy"][:, :, 2].mean(axis=1) if covered else None
-    scores = scores_of(plan, part.face, confidence, pose, valid, meter, sound, sync)
-    if network:
-        heard = speaker_of(lower_faces, valid, sound, plan, config, network)
-        scores = scores.model_copy(update={"speaker": heard})
-    made = {"plan": plan, "face": part.face, "scores": scores, "flags": flags_of(scores), "files": digests_of(files)}
-    return clip.model_copy(update=made), {**files, PRINTS_FILE: to_bytes(prints)}
+    return files
 
 
 def _cut_plan(plan: ClipPlan, face: FacePath, span: FrameSpan) -> tuple[ClipPlan, FacePath]:
@@ -129,8 +133,8 @@ def _cut_plan(plan: ClipPlan, face: FacePath, span: FrameSpan) -> tuple[ClipPlan
     return plan.model_copy(update=part), path
 
 
-def _cut(data: bytes, span: FrameSpan) -> np.ndarray:
-    return np.load(io.BytesIO(data), allow_pickle=False)[span.start : span.stop]
+def _load(data: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def _sound(clip: Clip, flac: bytes, span: FrameSpan, models: ModelSet) -> tuple[Float32[np.ndarray, " A"], Sound]:
