@@ -20,7 +20,7 @@ from flows.screening import screening_lines
 from pipeline.card import draw_funnel
 from pipeline.release import ReleaseOptions, choose
 from pipeline.results import load_build, results_of
-from pipeline.survey import survey
+from pipeline.review.applied import survey_reviewed
 from pipeline.workspace import Workspace
 from schemas.funnel import Funnel
 
@@ -63,7 +63,7 @@ def show_funnel(workspace: str) -> Funnel:
     place = Workspace(workspace)
     build = load_build(place)
     results = results_of(place, build)
-    funnel = choose(results, build, survey(results, build.sources), ReleaseOptions()).funnel
+    funnel = choose(results, build, survey_reviewed(results, build.sources), ReleaseOptions()).funnel
     create_table_artifact(funnel_rows(funnel), key=FUNNEL, description=f"What became of everything in {workspace}")
     create_markdown_artifact(
         f"![The funnel: a bar per step, with the reasons for what was dropped]({_inline(draw_funnel(funnel))})",
@@ -84,8 +84,7 @@ def funnel_rows(funnel: Funnel) -> list[dict[str, str | int]]:
             "dropped": step.num_dropped,
             "still to do": step.pending,
             "reasons": ", ".join(
-                f"{drop.reason} {drop.count}"
-                for drop in sorted(step.drops, key=lambda drop: (-drop.count, drop.reason))
+                f"{drop.label} {drop.count}" for drop in sorted(step.drops, key=lambda drop: (-drop.count, drop.label))
             ),
         }
         for step in funnel.steps

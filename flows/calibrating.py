@@ -11,7 +11,7 @@ from pipeline.errors import UsageError
 from pipeline.fitting import Effect, Fit, effects, fit_limits, fitted_limits
 from pipeline.release import ReleaseOptions, choose
 from pipeline.results import BuildRecord, Results
-from pipeline.survey import survey
+from pipeline.review.applied import survey_reviewed
 
 
 def calibrate_workspace(
@@ -31,7 +31,7 @@ def calibrate_workspace(
     """
     if write is not None and write.exists():
         raise UsageError(f"{write} is there already: name a file that is not")
-    found = survey(results, build.sources)
+    found = survey_reviewed(results, build.sources)
     clips = [made.clip for made in found.clips]
     decisions = choose(results, build, found, ReleaseOptions(), stored_collection(results, found)).decisions
     limits = {name: domain.limits for name, domain in results.config.domains.items()}

@@ -352,10 +352,11 @@ def show(
 ) -> None:
     """Draw a contact sheet: frames with landmarks and pose axes, mouth curve against the speech envelope."""
     from pipeline.pictures import draw_made_clip
-    from pipeline.survey import find_clip, survey
+    from pipeline.review.applied import survey_reviewed
+    from pipeline.survey import find_clip
 
     results, made = _opened(workspace)
-    found = find_clip(survey(results, made.sources), clip)
+    found = find_clip(survey_reviewed(results, made.sources), clip)
     write_file(output, draw_made_clip(results, found))
     print(output)  # noqa: T201
 

@@ -8,7 +8,8 @@ from flows.listing import Row
 from pipeline.collect import stored_collection
 from pipeline.release import ReleaseOptions, choose
 from pipeline.results import BuildRecord, Results, load_build, results_of
-from pipeline.survey import Survey, survey
+from pipeline.review.applied import survey_reviewed
+from pipeline.survey import MadeClip, Survey, survey
 from pipeline.workspace import Workspace
 from schemas.analysis import SourcePlan
 from schemas.clip import Scores
@@ -113,7 +114,7 @@ def _planned(results: Results, build: BuildRecord) -> Iterator[tuple[Source, Sou
 def clips(results: Results, build: BuildRecord) -> Listed:
     """One row per finished clip with its scores, and what is known of it among the others."""
     rows = []
-    found = survey(results, build.sources)
+    found = survey_reviewed(results, build.sources)
     collection = stored_collection(results, found)
     spoken = any(made.clip.scores.speaker for made in found.clips)
     routed = any(made.clip.scores.router for made in found.clips)
@@ -135,6 +136,7 @@ def clips(results: Results, build: BuildRecord) -> Listed:
                 "landmark_scheme": clip.landmark_scheme,
                 "flags": " ".join(clip.flags),
                 **_among_others(clip.clip_id, collection),
+                **_as_said(made, found),
             }
         )
     # Scores that were not asked for have no column.
@@ -145,12 +147,26 @@ def clips(results: Results, build: BuildRecord) -> Listed:
     synced = [f"sync_{name}" for name in SyncScore.model_fields]
     return rows, (
         "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames", *scored, *synced, *judged,
-        "landmark_scheme", "flags", *_AMONG_OTHERS,
+        "landmark_scheme", "flags", *_AMONG_OTHERS, *_AS_SAID,
     )  # fmt: skip
 
 
 _ON_REQUEST = ("stability", "overlay")
 _ROUTED = ("proposed", "probability", "claim", "doubtful")
+_AS_SAID = ("trim", "named")
+
+
+def _as_said(made: MadeClip, found: Survey) -> Row:
+    """What people have changed: the frames that they kept (waiting, until a release cuts them), and who it is."""
+    said = found.said.get(made.clip.clip_id)
+    span = said.trim.trim if said and said.trim else None
+    waiting = "" if made.trim_key else " (waiting)"
+    return {
+        "trim": f"{span.start}-{span.stop}{waiting}" if span else "",
+        "named": said.identity.identity_id if said and said.identity else "",
+    }
+
+
 _AMONG_OTHERS = ("identity_id", "twins", "ridge_z", "ridge_lag_frames")
 
 
@@ -170,11 +186,18 @@ def _among_others(clip_id: str, collection: Collection | None) -> Row:
 
 
 def decisions(results: Results, build: BuildRecord) -> Listed:
-    """One row per finished clip: kept or not, and the number and limit behind it."""
-    found = survey(results, build.sources)
+    """One row per finished clip: kept or not, by what number or whom, and how many reviews of it count no more."""
+    found = survey_reviewed(results, build.sources)
     choice = choose(results, build, found, ReleaseOptions(), stored_collection(results, found))
-    rows = [one.model_dump(mode="json") for one in choice.decisions]
-    return rows, ("clip_id", "keep", "by", "reason", "measured", "limit", "note", "who", "at")
+    rows = [
+        {
+            **one.model_dump(mode="json"),
+            "overrules": one.overrules or "",
+            "stale": len(found.said[one.clip_id].stale) if one.clip_id in found.said else 0,
+        }
+        for one in choice.decisions
+    ]
+    return rows, ("clip_id", "keep", "by", "reason", "measured", "limit", "overrules", "note", "who", "at", "stale")
 
 
 LISTINGS: dict[str, Callable[[Results, BuildRecord], Listed]] = {
@@ -190,7 +213,7 @@ def print_status(place: Workspace, *, as_json: bool = False) -> None:
     """Print the funnel, the failures by class with their sentences, and what is left."""
     build = load_build(place)
     results = results_of(place, build)
-    found = survey(results, build.sources)
+    found = survey_reviewed(results, build.sources)
     collection = stored_collection(results, found)
     funnel = choose(results, build, found, ReleaseOptions(), collection).funnel
     failures = [row for row in found.rows if row.outcome == "failed"]
@@ -202,12 +225,15 @@ def print_status(place: Workspace, *, as_json: bool = False) -> None:
             "left": found.left,
             "forgotten": found.forgotten,
             "compared": collection is not None,
+            "stale_reviews": found.num_stale,
         }
         print(json.dumps(content, indent=1, ensure_ascii=False))  # noqa: T201
         return
     _print_funnel(funnel)
     if found.clips and collection is None:
         print("these clips have not been compared with one another yet: 'anitalk release' looks for duplicates")  # noqa: T201
+    if found.num_stale:
+        print(_stale_sentence(found))  # noqa: T201
     for kind, count in sorted(Counter(str(row.reason_class) for row in failures).items()):
         print(f"\nfailed, {kind}: {count}")  # noqa: T201
         for row in failures:
@@ -219,16 +245,24 @@ def print_status(place: Workspace, *, as_json: bool = False) -> None:
         print(f"\nleft to do: {', '.join(found.left)}")  # noqa: T201
 
 
+def _stale_sentence(found: Survey) -> str:
+    clips = [clip_id for clip_id, one in sorted(found.said.items()) if one.stale]
+    which = clips[0] if len(clips) == 1 else f"{len(clips)} clips such as {clips[0]}"
+    counted = "1 review is" if found.num_stale == 1 else f"{found.num_stale} reviews are"
+    return f"{counted} of an earlier version of {which}, and count for nothing now: 'anitalk review' shows them again"
+
+
 def _print_funnel(funnel: Funnel) -> None:
     for step in funnel.steps:
         drops = ", ".join(
-            f"{drop.count} {drop.reason}"
+            f"{drop.count} {drop.label}"
             + (f" ({drop.median_measured:g}, limit {drop.limit:g})" if _has_numbers(drop) else "")
             for drop in step.drops
         )
         pending = f", {step.pending} to do" if step.pending else ""
+        overruled = f"  kept by a reviewer against the filters: {step.overruled}" if step.overruled else ""
         dropped = f"  dropped: {drops}" if drops else ""
-        print(f"{step.stage:<8} {step.passed:>6} of {step.entered:<6} {step.unit:<8}{dropped}{pending}")  # noqa: T201
+        print(f"{step.stage:<8} {step.passed:>6} of {step.entered:<6} {step.unit:<8}{dropped}{pending}{overruled}")  # noqa: T201
 
 
 def _has_numbers(drop: object) -> bool:

@@ -4,27 +4,24 @@ The same lines end ``anitalk build --screen`` and stand in a suspended run's not
 from a terminal and from a deployment.
 """
 
-import json
 import shlex
 
 _RELEASE_NAME = "NAME"
 
 
 def screening_lines(workspace: str, release: str) -> list[str]:
-    """The commands that look at the clips, reject one, and release the rest, ready to be copied.
+    """The commands that show the clips to a person, take over what others said, and release the rest.
 
     Args:
         workspace: folder or URI of the workspace.
         release: the name that was asked for; a placeholder stands for an empty one.
     """
     place = shlex.quote(workspace)
-    decision = {"clip_id": "CLIP", "keep": False, "by": "reviewer", "reason": "reviewer", "who": "YOU"}
     return [
-        "# review: list the clips, draw one, and leave out what should not be released",
-        f"anitalk clips --workspace {place}",
-        f"anitalk show CLIP --workspace {place} --output CLIP.png",
-        f"# to reject CLIP, write this to {workspace.rstrip('/')}/decisions/CLIP.json",
-        f"#   {json.dumps(decision, separators=(',', ':'))}",
+        "# look at the clips in a browser: accept, reject, trim",
+        f"anitalk review --workspace {place}",
+        "# or take over what somebody else decided",
+        f"anitalk review import FILE --workspace {place}",
         "# release what is left",
         f"anitalk release {shlex.quote(release or _RELEASE_NAME)} --workspace {place}",
     ]

@@ -188,9 +188,9 @@ def _draw_step(page: Page, step: FunnelStep, y: int) -> None:
     middle = y + _BAR_HEIGHT_PX / 2
     page.text(_LABEL_PX - 12, middle - 7, step.stage, size_px=14, bold=True, align="right")
     page.text(_LABEL_PX - 12, middle + 9, step.unit, size_px=11, color=FAINT, align="right")
-    drops = sorted(step.drops, key=lambda drop: (-drop.count, drop.reason))
+    drops = sorted(step.drops, key=lambda drop: (-drop.count, drop.label))
     parts = [(f"{step.passed:,}", step.passed, _PASSED)]
-    parts += [(drop.reason, drop.count, _DROPPED[min(k, len(_DROPPED) - 1)]) for k, drop in enumerate(drops)]
+    parts += [(drop.label, drop.count, _DROPPED[min(k, len(_DROPPED) - 1)]) for k, drop in enumerate(drops)]
     parts.append(("pending", step.pending, _PENDING))
     done = 0
     for label, count, rgb in parts:
@@ -203,5 +203,7 @@ def _draw_step(page: Page, step: FunnelStep, y: int) -> None:
             page.text((left + right) / 2, middle, label, size_px=12, color=color, align="center")
     left = _LABEL_PX + _BAR_PX + 16
     page.text(left, middle - 8, f"{step.passed:,} of {step.entered:,} passed", size_px=13)
-    lost = [f"{drop.reason} {drop.count:,}" for drop in drops] + [f"pending {step.pending:,}"] * bool(step.pending)
+    lost = [f"{drop.label} {drop.count:,}" for drop in drops] + [f"pending {step.pending:,}"] * bool(step.pending)
+    if step.overruled:
+        lost.append(f"{step.overruled:,} kept by a reviewer against the filters")
     page.text(left, middle + 9, shortened(", ".join(lost), _WIDTH_PX - left - 12, 12), size_px=12, color=FAINT)

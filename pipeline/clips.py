@@ -41,7 +41,7 @@ from schemas.router import DOUBTFUL_FLAG
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SpeakerScore, SyncScore
 
-_PREVIEW_RATE_HZ = 48000
+PREVIEW_RATE_HZ = 48000
 # A sighting vouches for frames up to this many strides of the detector away.
 _SIGHTING_REACH = 1.01
 FRONTAL_DEG = 30.0
@@ -51,7 +51,7 @@ NO_IDENTITY = "no_identity"
 
 
 @dataclass(frozen=True, slots=True)
-class _Sound:
+class Sound:
     """A clip's audio and what was heard in it."""
 
     samples: Float32[np.ndarray, " A"]
@@ -86,7 +86,7 @@ def make_clip(
     meter, print_meter = QualityMeter(), PrintMeter(plan.num_frames, plan.fps)
     writer = ClipWriter(config.crop.size_px, plan.fps, crf=config.crop.crf, preset=config.crop.preset)
     if video.audio is not None:
-        writer.declare_audio(_PREVIEW_RATE_HZ)
+        writer.declare_audio(PREVIEW_RATE_HZ)
     repeats: list[bool] = []
     crops = iter_crops(path, video, plan, config.crop.size_px, repeats)
     speaker, lower_faces = models.speaker(domain), LowerFaces()
@@ -106,7 +106,7 @@ def make_clip(
     motion = estimate_motion(faces.raw, faces.readable, layout)
     valid = _validity(face, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
     sound = _sound(path, video, plan, models)
-    sync = _sync(motion, valid, sound, plan, config, faces.layout is not None)
+    sync = sync_of(motion.mouth_raw, valid, sound, plan, config, faces.layout is not None)
     turns = angles.angles if angles else "pnp" if models.domain(domain).pose == "pnp" else "mesh"
     pose = estimate_poses(faces.raw, faces.readable, config.crop.size_px, config.crop.size_px, layout, turns)
     files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
@@ -116,9 +116,10 @@ def make_clip(
     known = embedding.finish(faces.points, faces.readable) if embedding else None
     if known is not None:
         files[EMBEDDING_FILE] = npy(known)
-    scores = _scores(plan, face, faces, pose, valid, meter, sound, sync, landmarker is not None)
+    confidence = faces.confidence if landmarker else None
+    scores = scores_of(plan, face, confidence, pose, valid, meter, sound, sync)
     if speaker:
-        scores = scores.model_copy(update={"speaker": _speaker(lower_faces, valid, sound, plan, config, speaker)})
+        scores = scores.model_copy(update={"speaker": speaker_of(lower_faces, valid, sound, plan, config, speaker)})
     scores = scores.model_copy(update=optional.measured())
     clip = Clip(
         plan=plan,
@@ -133,8 +134,8 @@ def make_clip(
             native_fps=f"{video.average_fps.numerator}/{video.average_fps.denominator}",
             detector=face.detector,
         ),
-        flags=(*_flags(scores), *((NO_IDENTITY,) if embedding and known is None else ())),
-        files={suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())},
+        flags=(*flags_of(scores), *((NO_IDENTITY,) if embedding and known is None else ())),
+        files=digests_of(files),
     )
     mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
     prints = print_meter.finish(seen.raw, faces.readable, motion.mouth_raw, mel, layout)
@@ -172,40 +173,46 @@ def _validity(
     return gaps <= _SIGHTING_REACH * stride / float(video.average_fps)
 
 
-def _sound(path: Path, video: Video, plan: ClipPlan, models: ModelSet) -> _Sound:
+def _sound(path: Path, video: Video, plan: ClipPlan, models: ModelSet) -> Sound:
     num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
     if video.audio is None:
-        return _Sound(np.zeros(num_samples, np.float32), np.zeros(0, np.float32), None, None)
-    samples = read_audio(path, video.audio.index, plan.span.start_s, num_samples)
+        return Sound(np.zeros(num_samples, np.float32), np.zeros(0, np.float32), None, None)
+    return sound_of(read_audio(path, video.audio.index, plan.span.start_s, num_samples), models)
+
+
+def sound_of(samples: Float32[np.ndarray, " A"], models: ModelSet) -> Sound:
+    """What is heard in 16 kHz mono samples."""
     heard = voice_activity(samples, models.vad())
     ratio = speech_ratio(heard, models.config.speech)
-    return _Sound(samples, heard, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
+    return Sound(samples, heard, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
 
 
-def _sync(
-    motion: MotionTrack,
+def sync_of(
+    opening: Float32[np.ndarray, " T"],
     valid: Bool[np.ndarray, " T"],
-    sound: _Sound,
+    sound: Sound,
     plan: ClipPlan,
     config: BuildConfig,
     covered: bool,
 ) -> SyncScore:
+    """The untrained sync score; ``covered`` says whether the mouth's opening was measured at all."""
     if not covered:
         return SyncScore(status="unknown", why="no landmarks in this domain")
     if sound.ratio is None:
         return SyncScore(status="unknown", why="no audio")
     envelope = speech_envelope(sound.samples, plan.num_frames, plan.fps)
-    return score_sync(motion.mouth_raw, valid, envelope, config.sync, plan.fps)
+    return score_sync(opening, valid, envelope, config.sync, plan.fps)
 
 
-def _speaker(
+def speaker_of(
     lower_faces: LowerFaces,
     valid: Bool[np.ndarray, " T"],
-    sound: _Sound,
+    sound: Sound,
     plan: ClipPlan,
     config: BuildConfig,
     network: LightAsd,
 ) -> SpeakerScore | None:
+    """The speaker network's score, where one is configured."""
     if config.speaker is None:
         return None
     if sound.ratio is None:
@@ -224,13 +231,13 @@ def _members(
     pose: Float32[np.ndarray, "T 7"],
     motion: MotionTrack,
     valid: Bool[np.ndarray, " T"],
-    sound: _Sound,
+    sound: Sound,
     models: ModelSet,
 ) -> dict[str, bytes]:
     config = models.config
     if video.audio is not None:
-        num_samples = plan.num_frames * _PREVIEW_RATE_HZ // plan.fps
-        writer.add_audio(read_audio(path, video.audio.index, plan.span.start_s, num_samples, _PREVIEW_RATE_HZ))
+        num_samples = plan.num_frames * PREVIEW_RATE_HZ // plan.fps
+        writer.add_audio(read_audio(path, video.audio.index, plan.span.start_s, num_samples, PREVIEW_RATE_HZ))
     files = {
         "mp4": writer.finish(),
         "flac": write_flac(sound.samples, SAMPLE_RATE_HZ),
@@ -254,18 +261,23 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _scores(
+def digests_of(files: dict[str, bytes]) -> dict[str, str]:
+    """SHA-256 of a sample's members by suffix."""
+    return {suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())}
+
+
+def scores_of(
     plan: ClipPlan,
     face: FacePath,
-    faces: LandmarkTrack,
+    confidence: Float32[np.ndarray, " T"] | None,
     pose: Float32[np.ndarray, "T 7"],
     valid: Bool[np.ndarray, " T"],
     meter: QualityMeter,
-    sound: _Sound,
+    sound: Sound,
     sync: SyncScore,
-    covered: bool,
 ) -> Scores:
-    seen = faces.confidence > 0
+    """All scores but the speaker's; ``confidence`` is the landmarker's per frame, None where none covers the domain."""
+    seen = np.zeros(len(valid), bool) if confidence is None else confidence > 0
     turned = pose[:, POSE_FIELDS.index("confidence")] > 0
     yaw = pose[turned, POSE_FIELDS.index("yaw_deg")]
     return Scores(
@@ -274,8 +286,8 @@ def _scores(
         face_ratio=round(float(valid.mean()), 5),
         face_px=round(plan.face.height_px, 2),
         num_neighbours=plan.num_neighbours,
-        landmark_ratio=round(float(seen.mean()), 5) if covered else None,
-        landmark_confidence=round(float(faces.confidence[seen].mean()), 5) if seen.any() else None,
+        landmark_ratio=None if confidence is None else round(float(seen.mean()), 5),
+        landmark_confidence=None if confidence is None or not seen.any() else round(float(confidence[seen].mean()), 5),
         yaw_abs_median_deg=round(float(np.median(np.abs(yaw))), 3) if turned.any() else None,
         yaw_range_deg=round(float(np.ptp(yaw)), 3) if turned.any() else None,
         speech_ratio=sound.ratio,
@@ -291,7 +303,8 @@ def _scores(
     )
 
 
-def _flags(scores: Scores) -> tuple[str, ...]:
+def flags_of(scores: Scores) -> tuple[str, ...]:
+    """What a reader may want to filter by, in words."""
     flags = []
     if scores.native_crop_px < LOW_RESOLUTION_PX:
         flags.append("low_res")

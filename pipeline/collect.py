@@ -36,13 +36,21 @@ Report = Callable[[str, float | None, float | None], None]
 
 def collection_key(results: Results, found: Survey) -> str:
     """Depends on the finished clips, on what ties them together, and on the settings; not on their order."""
-    clips = sorted([made.key, made.source.id, made.source.title, made.source_sha256] for made in found.clips)
+    clips = sorted(
+        [made.trim_key or made.key, made.source.id, made.source.title, made.source_sha256, *_put_in(made)]
+        for made in found.clips
+    )
     settings = [results.config.collection, results.config.crop.fps]
     limits = results.config.collection.identities
     embedded = any(_is_embedded(made) for made in found.clips)
     # Said by value only where they count: defaults are left out of the configuration's JSON.
     cosines = [[limits.min_cosine, limits.min_tie_cosine]] if embedded else []
     return content_hash(["collection", STAGE_VERSIONS["collection"], settings, clips, *cosines])
+
+
+def _put_in(made: MadeClip) -> list[str]:
+    """The domain that people put a clip in, where it is not its source's: what is usual depends on it."""
+    return [made.clip.domain] if made.clip.domain != made.source.domain else []
 
 
 def stored_collection(results: Results, found: Survey) -> Collection | None:
@@ -173,7 +181,7 @@ class _Reader:
 
     def __init__(self, workspace: Workspace, clips: Sequence[MadeClip], report: Report) -> None:
         self._workspace, self._report = workspace, report
-        self._keys = {made.clip.clip_id: made.key for made in clips}
+        self._clips = {made.clip.clip_id: made for made in clips}
         self._load = lru_cache(maxsize=_KEPT)(self._load_now)
         self._stage, self._done, self._total = "", 0, 0
 
@@ -190,7 +198,7 @@ class _Reader:
         """The face embedding of a clip that has one."""
         self._tell()
         try:
-            return read_embedding(self._workspace.result_file("clip", self._keys[clip_id], EMBEDDING_FILE))
+            return read_embedding(self._clips[clip_id].read(self._workspace, EMBEDDING_FILE))
         except (FileNotFoundError, ValueError) as error:
             raise self._damaged(clip_id, EMBEDDING_FILE) from error
 
@@ -200,12 +208,12 @@ class _Reader:
 
     def _load_now(self, clip_id: str) -> Prints:
         try:
-            return from_bytes(self._workspace.result_file("clip", self._keys[clip_id], PRINTS_FILE))
+            return from_bytes(self._clips[clip_id].read(self._workspace, PRINTS_FILE))
         except (FileNotFoundError, ValueError) as error:
             raise self._damaged(clip_id, PRINTS_FILE) from error
 
     def _damaged(self, clip_id: str, name: str) -> WorkspaceError:
         return WorkspaceError(
             f"clip {clip_id}: {name} is missing from the workspace or damaged: "
-            f"delete the folder results/clip/{self._keys[clip_id]} and run 'anitalk build' again"
+            f"delete the folder {self._clips[clip_id].folder} and run 'anitalk build' again"
         )

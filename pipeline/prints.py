@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, UInt8, UInt32
 
 from pipeline.models.layouts import FACE_MESH_468, Layout
+from schemas.base import FrameSpan
 from schemas.face import XYXY
 from schemas.prints import GRID, NUM_BANDS, NUM_HASHES, Prints
 
@@ -76,11 +77,7 @@ class PrintMeter:
         """
         seen = confidence > 0
         num_frames = len(self._grid)
-        bands = np.zeros((num_frames, NUM_BANDS), np.float16)
-        chords, heard = np.zeros(num_frames, np.uint32), np.zeros(num_frames, bool)
-        if mel is not None:
-            bands = _bands(mel, num_frames)
-            chords, heard = _chords(mel, num_frames, self._fps)
+        bands, chords, heard = _heard(mel, num_frames, self._fps)
         return Prints(
             hashes=np.array(self._hashes, np.uint64),
             grid=np.array(self._grid, np.float16).reshape(num_frames, GRID * GRID),
@@ -90,6 +87,26 @@ class PrintMeter:
             chords=chords,
             heard=heard,
             face=self._appearance(points, seen, layout),
+        )
+
+    def finish_part(self, whole: Prints, span: FrameSpan, mel: Float32[np.ndarray, "Tm M"] | None) -> Prints:
+        """The prints of some frames of a clip, the only ones that were fed.
+
+        Args:
+            whole: the clip's. What was measured per frame is taken over, and so is the face: it is the same one.
+            span: which frames were fed.
+            mel: log-mel of their sound; None for a clip without sound.
+        """
+        bands, chords, heard = _heard(mel, len(span), self._fps)
+        return Prints(
+            hashes=np.array(self._hashes, np.uint64),
+            grid=whole.grid[span.start : span.stop],
+            mouth=whole.mouth[span.start : span.stop],
+            seen=whole.seen[span.start : span.stop],
+            bands=bands,
+            chords=chords,
+            heard=heard,
+            face=whole.face,
         )
 
     def _appearance(
@@ -166,6 +183,16 @@ def _mouth(
     width, drop = gap(*layout.mouth_corners), gap(layout.nose_base, layout.chin)
     series[seen] = np.stack([opening[seen], width / size, drop / size], axis=1)
     return series
+
+
+def _heard(
+    mel: Float32[np.ndarray, "Tm M"] | None, num_frames: int, fps: int
+) -> tuple[Float16[np.ndarray, "T B"], UInt32[np.ndarray, " T"], Bool[np.ndarray, " T"]]:
+    """Bands, chords and where there is any sound; all 0 without one."""
+    if mel is None:
+        silence = np.zeros((num_frames, NUM_BANDS), np.float16)
+        return silence, np.zeros(num_frames, np.uint32), np.zeros(num_frames, bool)
+    return (_bands(mel, num_frames), *_chords(mel, num_frames, fps))
 
 
 def _frames_of(mel: Float32[np.ndarray, "Tm M"], num_frames: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pipeline.collect import Report, collect, copied_sources, member_of
 from pipeline.coverage import coverage_of
@@ -15,6 +16,8 @@ from pipeline.describe import describe_release
 from pipeline.errors import UsageError
 from pipeline.models.weights import WeightsStore
 from pipeline.results import BuildRecord, Results, results_of, tool_version
+from pipeline.review.applied import reviewed
+from pipeline.review.decisions import Standing
 from pipeline.select import apply_license, apply_reviews, decide, drop_duplicates, funnel, paper_limits
 from pipeline.shards import write_release
 from pipeline.speaker import keep_speakers
@@ -66,7 +69,7 @@ def choose(
     Args:
         results: of the build, with the settings that apply.
         build: its sources.
-        found: its finished clips.
+        found: its finished clips; with the reviews, where these are to count (``pipeline.review.applied``).
         options: what the release is limited to.
         collection: what is known of these clips together. Without it no clip counts as a duplicate, people are not
             told apart and ``min_ridge_z`` holds nobody back: a cheap look, which a release never is.
@@ -76,7 +79,7 @@ def choose(
     copies = copied_sources(found.clips, collection.duplicates if collection else ())
     people = (collection.people if collection else None) or {}
     members = [
-        member_of(made, identity_of(made, build, collection), copies, people)
+        member_of(made, identity_of(made, build, collection, found.said), copies, people)
         for made in found.clips
         if made.clip.clip_id in kept
     ]
@@ -113,14 +116,25 @@ def _decisions(
                 commercial_only=options.commercial_only,
             )
         )
-    reviews = results.workspace.reviews()
+    verdicts = {clip_id: verdict for clip_id, one in found.said.items() if (verdict := one.decision())}
     if collection:
-        decisions = drop_duplicates(decisions, collection.duplicates, clips, reviews)
-    return apply_reviews(decisions, reviews)
+        decisions = drop_duplicates(decisions, collection.duplicates, clips, verdicts)
+    return apply_reviews(decisions, verdicts)
 
 
-def identity_of(made: MadeClip, build: BuildRecord, collection: Collection | None) -> str:
-    """Whose face a clip shows: as its list says, else one of its source's people, or the source where nobody looked."""
+def identity_of(
+    made: MadeClip,
+    build: BuildRecord,
+    collection: Collection | None,
+    said: Mapping[str, Standing] = MappingProxyType({}),
+) -> str:
+    """Whose face a clip shows: as people say, else as its list says, else one of its source's people.
+
+    Where nobody has looked it is the source. A name that people give twice is one person, whatever the sources.
+    """
+    review = said[made.clip.clip_id].identity if made.clip.clip_id in said else None
+    if review and review.identity_id:
+        return review.identity_id
     listed = build.listed_clips.get(made.clip.clip_id)
     if listed and listed.identity_id:
         return listed.identity_id
@@ -158,7 +172,8 @@ def _about(results: Results, build: BuildRecord, found: Survey, choice: Choice) 
 
 
 def _model_cards(results: Results, found: Survey) -> list[ModelCard]:
-    return results.models.cards({made.clip.domain for made in found.clips})
+    """The models that made the clips; a clip that people put elsewhere was made by those of its source's domain."""
+    return results.models.cards({made.source.domain for made in found.clips})
 
 
 def make_release(
@@ -195,11 +210,11 @@ def make_release(
     except ValueError as error:
         raise UsageError(f"the release's name {error}") from error
     results = results_of(workspace, build, config, store)
-    found = survey(results, build.sources)
+    found = reviewed(results, survey(results, build.sources), make_trims=True, report=report)
     collection = collect(results, found, report)
     choice = choose(results, build, found, options, collection)
     made = {one.clip.clip_id: one for one in found.clips}
-    items = _items(made, choice, build, collection)
+    items = _items(made, choice, build, collection, found.said)
     _check_releasable(items, results, found, options)
     location = _location(workspace, to, name)
     storage = Storage(location)
@@ -209,7 +224,7 @@ def make_release(
             storage,
             name,
             items,
-            lambda item, suffix: workspace.result_file("clip", item.key, suffix),
+            lambda item, suffix: made[item.clip.clip_id].read(workspace, suffix),
             setup=ReleaseSetup(
                 tool_version=tool_version(),
                 config_hash=content_hash(config),
@@ -234,13 +249,17 @@ def _location(workspace: Workspace, to: str | None, name: str) -> str:
 
 
 def _items(
-    made: Mapping[str, MadeClip], choice: Choice, build: BuildRecord, collection: Collection
+    made: Mapping[str, MadeClip],
+    choice: Choice,
+    build: BuildRecord,
+    collection: Collection,
+    said: Mapping[str, Standing],
 ) -> list[ReleaseItem]:
     return [
         ReleaseItem(
             clip=made[clip_id].clip,
             source=_published(made[clip_id].source),
-            identity_id=identity_of(made[clip_id], build, collection),
+            identity_id=identity_of(made[clip_id], build, collection, said),
             split=name_of_split,
             sha256=made[clip_id].source_sha256,
             key=made[clip_id].key,

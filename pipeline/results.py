@@ -19,7 +19,7 @@ from pipeline.models.weights import WeightsStore
 from pipeline.router import shipped_router
 from pipeline.workspace import Workspace
 from schemas.analysis import PlannedClip, SourcePlan
-from schemas.base import Record, content_hash
+from schemas.base import FrameSpan, Record, content_hash
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip, by_source
 from schemas.config import BuildConfig, WeightsConfig
@@ -28,7 +28,7 @@ from schemas.media import Video
 from schemas.source import Fetched, Source
 
 # Raised when a stage's code changes what it computes; part of every key of that stage.
-STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 2, "plan": 2, "clip": 3, "collection": 1}
+STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 2, "plan": 2, "clip": 3, "trim": 1, "collection": 1}
 
 
 def tool_version() -> str:
@@ -61,10 +61,12 @@ class Results:
     store: WeightsStore = field(default_factory=WeightsStore)
     models: ModelSet = field(init=False)
     listed: dict[str, tuple[ListedClip, ...]] = field(init=False)  # by source
+    listed_clips: dict[str, ListedClip] = field(init=False)  # those that have an id, by it
 
     def __post_init__(self) -> None:
         self.models = ModelSet(self.config, self.store)
         self.listed = by_source(self.clip_list)
+        self.listed_clips = {clip.clip_id: clip for clip in self.clip_list if clip.clip_id is not None}
 
     # ---- keys ----------------------------------------------------------------------------------
 
@@ -130,6 +132,10 @@ class Results:
                 *self._optional(source.domain),
             ],
         )
+
+    def trim_key(self, clip_key: str, span: FrameSpan) -> str:
+        """A part of a clip; every setting that it depends on is in the clip's own key."""
+        return _key("trim", [clip_key, span])
 
     def _optional(self, domain: str) -> list[object]:
         """Settings of stages that are off by default; absent, they leave every key as it was."""

@@ -151,7 +151,7 @@ def drop_duplicates(
     decisions: Sequence[Decision],
     groups: Iterable[DuplicateGroup],
     clips: Mapping[str, Clip],
-    reviews: Iterable[Decision],
+    verdicts: Mapping[str, Decision],
 ) -> list[Decision]:
     """Of every two kept clips that show the same take, keep the better one, and reject the other as DUPLICATE.
 
@@ -159,7 +159,7 @@ def drop_duplicates(
     nobody with it: of a whole take and its two halves either the whole stays or both halves do. What reviewers
     reject makes no other clip a duplicate. To be applied before the reviews, which may overrule it.
     """
-    refused = {one.clip_id for one in apply_reviews(decisions, reviews) if not one.keep}
+    refused = {one.clip_id for one in apply_reviews(decisions, verdicts) if not one.keep}
     kept = {one.clip_id for one in decisions if one.keep} - refused
     lost: dict[str, Decision] = {}
     for group in groups:
@@ -192,19 +192,21 @@ def _duplicate(clip_id: str, better: str, link: DuplicateLink) -> Decision:
     )
 
 
-def apply_reviews(decisions: Iterable[Decision], reviews: Iterable[Decision]) -> list[Decision]:
-    """The filters' decisions, each replaced by the latest review of its clip, in the given order.
+def apply_reviews(decisions: Iterable[Decision], verdicts: Mapping[str, Decision]) -> list[Decision]:
+    """The filters' decisions, each replaced by the verdict on its clip where there is one, in the given order.
 
-    The latest is the one with the greatest ``at``, and of equal times the last given. Reviews of clips
-    that are not among the decisions change nothing; reasons in ``BINDING`` stand against any review.
+    Reasons in ``BINDING`` stand against any verdict. Who keeps what a filter rejects is seen to have done so.
     """
-    latest: dict[str, Decision] = {}
-    for review in reviews:
-        if review.clip_id not in latest or review.at >= latest[review.clip_id].at:
-            latest[review.clip_id] = review
-    return [
-        decision if decision.reason in BINDING else latest.get(decision.clip_id, decision) for decision in decisions
-    ]
+    return [_reviewed(one, verdicts.get(one.clip_id)) for one in decisions]
+
+
+def _reviewed(decision: Decision, verdict: Decision | None) -> Decision:
+    if verdict is None or decision.reason in BINDING:
+        return decision
+    if not verdict.keep or decision.keep:
+        return verdict
+    numbers = {"overrules": decision.reason, "measured": decision.measured, "limit": decision.limit}
+    return verdict.model_copy(update=numbers)
 
 
 def funnel(
@@ -244,7 +246,13 @@ def funnel(
             _step("shots", "shots", num_shots, _drops(row for row in lost if _depth(row) == 1)),
             _step("tracks", "tracks", num_tracks, _drops(row for row in lost if _depth(row) > 1)),
             _step("make", "clips", len(decisions) + num_failed, failed),
-            _step("select", "clips", len(decisions), _drops(one for one in decisions if not one.keep)),
+            _step(
+                "select",
+                "clips",
+                len(decisions),
+                _drops(one for one in decisions if not one.keep),
+                overruled=sum(one.overrules is not None for one in accepted) or None,
+            ),
             _step("split", "clips", len(accepted), unasked),
         )
     )
@@ -283,19 +291,22 @@ def _source_step(
     return step, passed
 
 
-def _step(stage: str, unit: str, entered: int, drops: list[FunnelDrop]) -> FunnelStep:
+def _step(stage: str, unit: str, entered: int, drops: list[FunnelDrop], *, overruled: int | None = None) -> FunnelStep:
     passed = entered - sum(drop.count for drop in drops)
-    return FunnelStep(stage=stage, unit=unit, entered=entered, passed=passed, drops=tuple(drops))
+    return FunnelStep(stage=stage, unit=unit, entered=entered, passed=passed, drops=tuple(drops), overruled=overruled)
 
 
 def _drops(lost: Iterable[LedgerRow | Decision]) -> list[FunnelDrop]:
-    """One drop per reason, the most frequent first, with the median of what was measured."""
-    by_reason: defaultdict[str, list[LedgerRow | Decision]] = defaultdict(list)
+    """One drop per reason and whose it was, the most frequent first, with the median of what was measured."""
+    by_reason: defaultdict[tuple[str, Literal["reviewer"] | None], list[LedgerRow | Decision]] = defaultdict(list)
     for one in lost:
-        unnamed = RejectReason.REVIEWER if isinstance(one, Decision) else one.reason_class or "failed"
-        by_reason[str(one.reason or unnamed)].append(one)
+        if isinstance(one, LedgerRow):
+            by_reason[str(one.reason or one.reason_class or "failed"), None].append(one)
+        else:
+            by = None if one.by == "filter" else one.by
+            by_reason[str(one.reason or RejectReason.REVIEWER), by].append(one)
     drops = []
-    for reason, group in by_reason.items():
+    for (reason, by), group in by_reason.items():
         measured = [one.measured for one in group if one.measured is not None]
         limits = {one.limit for one in group}
         drops.append(
@@ -304,9 +315,10 @@ def _drops(lost: Iterable[LedgerRow | Decision]) -> list[FunnelDrop]:
                 count=len(group),
                 median_measured=round(median(measured), 4) if measured else None,
                 limit=limits.pop() if len(limits) == 1 else None,
+                by=by,
             )
         )
-    return sorted(drops, key=lambda drop: (-drop.count, drop.reason))
+    return sorted(drops, key=lambda drop: (-drop.count, drop.label))
 
 
 def _reject(clip: Clip, reason: RejectReason, measured: float | None, limit: float, note: str = "") -> Decision:

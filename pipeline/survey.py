@@ -7,7 +7,9 @@ from typing import Literal
 from pipeline.attempts import standing
 from pipeline.errors import UsageError
 from pipeline.results import Results
+from pipeline.review.decisions import Standing
 from pipeline.tombstones import read_tombstones
+from pipeline.workspace import Workspace
 from schemas.analysis import Refusal, SourcePlan
 from schemas.clip import Clip
 from schemas.decision import RejectReason
@@ -19,19 +21,34 @@ from schemas.tombstone import covering
 
 @dataclass(frozen=True, slots=True)
 class MadeClip:
-    """A finished clip with its source and its key in the workspace."""
+    """A finished clip with its source and its key in the workspace.
+
+    ``key`` is the version that reviews name. Where people have changed the clip (``pipeline.review.applied``),
+    ``clip`` is as they left it, and ``trim_key`` names the part that they kept.
+    """
 
     key: str
     clip: Clip
     source: Source
     source_sha256: str
+    trim_key: str = ""
+
+    @property
+    def folder(self) -> str:
+        """Where its files lie in the workspace."""
+        return f"results/trim/{self.trim_key}" if self.trim_key else f"results/clip/{self.key}"
+
+    def read(self, workspace: Workspace, name: str) -> bytes:
+        """One file of the clip: a member by its suffix, or its prints."""
+        return workspace.storage.read(f"{self.folder}/{name}")
 
 
 @dataclass(slots=True)
 class Survey:
     """Where every source of a build stands.
 
-    ``left`` lists the ids of sources that are not finished, ``forgotten`` of those that were taken down.
+    ``left`` lists the ids of sources that are not finished, ``forgotten`` of those that were taken down. ``said`` is
+    what stands of people's words, by clip id; empty where nobody asked for it.
     """
 
     rows: list[LedgerRow] = field(default_factory=list)
@@ -40,6 +57,12 @@ class Survey:
     num_tracks: int = 0
     left: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    said: dict[str, Standing] = field(default_factory=dict)
+
+    @property
+    def num_stale(self) -> int:
+        """Reviews of clips that were made anew since; they decide nothing."""
+        return sum(len(one.stale) for one in self.said.values())
 
 
 def survey(results: Results, sources: Sequence[Source]) -> Survey:

@@ -107,8 +107,16 @@ def _manifest_row(
 
 
 def _clip_list_row(item: ReleaseItem, info: SampleInfo) -> ClipListRow:
-    shared = info.model_dump(include=set(ClipListRow.model_fields) & set(SampleInfo.model_fields) - {"plan"})
-    return ClipListRow(**shared, sha256=item.sha256, plan=info.plan, face=item.clip.face)
+    own = {"plan", "domain"}
+    shared = info.model_dump(include=set(ClipListRow.model_fields) & set(SampleInfo.model_fields) - own)
+    return ClipListRow(
+        **shared,
+        sha256=item.sha256,
+        domain=item.source.domain,
+        reviewed_domain=info.domain if info.domain != item.source.domain else None,
+        plan=info.plan,
+        face=item.clip.face,
+    )
 
 
 def publish(destination: Storage, path: str, data: bytes) -> str:

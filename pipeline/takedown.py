@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.finished import read_manifest_rows
+from pipeline.review.decisions import ReviewLog
 from pipeline.rewrite import release_without
 from pipeline.staging import leftovers
 from pipeline.storage import Storage
@@ -90,7 +91,7 @@ def forget(
     for row in found.results:
         workspace.storage.delete(row.folder)
     num_media = sum(_drop_media(workspace, one) for one in sorted(found.source_ids))
-    num_reviews = _drop_reviews(workspace, set(stone.clip_ids))
+    num_reviews = ReviewLog(workspace).forget(stone.clip_ids)
     drop_leftovers(workspace)
     _clear_unfinished(shelves[0])
     rewritten = _rewrite(workspace, releases, stones, name)
@@ -153,14 +154,6 @@ def _drop_media(workspace: Workspace, source_id: str) -> int:
         names |= {path.name for path in folder.rglob("*") if path.is_file()}
         shutil.rmtree(folder)
     return len(names)
-
-
-def _drop_reviews(workspace: Workspace, clip_ids: Collection[str]) -> int:
-    """Delete what people said of clips; returns how many reviews."""
-    named = [name for name, review in workspace.named_reviews() if review.clip_id in clip_ids]
-    for name in named:
-        workspace.storage.delete(name)
-    return len(named)
 
 
 def _clear_unfinished(shelf: Storage) -> None:

@@ -126,9 +126,9 @@ def _data_uri(jpeg: bytes) -> Markup:
 
 def _funnel_parts(step: FunnelStep) -> list[tuple[str, str, int, float, float]]:
     """The parts of a step's bar: class, name, count, and where it begins and how long it is, in percent."""
-    drops = sorted(step.drops, key=lambda drop: (-drop.count, drop.reason))
+    drops = sorted(step.drops, key=lambda drop: (-drop.count, drop.label))
     parts = [("passed", "passed", step.passed)]
-    parts += [(f"drop{min(rank, 4)}", drop.reason, drop.count) for rank, drop in enumerate(drops)]
+    parts += [(f"drop{min(rank, 4)}", drop.label, drop.count) for rank, drop in enumerate(drops)]
     parts.append(("pending", "no outcome yet", step.pending))
     begins, placed = 0, []
     for kind, name, count in parts:

@@ -7,7 +7,7 @@ last and is the done-marker.
     build.json                        the sources and configuration of the latest build
     results/STAGE/KEY/record.json     one stage result; its files lie beside it
     ledger/SOURCE/STAGE_ITEM_N.json   one row per item and attempt
-    decisions/…                       one object per human decision
+    decisions/CLIP/REVIEW.json        one thing that one person said of a clip
     tombstones/SOURCE.json            a source that was taken down
     media/SOURCE/…                    fetched media, a cache: may be dropped at any time (in an object store the
                                       copy that other machines take)
@@ -35,7 +35,6 @@ from pydantic import ValidationError
 from pipeline.errors import TransientError, UsageError, WorkspaceError
 from pipeline.storage import Storage, clear_write_errors
 from schemas.base import Record, canonical_json, content_hash
-from schemas.decision import Decision
 from schemas.ledger import LedgerRow
 
 log = logging.getLogger(__name__)
@@ -115,14 +114,6 @@ class Workspace:
         prefix = "ledger" if source_id is None else f"ledger/{source_id}"
         rows = [self._read(name, LedgerRow) for name in self.storage.names(prefix)]
         return sorted(rows, key=lambda row: (row.source_id, row.at, row.stage, row.item, row.attempt))
-
-    def reviews(self) -> list[Decision]:
-        """All human decisions, in order of their names."""
-        return [review for _, review in self.named_reviews()]
-
-    def named_reviews(self) -> list[tuple[str, Decision]]:
-        """All human decisions with their names in the storage, in order of those."""
-        return [(name, self._read(name, Decision)) for name in self.storage.names("decisions")]
 
     def _read(self, name: str, kind: type[R]) -> R:
         try:

@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Self, cast
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from schemas.analysis import PlannedClip
-from schemas.base import Box, Id, Record, TimeSpan
+from schemas.base import Box, Id, Record, TimeSpan, is_absent
 from schemas.manifest_syntax import Entry, SyntaxProblemError, csv_entries, jsonl_entries, read_text
 from schemas.release import ClipListRow, Split
 from schemas.source import ManifestError, Reading, Source
@@ -28,6 +28,7 @@ class ListedClip(Record):
     ``planned`` is there for lists of ours. Else ``span`` and ``box`` say what to cut: the box in pixels of the upright
     picture, or of one of ``picture_px`` (width, height) if the list was made at another size, or in shares of the
     picture where no number exceeds 1. ``sha256`` is the file that the list was made from, empty when not known.
+    ``domain`` is the clip's own where a reviewer had put it elsewhere than its source.
     """
 
     source_id: Id
@@ -39,6 +40,7 @@ class ListedClip(Record):
     sha256: str = ""
     split: Split | None = None
     identity_id: Id | None = None
+    domain: str | None = Field(default=None, exclude_if=is_absent)
 
 
 class ClipList(Record):
@@ -198,6 +200,7 @@ def _own(entry: Entry) -> ListedClip:
         sha256=row.sha256,
         split=row.split,
         identity_id=row.identity_id,
+        domain=row.reviewed_domain,
     )
 
 

@@ -3,7 +3,9 @@
 from enum import StrEnum
 from typing import Literal
 
-from schemas.base import Id, Record
+from pydantic import Field
+
+from schemas.base import Id, Record, is_absent
 
 
 class RejectReason(StrEnum):
@@ -27,12 +29,14 @@ class RejectReason(StrEnum):
     EXPOSURE = "exposure"
     INTERNAL_CUT = "internal_cut"
     UNSTEADY = "unsteady"
-    OVERLAY = "overlay"
     NOT_IN_FILE = "not_in_file"
     LICENSE = "license"
     FORGOTTEN = "forgotten"
     DUPLICATE = "duplicate"
     NOT_REQUESTED = "not_requested"
+    OCCLUDED = "occluded"
+    BAD_LANDMARKS = "bad_landmarks"
+    OVERLAY = "overlay"
     REVIEWER = "reviewer"
 
 
@@ -40,7 +44,8 @@ class Decision(Record):
     """Keep or reject one clip. A rejection carries the number that caused it and the limit it missed.
 
     ``measured`` is None where the clip has no such number (no audio, sync unknown) or the reason is none.
-    ``who`` and ``at`` (ISO 8601, UTC) belong to reviewers: filters are pure and repeat themselves.
+    ``overrules`` is what the filters would have rejected a clip for that a reviewer keeps; the numbers are then that
+    reason's. ``who`` and ``at`` (ISO 8601, UTC) belong to reviewers: filters are pure and repeat themselves.
     """
 
     clip_id: Id
@@ -52,3 +57,4 @@ class Decision(Record):
     note: str = ""
     who: str = ""
     at: str = ""
+    overrules: RejectReason | None = Field(default=None, exclude_if=is_absent)

@@ -18,7 +18,8 @@ from schemas.base import Record
 POSE_CONVENTION = "anitalk-1"
 POSE_FIELDS = ("yaw_deg", "pitch_deg", "roll_deg", "tx", "ty", "tz", "confidence")
 
-# Each from 0 to 1 over the character's own range in the clip: lips closed to widest open; lips narrowest to widest;
+# Each from 0 to 1 over the character's own range in the clip (of a trimmed one: in the clip that it was cut from): lips
+# closed to widest open; lips narrowest to widest;
 # eyes open to closed (the character's own left and right: its left eye is at image right when it faces the camera);
 # brows lowest to highest. A channel that hardly moves stays near 0 (mouth_open, closures) or .5 (the other two).
 # confidence is the landmarker's; where it is 0 all are 0.

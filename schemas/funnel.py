@@ -4,11 +4,11 @@ A step counts one kind of thing (sources, shots, tracks, clips), named by ``unit
 one step's ``passed`` need not be the next one's ``entered``, since one source becomes many shots.
 """
 
-from typing import Self
+from typing import Literal, Self
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.base import Record
+from schemas.base import Record, is_absent
 
 
 class FunnelDrop(Record):
@@ -16,17 +16,25 @@ class FunnelDrop(Record):
 
     ``reason`` is a RejectReason or an error class. ``median_measured`` is the median of the numbers that
     caused the drops and ``limit`` what they missed; None where the reason has no number, or where several
-    limits applied (domains may differ).
+    limits applied (domains may differ). ``by`` is there where a person decided, who may give a filter's reason.
     """
 
     reason: str
     count: PositiveInt
     median_measured: float | None = None
     limit: float | None = None
+    by: Literal["reviewer"] | None = Field(default=None, exclude_if=is_absent)
+
+    @property
+    def label(self) -> str:
+        """The reason as tables and pictures show it: a person's is marked as one."""
+        return self.reason if self.by in {None, self.reason} else f"{self.reason} (reviewer)"
 
 
 class FunnelStep(Record):
     """One step: of ``entered`` items, ``passed`` went on, ``drops`` left and ``pending`` have no outcome yet.
+
+    ``overruled`` of those that passed did so because a reviewer kept what a limit would have dropped.
 
     Raises:
         ValueError: unless entered = passed + dropped + pending: nothing may vanish without a reason.
@@ -38,6 +46,7 @@ class FunnelStep(Record):
     drops: tuple[FunnelDrop, ...] = ()
     unit: str = "clips"
     pending: NonNegativeInt = 0
+    overruled: PositiveInt | None = Field(default=None, exclude_if=is_absent)
 
     @property
     def num_dropped(self) -> int:
@@ -51,7 +60,9 @@ class FunnelStep(Record):
                 f"the funnel step {self.stage!r} loses items without a reason: "
                 f"{self.entered} entered, {self.passed} passed, {self.num_dropped} dropped, {self.pending} pending"
             )
-        reasons = [drop.reason for drop in self.drops]
+        if (self.overruled or 0) > self.passed:
+            raise ValueError(f"the funnel step {self.stage!r}: {self.overruled} overruled, but {self.passed} passed")
+        reasons = [drop.label for drop in self.drops]
         if len(reasons) != len(set(reasons)):
             raise ValueError(f"the funnel step {self.stage!r} counts one reason twice: {sorted(reasons)}")
         return self

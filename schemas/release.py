@@ -4,9 +4,9 @@ import re
 import unicodedata
 from typing import Literal, Self
 
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from schemas.base import Id, Record
+from schemas.base import Id, Record, is_absent
 from schemas.clip import ClipPlan, Scores
 from schemas.config import SelectLimits
 from schemas.face import FacePath
@@ -223,7 +223,10 @@ class ManifestRow(Record):
 
 
 class ClipListRow(Record):
-    """One line of ``clips.jsonl``: enough to cut the same clip from the same source without any detection."""
+    """One line of ``clips.jsonl``: enough to cut the same clip from the same source without any detection.
+
+    ``domain`` says whose models made the clip; ``reviewed_domain`` is where a reviewer has put it since.
+    """
 
     uri: str
     sha256: str
@@ -237,6 +240,7 @@ class ClipListRow(Record):
     size_px: int
     plan: ClipPlan
     face: FacePath
+    reviewed_domain: str | None = Field(default=None, exclude_if=is_absent)
 
 
 class Fault(Record):

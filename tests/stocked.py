@@ -6,17 +6,18 @@ from pathlib import Path
 
 from pipeline.describe import describe_release
 from pipeline.results import BuildRecord, tool_version
+from pipeline.review.decisions import ReviewLog
 from pipeline.shards import write_release
 from pipeline.storage import Storage
 from pipeline.workspace import Workspace
 from schemas.analysis import SourcePlan
 from schemas.base import content_hash
 from schemas.config import BuildConfig, PackConfig
-from schemas.decision import Decision
 from schemas.funnel import Funnel, FunnelStep
 from schemas.ledger import LedgerRow
 from schemas.models import ModelCard
 from schemas.release import About
+from schemas.review import Review
 from schemas.source import Fetched, FetchProvenance
 from tests.release_items import SETUP, Shelf, encode_mp4, make_files, make_source
 
@@ -92,8 +93,8 @@ def _stock_source(place, source, items, shelf):
         for config in ("now", "before"):
             key = content_hash(["clip", config, item.clip.clip_id])
             place.publish("clip", key, item.clip, shelf.files[item.key])
-        review = Decision(clip_id=item.clip.clip_id, keep=True, by="reviewer", who="ann", at="2026-01-02T00:00:00")
-        place.storage.write(f"decisions/{item.clip.clip_id}.json", review.model_dump_json().encode())
+        accepted = {"version": key, "who": "ann", "at": "2026-01-02T00:00:00.000+00:00", "action": "accept"}
+        ReviewLog(place).append(Review.of(clip_id=item.clip.clip_id, **accepted))
 
 
 def everything(place: Storage) -> dict[str, bytes]:

@@ -179,7 +179,7 @@ def test_reuploads_of_other_files_are_tied_by_their_copies():
 # --- who stays ---
 
 
-def chosen(crops, links, *, rejected=(), reviews=(), frames=None):
+def chosen(crops, links, *, rejected=(), verdicts=None, frames=None):
     """Ids that stay, of clips with these native crops."""
     clips = {
         name: make_clip(name, num_frames=(frames or {}).get(name, 64), scores={"native_crop_px": float(crop)})
@@ -188,7 +188,7 @@ def chosen(crops, links, *, rejected=(), reviews=(), frames=None):
     decisions = [Decision(clip_id=name, keep=name not in rejected) for name in clips]
     pairs = [DuplicateLink(clip_id=a, twin_id=b, kind="picture", distance=0.1, limit=0.35) for a, b in links]
     ids = tuple(sorted({name for pair in links for name in pair}))
-    found = drop_duplicates(decisions, [DuplicateGroup(clip_ids=ids, links=tuple(pairs))], clips, reviews)
+    found = drop_duplicates(decisions, [DuplicateGroup(clip_ids=ids, links=tuple(pairs))], clips, verdicts or {})
     assert [one.clip_id for one in found] == list(clips)
     return {one.clip_id for one in found if one.keep}
 
@@ -210,13 +210,13 @@ def test_what_the_limits_reject_makes_nobody_a_duplicate():
 
 
 def test_what_a_reviewer_rejects_makes_nobody_a_duplicate():
-    review = Decision(clip_id="b", keep=False, by="reviewer", who="x", at="2026-01-01T00:00:00")
-    assert "a" in chosen({"a": 300, "b": 400, "c": 200}, ALL, reviews=[review])
+    verdict = Decision(clip_id="b", keep=False, by="reviewer", who="x", at="2026-01-01T00:00:00")
+    assert "a" in chosen({"a": 300, "b": 400, "c": 200}, ALL, verdicts={"b": verdict})
 
 
 def test_a_reviewer_who_keeps_a_duplicate_costs_its_twin_nothing():
-    review = Decision(clip_id="a", keep=True, by="reviewer", who="x", at="2026-01-01T00:00:00")
-    assert chosen({"a": 300, "b": 400}, [("a", "b")], reviews=[review]) == {"b"}
+    verdict = Decision(clip_id="a", keep=True, by="reviewer", who="x", at="2026-01-01T00:00:00")
+    assert chosen({"a": 300, "b": 400}, [("a", "b")], verdicts={"a": verdict}) == {"b"}
 
 
 def test_halves_stay_where_the_whole_goes():

@@ -128,38 +128,49 @@ def test_licences(text, allow, commercial, models, ok):
 # ---- reviews ---------------------------------------------------------------------------------------
 
 
-def review(clip_id, keep, at):
-    reason = None if keep else RejectReason.REVIEWER
-    return Decision(clip_id=clip_id, keep=keep, by="reviewer", reason=reason, at=at, who="eva")
+def verdict(clip_id, keep, reason=RejectReason.OCCLUDED):
+    return {
+        clip_id: Decision(
+            clip_id=clip_id, keep=keep, by="reviewer", reason=None if keep else reason, at="2026-01-02", who="eva"
+        )
+    }
 
 
-def test_the_latest_review_wins_whatever_the_order():
-    made = [Decision(clip_id="a", keep=True), Decision(clip_id="b", keep=False, reason=RejectReason.STILL)]
-    reviews = [review("a", True, "2026-01-02"), review("a", False, "2026-01-03"), review("b", True, "2026-01-01")]
-    for order in (reviews, reviews[::-1]):
-        assert [decision.keep for decision in apply_reviews(made, order)] == [False, True]
+FILTERED = st.sampled_from([None, *RejectReason])
 
 
-def test_of_reviews_at_one_time_the_last_given_wins():
-    made = [Decision(clip_id="a", keep=True)]
-    assert apply_reviews(made, [review("a", True, ""), review("a", False, "")])[0].keep is False
-
-
-def test_reviews_of_unknown_clips_change_nothing():
-    made = [Decision(clip_id="a", keep=True)]
-    assert apply_reviews(made, [review("zz", False, "2026")]) == made
+@given(st.lists(FILTERED, max_size=8), st.dictionaries(st.integers(0, 9), st.booleans()))
+def test_people_have_the_last_word_but_on_what_binds(filtered, said):
+    made = [
+        Decision(clip_id=f"c{k}", keep=reason is None, reason=reason, measured=0.1, limit=0.2)
+        for k, reason in enumerate(filtered)
+    ]
+    verdicts = {}
+    for k, keep in said.items():
+        verdicts |= verdict(f"c{k}", keep)
+    decided = apply_reviews(made, verdicts)
+    assert [one.clip_id for one in decided] == [one.clip_id for one in made]
+    for before, after in zip(made, decided, strict=True):
+        if before.reason in BINDING or before.clip_id not in verdicts:
+            assert after == before
+        else:
+            assert (after.keep, after.by) == (verdicts[before.clip_id].keep, "reviewer")
+        overruled = after.keep and not before.keep
+        assert after.overrules == (before.reason if overruled else None)
+        if overruled:
+            assert (after.measured, after.limit) == (before.measured, before.limit)
 
 
 @pytest.mark.parametrize("reason", sorted(BINDING))
 def test_nobody_overrules_rights_or_a_missing_field(reason):
     made = [Decision(clip_id="a", keep=False, reason=reason)]
-    assert apply_reviews(made, [review("a", True, "2026")]) == made
+    assert apply_reviews(made, verdict("a", True)) == made
 
 
 def test_a_review_cannot_lift_a_licence_hidden_behind_another_reason():
     filtered = Decision(clip_id="a", keep=False, reason=RejectReason.STILL)
     forbidden = apply_license(filtered, make_source(license="CC-BY-NC-4.0"), {}, commercial_only=True)
-    assert not apply_reviews([forbidden], [review("a", True, "2026")])[0].keep
+    assert not apply_reviews([forbidden], verdict("a", True))[0].keep
 
 
 # ---- funnel ----------------------------------------------------------------------------------------
@@ -190,13 +201,15 @@ DECISIONS = [
     Decision(clip_id="k2", keep=True),
     Decision(clip_id="r1", keep=False, reason=RejectReason.STILL, measured=0.001, limit=0.002),
     Decision(clip_id="r2", keep=False, by="reviewer"),
+    Decision(clip_id="r3", keep=False, by="reviewer", reason=RejectReason.STILL),
+    Decision(clip_id="k3", keep=True, by="reviewer", overrules=RejectReason.BLURRED, measured=8.0, limit=10.0),
 ]
 
 
 def test_the_funnel_counts_every_loss_once():
     made = funnel(["a", "b", "c", "d"], ROWS, DECISIONS, num_shots=5, num_tracks=4, left_out=["k2"])
     counted = {
-        step.stage: (step.entered, step.passed, step.pending, {drop.reason: drop.count for drop in step.drops})
+        step.stage: (step.entered, step.passed, step.pending, {drop.label: drop.count for drop in step.drops})
         for step in made.steps
     }
     assert counted == {
@@ -205,10 +218,12 @@ def test_the_funnel_counts_every_loss_once():
         "analyse": (1, 1, 0, {}),
         "shots": (5, 3, 0, {"shot_too_short": 2}),
         "tracks": (4, 3, 0, {"track_too_short": 1}),
-        "make": (5, 4, 0, {"crash": 1}),
-        "select": (4, 2, 0, {"still": 1, "reviewer": 1}),
-        "split": (2, 1, 0, {"not_requested": 1}),
+        "make": (7, 6, 0, {"crash": 1}),
+        "select": (6, 3, 0, {"still": 1, "reviewer": 1, "still (reviewer)": 1}),
+        "split": (3, 2, 0, {"not_requested": 1}),
     }
+    assert [step.stage for step in made.steps if step.overruled] == ["select"]
+    assert made.steps[6].overruled == 1
     shots = made.steps[3].drops[0]
     assert (shots.median_measured, shots.limit) == (1.0, 2.56)
 

@@ -1,0 +1,88 @@
+"""How far screening has come: what is decided, how much of it is accepted, and what an accepted hour costs."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from pipeline.review.decisions import Standing, standing
+from pipeline.survey import MadeClip
+from schemas.review import Review, ReviewAction
+
+IDLE_S = 120.0  # a longer pause between two words was not spent on a clip (mine)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainProgress:
+    """One domain: ``num_decided`` clips have a verdict, ``num_left`` wait for one; ``accepted_h`` as trimmed."""
+
+    domain: str
+    num_clips: int
+    num_decided: int
+    num_left: int
+    num_accepted: int
+    accepted_h: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """All domains, and the time that people spent, of which pauses count ``IDLE_S`` at most.
+
+    ``minutes_per_accepted_h`` is None until something is accepted.
+    """
+
+    domains: tuple[DomainProgress, ...]
+    spent_min: float
+    accepted_h: float
+    minutes_per_accepted_h: float | None
+
+
+def progress(clips: Sequence[MadeClip], reviews: Iterable[Review]) -> Progress:
+    """What verdicts on the present versions of clips amount to.
+
+    Args:
+        clips: as made or as reviewed.
+        reviews: all there are. Imported ones decide, but tell nothing of the time spent.
+    """
+    everything = list(reviews)
+    said = standing(everything, {made.clip.clip_id: made.key for made in clips})
+    by_domain: defaultdict[str, list[tuple[MadeClip, Standing]]] = defaultdict(list)
+    for made in clips:
+        one = said.get(made.clip.clip_id, Standing())
+        name = one.domain.domain if one.domain and one.domain.domain else made.clip.domain
+        by_domain[name].append((made, one))
+    domains = tuple(_domain(name, mine) for name, mine in sorted(by_domain.items()))
+    spent_min, accepted_h = _spent_s(everything) / 60, sum(one.accepted_h for one in domains)
+    return Progress(domains, spent_min, accepted_h, spent_min / accepted_h if accepted_h else None)
+
+
+def _domain(name: str, clips: Sequence[tuple[MadeClip, Standing]]) -> DomainProgress:
+    decided = [(made, one) for made, one in clips if one.verdict]
+    accepted = [(made, one) for made, one in decided if one.verdict and one.verdict.action is ReviewAction.ACCEPT]
+    return DomainProgress(
+        domain=name,
+        num_clips=len(clips),
+        num_decided=len(decided),
+        num_left=len(clips) - len(decided),
+        num_accepted=len(accepted),
+        accepted_h=sum(_duration_s(made, one) for made, one in accepted) / 3600,
+    )
+
+
+def _duration_s(made: MadeClip, said: Standing) -> float:
+    span = said.trim.trim if said.trim else None
+    return len(span) / made.clip.plan.fps if span else made.clip.duration_s
+
+
+def _spent_s(reviews: Iterable[Review]) -> float:
+    """Seconds between one word of a person and the next, long pauses cut short."""
+    times: defaultdict[str, list[datetime]] = defaultdict(list)
+    for review in reviews:
+        if not review.origin:
+            times[review.who].append(datetime.fromisoformat(review.at))
+    return sum(
+        min((after - before).total_seconds(), IDLE_S)
+        for mine in times.values()
+        for before, after in pairwise(sorted(mine))
+    )
