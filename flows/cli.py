@@ -16,6 +16,7 @@ import typer
 
 from flows.bench import bench_app
 from flows.listing import Format, write_file, write_rows
+from flows.reviewing import review_app
 from flows.weights import weights_app
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ app = typer.Typer(
 
 app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
+app.add_typer(review_app, name="review")
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 
