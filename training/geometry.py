@@ -96,7 +96,7 @@ def transform_keypoints(
     translation: Float[Tensor, "B 3"],
     deformation: Float[Tensor, "B K 3"],
 ) -> Float[Tensor, "B K 3"]:
-    """x = R x_c + t + δ (AnyTalk, Eq. 1)."""
+    """Keypoints of a frame: x = R x_c + t + δ (AnyTalk, Eq. 1)."""
     return canonical @ rotation.mT + translation[:, None] + deformation
 
 
