@@ -1,17 +1,21 @@
-"""The exceptions that a user of the trainer may meet; anything else is a bug.
+"""The exceptions a user of the trainer may meet; anything else is a bug and is allowed to crash.
 
-Each is raised with one sentence: what was wrong, where, and what to do about it. The trainer cannot import the
-builder's tree, so it has its own; both end at the command line as one line without a traceback.
+Each is raised with one sentence: what was wrong, where, and what to do about it. A tree of its own, since the
+trainer runs where the builder's packages are not installed.
 """
 
 
 class TrainingError(Exception):
-    """Base of every error of the trainer meant for a user (exit code 1)."""
+    """Base of every error of the trainer that is meant for a user (exit code 1)."""
 
 
-class TrainingUsageError(TrainingError):
-    """The user's own input is wrong: configuration, a missing or wrong weights file (exit code 2)."""
+class UsageError(TrainingError):
+    """The user's own input is wrong: arguments, configuration, a missing file of weights (exit code 2)."""
+
+
+class DataError(TrainingError):
+    """Shards cannot be reached, read or believed."""
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint is damaged, untrusted, or of another configuration (exit code 2)."""
+    """A checkpoint is damaged, incomplete, or cannot be written."""
