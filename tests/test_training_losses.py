@@ -162,9 +162,7 @@ def test_a_weight_of_zero_needs_no_file_and_any_other_names_the_setting():
     with pytest.raises(UsageError, match=r"losses\.perceptual\.file\.path is not set"):
         perceptual_loss(PerceptualConfig(), 256)
     gone = FrozenFile(path="/nowhere/e.safetensors")
-    with pytest.raises(
-        UsageError, match=r"losses\.expression\.file\.path: /nowhere/e\.safetensors is not there"
-    ):
+    with pytest.raises(UsageError, match=r"losses\.expression\.file\.path: /nowhere/e\.safetensors is not there"):
         expression_loss(ExpressionLossConfig(file=gone))
 
 
