@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from schemas.base import Record
 from training.errors import UsageError
-from training.models.backbones import ExpressionResNet, SqueezeNet, Vgg19
+from training.models.backbones import AlexNet, ExpressionResNet, SqueezeNet, Vgg19
 
 _NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg19": Vgg19,
+    "alexnet": AlexNet,
     "squeezenet1_1": SqueezeNet,
     "expression_resnet50": ExpressionResNet,
 }
@@ -37,7 +38,7 @@ def load(name: str, file: FrozenFile, *, key: str) -> nn.Module:
     """The network, in evaluation mode and single precision, without gradients for its own weights.
 
     Args:
-        name: ``vgg19``, ``squeezenet1_1`` or ``expression_resnet50``; torchvision's tensor names.
+        name: ``vgg19``, ``alexnet``, ``squeezenet1_1`` or ``expression_resnet50``; torchvision's tensor names.
         file: its weights.
         key: the setting that names the file, for messages.
 

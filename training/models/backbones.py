@@ -1,4 +1,4 @@
-"""Networks that judge and are never trained: VGG19, SqueezeNet 1.1 and ResNet-50, with torchvision's tensor names.
+"""Networks that judge and are never trained, with torchvision's tensor names.
 
 Only the layers that are looked at are built; what a file has beyond them is named in ``UNUSED``.
 """
@@ -55,6 +55,25 @@ class Vgg19(_Tapped):
                 layers += [nn.Conv2d(width, wider, 3, padding=1), nn.ReLU()]
                 width = wider
         super().__init__(layers, (1, 6, 11, 20, 29))
+
+
+class AlexNet(_Tapped):
+    """The convolutions of AlexNet (Krizhevsky, 2014, one column), tapped after each ReLU as LPIPS has it."""
+
+    UNUSED = ("classifier.",)
+    MIN_PX = 31
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                *(nn.Conv2d(3, 64, 11, 4, 2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+                *(nn.Conv2d(64, 192, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
+                *(nn.Conv2d(192, 384, 3, padding=1), nn.ReLU()),
+                *(nn.Conv2d(384, 256, 3, padding=1), nn.ReLU()),
+                *(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU()),
+            ],
+            (1, 4, 7, 9, 11),
+        )
 
 
 class _Fire(nn.Module):
