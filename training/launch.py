@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from training.config import TrainConfig
+from training.errors import UsageError
 
 
 def start(config: TrainConfig, accelerator: str = "auto") -> Fabric:
@@ -15,6 +16,10 @@ def start(config: TrainConfig, accelerator: str = "auto") -> Fabric:
     Args:
         config: of the run.
         accelerator: ``cpu``, ``cuda`` or ``auto``.
+
+    Raises:
+        UsageError: for bf16 on a processor, where torch 2.13 writes past its buffers in the backward pass of 3D
+            convolutions.
     """
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     fabric = Fabric(
@@ -26,6 +31,8 @@ def start(config: TrainConfig, accelerator: str = "auto") -> Fabric:
         strategy=DDPStrategy(broadcast_buffers=False) if size > 1 else "auto",
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
     )
+    if config.precision == "bf16" and fabric.device.type == "cpu":
+        raise UsageError("precision 'bf16' needs an accelerator: set it to 'fp32' to train on a processor")
     fabric.launch()
     torch.manual_seed(config.seed)
     return fabric

@@ -34,6 +34,7 @@ class LossConfig(Record):
 
     perceptual: PerceptualConfig = PerceptualConfig()
     expression: ExpressionLossConfig = ExpressionLossConfig()
+    pixel: float = Field(default=0.0, ge=0)  # mean |Δ| of pictures; not AnyTalk's, a crutch where runs are short
     adversarial: float = Field(default=1.0, ge=0)  # λ_G
     feature_matching: float = Field(default=10.0, ge=0)  # face-vid2vid's, inside λ_G; the supplement gives none
     equivariance: float = Field(default=10.0, ge=0)  # λ_E

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from training.losses.adversarial import accuracy, fooling_loss, judging_loss, ma
 from training.losses.expression import ExpressionLoss, expression_loss
 from training.losses.keypoints import deformation_loss, equivariance_loss, label_weight, pose_loss, spread_loss
 from training.losses.perceptual import perceptual_loss
-from training.metrics.pictures import psnr_db
+from training.metrics.pictures import l1, psnr_db
 from training.models.anytalk import AnyTalk, Rendered
 from training.models.discriminator import Discriminator, Judgement
 from training.sheet import training_sheet
@@ -42,7 +43,8 @@ class Moment:
 
     def deformation(self, count: int, device: torch.device) -> Deformation:
         """The deformations of this process's ``count`` pictures."""
-        generator = torch.Generator().manual_seed((self.seed << 40) + self.step)
+        mixed = np.random.SeedSequence((self.seed, self.step)).generate_state(1)  # torch looks at 32 bits only
+        generator = torch.Generator().manual_seed(int(mixed[0]))
         every = Deformation.random(self.size * count, generator, device)
         return every[self.rank * count : (self.rank + 1) * count]
 
@@ -148,6 +150,8 @@ class AnyTalkRecipe:
             "pose": pose_loss(rendered.driving_motion.degrees, batch["driving_pose"][:, :3], believed),
             "deformation": deformation_loss(rendered.driving_motion.deformation),
         }
+        if losses.pixel:
+            terms["pixel"] = l1(rendered.picture, driving).mean()
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(rendered.picture, driving)
         if self.expression is not None:
@@ -170,7 +174,7 @@ class AnyTalkRecipe:
 
     def _weights(self) -> dict[str, float]:
         losses = self.config.losses
-        plain = ("adversarial", "feature_matching", "equivariance", "spread", "pose", "deformation")
+        plain = ("pixel", "adversarial", "feature_matching", "equivariance", "spread", "pose", "deformation")
         weights = {name: float(getattr(losses, name)) for name in plain}
         return weights | {"perceptual": losses.perceptual.weight, "expression": losses.expression.weight}
 
