@@ -124,10 +124,10 @@ def test_two_processes_are_one(tmp_path):
 
 
 def test_two_pairs_are_learned_by_heart(tmp_path):
-    length = StageConfig(num_pairs=2 * 30, learning_rate=4e-3)
+    length = StageConfig(num_pairs=2 * 20, learning_rate=4e-3)
     losses = LossConfig(perceptual=PerceptualConfig(weight=0), expression=ExpressionLossConfig(weight=0), pixel=500.0)
     both = pairs(2)
-    run = trainer(small_config(30, 2, losses=losses, pretrain=length, log_every=1000), tmp_path)
+    run = trainer(small_config(20, 2, losses=losses, pretrain=length, log_every=1000), tmp_path)
     batch = run._ready(both)
     before = run.recipe.validate(run.recipe.model, batch)["psnr_db"]
     run.run([both])
