@@ -29,6 +29,7 @@ class Alarms:
         for name, limit, meaning in (
             ("distance", config.min_distance, "keypoints lie on one another"),
             ("entropy", config.min_entropy, "keypoints are stuck to single voxels"),
+            ("occlusion", config.min_occlusion, "nothing of the source gets through"),
             ("spread_of_deformation", config.min_deformation, "expressions are not used"),
         ):
             if name in figures and figures[name] < limit:

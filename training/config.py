@@ -28,6 +28,7 @@ class AlarmConfig(Record):
     min_distance: float = 0.03  # between any two keypoints, in [-1, 1]
     min_entropy: float = 1.0  # of a keypoint's volume, nats
     max_occlusion: float = 0.98  # mean; above it the map says that everything is seen
+    min_occlusion: float = 0.02  # below it nothing of the source gets through, and every picture is the same (mine)
     min_deformation: float = 1e-4  # spread of δ over a batch: below it, expression is not used (mine)
     max_accuracy: float = 0.95  # of the discriminator, for as many steps as the next line says
     accurate_steps: int = 2000
