@@ -1,0 +1,38 @@
+"""The hinge game between generator and discriminator, and feature matching (supplement, B.2)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from training.models.discriminator import Judgement
+
+Loss = Float[Tensor, ""]
+
+
+def fooling_loss(made: Sequence[Judgement]) -> Loss:
+    """Hinge: -mean D(y), what the generator minimises; summed over scales."""
+    return torch.stack([-one.scores.float().mean() for one in made]).sum()
+
+
+def judging_loss(real: Sequence[Judgement], made: Sequence[Judgement]) -> Loss:
+    """Hinge: mean relu(1 - D(d)) + mean relu(1 + D(y)), what the discriminator minimises; summed over scales."""
+    of_real = [functional.relu(1 - one.scores.float()).mean() for one in real]
+    of_made = [functional.relu(1 + one.scores.float()).mean() for one in made]
+    return torch.stack(of_real + of_made).sum()
+
+
+def matching_loss(made: Sequence[Judgement], real: Sequence[Judgement]) -> Loss:
+    """Mean |Δ| of every feature map, summed over maps and scales; the real ones get no gradient."""
+    pairs = [
+        pair for one, other in zip(made, real, strict=True) for pair in zip(one.features, other.features, strict=True)
+    ]
+    return torch.stack([functional.l1_loss(mine.float(), theirs.detach().float()) for mine, theirs in pairs]).sum()
+
+
+def accuracy(real: Sequence[Judgement], made: Sequence[Judgement]) -> Loss:
+    """Share of patches on the right side of 0; near 1 for long means that the generator has lost."""
+    right = [(one.scores > 0).float().mean() for one in real] + [(one.scores < 0).float().mean() for one in made]
+    return torch.stack(right).mean()

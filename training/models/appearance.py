@@ -1,0 +1,27 @@
+"""E_a: what the source looks like, as a volume of features."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from training.models.blocks import Conv, Down, Residual
+from training.models.config import ModelConfig
+
+
+class AppearanceEncoder(nn.Module):
+    """Source picture to its feature volume f_s (AnyTalk, supplement, Fig. 1a)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        first, second, third = config.widths(3)
+        self.depth = config.depth
+        self.flat = nn.Sequential(
+            Conv(3, first, config.appearance_kernel),
+            Down(first, second),
+            Down(second, third),
+            nn.Conv2d(third, config.depth * config.feature_channels, 1),
+        )
+        blocks = [Residual(config.feature_channels, dims=3) for _ in range(config.appearance_blocks)]
+        self.solid = nn.Sequential(*blocks)
+
+    def forward(self, source: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B C D H W"]:  # noqa: D102
+        return self.solid(self.flat(source).unflatten(1, (-1, self.depth)))

@@ -1,0 +1,106 @@
+"""Layers that several networks share: convolutions with their norm, residual blocks, the hourglass, clean shrinking."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEAK = 0.2  # slope of every leaky ReLU
+
+
+class Conv(nn.Sequential):
+    """Convolution that keeps the size, batch norm, and a (leaky) ReLU; 2D or 3D."""
+
+    def __init__(
+        self, width_in: int, width: int, kernel: int = 3, *, dims: Literal[2, 3] = 2, leak: float = 0.0
+    ) -> None:
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        activation = nn.LeakyReLU(leak) if leak else nn.ReLU()
+        super().__init__(conv(width_in, width, kernel, padding=kernel // 2), norm(width), activation)
+
+
+class Down(nn.Sequential):
+    """A convolution, then means over 2 × 2 pixels; in 3D the depth stays."""
+
+    def __init__(self, width_in: int, width: int, *, dims: Literal[2, 3] = 2) -> None:
+        pool = nn.AvgPool2d(2) if dims == 2 else nn.AvgPool3d((1, 2, 2))
+        super().__init__(*Conv(width_in, width, dims=dims), pool)
+
+
+class Up(nn.Sequential):
+    """Every pixel becomes 2 × 2, then a convolution: no checkerboard, unlike transposed convolutions."""
+
+    def __init__(self, width_in: int, width: int, *, dims: Literal[2, 3] = 2) -> None:
+        factor = 2 if dims == 2 else (1, 2, 2)
+        super().__init__(nn.Upsample(scale_factor=factor, mode="nearest"), *Conv(width_in, width, dims=dims))
+
+
+class Residual(nn.Module):
+    """x + two times (norm, ReLU, convolution); 2D or 3D."""
+
+    def __init__(self, width: int, *, dims: Literal[2, 3]) -> None:
+        super().__init__()
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if dims == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        half = [(norm(width), nn.ReLU(), conv(width, width, 3, padding=1)) for _ in range(2)]
+        self.body = nn.Sequential(*half[0], *half[1])
+
+    def forward(self, x: Tensor) -> Tensor:  # noqa: D102
+        return x + self.body(x)
+
+
+class Hourglass(nn.Module):
+    """Down and up again in 3D with the inputs of every level kept; the input itself is part of the output."""
+
+    def __init__(self, width_in: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        down = partial(Down, dims=3)
+        self.down = nn.ModuleList(map(down, (width_in, *widths[:-1]), widths))
+        kept, current, layers = (width_in, *widths[:-1]), widths[-1], []
+        for width, skip in zip(reversed(widths), reversed(kept), strict=True):
+            layers.append(Up(current, width // 2, dims=3))
+            current = width // 2 + skip
+        self.up = nn.ModuleList(layers)
+        self.width = current
+
+    def forward(self, x: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B E D H W"]:  # noqa: D102
+        kept = []
+        for layer in self.down:
+            kept.append(x)
+            x = layer(x)
+        for layer in self.up:
+            x = torch.cat([layer(x), kept.pop()], dim=1)
+        return x
+
+
+class Shrink(nn.Module):
+    """Blur, then keep the middle of every ``factor``² pixels.
+
+    A Gaussian with σ = (factor - 1)/2, as the first order motion model has it, but sampled between pixels, so that
+    pictures stay in place and mirrored ones stay mirrored.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        spread = (factor - 1) / 2
+        half = round(4 * spread)
+        taps = torch.exp(-0.5 * ((torch.arange(2 * half) - half + 0.5) / max(spread, 1e-6)) ** 2)
+        self.register_buffer("kernel", taps / taps.sum(), persistent=False)
+        self.margin = half - factor // 2
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:  # noqa: D102
+        if self.factor == 1:
+            return x
+        channels, margin, stride = x.shape[1], self.margin, self.factor
+        x = functional.pad(x, (margin,) * 4, mode="replicate")
+        taps = self.kernel.to(x.dtype)
+        down = taps.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+        across = taps.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+        x = functional.conv2d(x, down, stride=(stride, 1), groups=channels)
+        return functional.conv2d(x, across, stride=(1, stride), groups=channels)

@@ -1,0 +1,94 @@
+"""The sizes of the AnyTalk networks: one frozen record, kept in every checkpoint.
+
+The paper's supplement copies two widths (137 and 2192) from a drawing with 20 keypoints; with its 15 they are 112
+and 1792, which follow here from the rest.
+"""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Record
+
+FEATURE_STRIDE = 4  # pixels of a network's picture per cell of the feature plane
+
+
+class ModelConfig(Record):
+    """Sizes of E_a, L, M, D, G and the discriminator; the defaults are AnyTalk's at 256 px with the SPADE generator."""
+
+    image_px: int = Field(default=256, ge=16)  # side of pictures in and out
+    network_px: int = Field(default=256, ge=16)  # side at which E_a, L and M look; half of image_px for 512
+    num_keypoints: int = Field(default=15, ge=2)  # the paper's K
+    depth: int = Field(default=16, ge=2)  # cells of the feature volume along z
+    feature_channels: int = Field(default=32, ge=1)  # per cell
+    base_channels: int = Field(default=64, ge=2)  # after the first layer of each network; 64 throughout the figure
+    max_channels: int = Field(default=1024, ge=2)
+    appearance_kernel: Literal[3, 7] = 7  # of E_a's first layer: 7 in the figure, 3 in face-vid2vid code with SPADE
+    appearance_blocks: int = Field(default=6, ge=1)
+    hourglass_levels: int = Field(default=5, ge=1)  # of L and D
+    keypoint_kernel: Literal[3, 7] = 3  # of L's last layer: 3 in face-vid2vid code, 7 in the figure
+    temperature: float = Field(default=0.1, gt=0)  # of the softmax over L's volume
+    heatmap_variance: float = Field(default=0.01, gt=0)
+    compressed_channels: int = Field(default=4, ge=1)  # of the features that D looks at
+    motion_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)  # M is a ResNet-50
+    generator: Literal["spade", "plain"] = "spade"
+    generator_blocks: int = Field(default=6, ge=1)
+    spade_channels: int = Field(default=128, ge=1)  # hidden width of every SPADE
+    discriminator_blocks: int = Field(default=4, ge=1)
+    discriminator_scales: int = Field(default=1, ge=1)  # two at 512 px (supplement B.2)
+    angle_offset_deg: float = 97.5  # 99 for face-vid2vid's weights
+    euler_order: Literal["xyz", "zyx"] = "xyz"
+    pitch_sign: Literal[-1, 1] = -1  # as labels mean it; face-vid2vid's weights have 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.image_px % self.network_px:
+            raise ValueError(f"image_px {self.image_px} is no multiple of network_px {self.network_px}")
+        cells, least = self.feature_px, 2**self.hourglass_levels
+        if self.network_px % FEATURE_STRIDE or cells % least:
+            raise ValueError(
+                f"network_px {self.network_px} must be a multiple of {FEATURE_STRIDE * least} "
+                f"for {self.hourglass_levels} hourglass levels"
+            )
+        return self
+
+    @property
+    def feature_px(self) -> int:
+        """Side of the feature plane in cells."""
+        return self.network_px // FEATURE_STRIDE
+
+    @property
+    def upscale(self) -> int:
+        """Pixels made per pixel of a network's picture, by the generator's last layer."""
+        return self.image_px // self.network_px
+
+    def widths(self, levels: int) -> tuple[int, ...]:
+        """Channels that double from level to level."""
+        return tuple(min(self.base_channels << level, self.max_channels) for level in range(levels))
+
+
+ANYTALK_256 = ModelConfig()
+ANYTALK_256_PLAIN = ModelConfig(generator="plain")
+ANYTALK_512 = ModelConfig(image_px=512, discriminator_scales=2)
+# For tests and a first look on a CPU: every part is there, nothing is wide.
+TINY = ModelConfig(
+    image_px=64,
+    network_px=64,
+    num_keypoints=8,
+    depth=4,
+    feature_channels=8,
+    base_channels=8,
+    max_channels=32,
+    appearance_blocks=2,
+    hourglass_levels=3,
+    motion_blocks=(1, 1, 1, 1),
+    generator_blocks=2,
+    spade_channels=16,
+    discriminator_blocks=3,
+)
+PRESETS = {
+    "anytalk-256": ANYTALK_256,
+    "anytalk-256-plain": ANYTALK_256_PLAIN,
+    "anytalk-512": ANYTALK_512,
+    "tiny": TINY,
+}

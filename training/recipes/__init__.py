@@ -1,0 +1,1 @@
+"""How each system is trained: its networks, its losses, and what to look at."""
