@@ -212,8 +212,8 @@ def read_packets(descriptor: int, entry: Entry, info: SampleInfo, frames: Sequen
             context = stream.codec_context
             size, side = (context.width, context.height), (info.size_px, info.size_px)
             if (context.name, stream.frames, size) != ("h264", info.num_frames, side) or not stream.time_base:
-                found = f"{stream.frames} frames of {size[0]} × {size[1]} px in {context.name}"
-                raise CorruptError("video", f"{problem} has {found}, not {info.num_frames} of {info.size_px} px")
+                told = f"{stream.frames} frames of {size[0]} × {size[1]} px in {context.name}"
+                raise CorruptError("video", f"{problem} has {told}, not {info.num_frames} of {info.size_px} px")
             found: dict[int, bytes] = {}
             for frame in sorted(set(frames)):
                 at = round(frame / (info.fps * stream.time_base))

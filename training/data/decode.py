@@ -16,7 +16,8 @@ from jaxtyping import UInt8
 from training.data.clips import CorruptError
 
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
-_BT709, _LIMITED_RANGE = 1, 2  # as the builder encodes, and says in the file
+_BT709 = 1  # as the builder encodes, and says in the file
+_LIMITED_RANGE = 1
 _NUM_DECODERS = 8  # clips of one release share their setup; a few releases of different sizes have some
 
 

@@ -109,7 +109,9 @@ def iter_parts(uri: str, start: int, stop: int, patience: Patience) -> Iterator[
             part_bytes = max(part_bytes // 2, _MIN_PART_BYTES)
             continue
         if len(data) > end - start:  # a server that knows no ranges sends the whole file
-            data = data[start:stop]
+            if start:
+                raise DataError(f"{redact(uri)}: the server does not send parts of files when asked (Range)")
+            data = data[:stop]
         failures = 0
         start += len(data)
         yield data
