@@ -23,7 +23,8 @@ _CLIP_STEP = 8
 
 @cache
 def numbered_mp4(clip: int, num_frames: int = NUM_FRAMES) -> bytes:
-    """Frames whose left half is grey by the frame's number, and whose right half by the clip's."""
+    """Frames whose left half is grey by the frame's number, the right half by the clip's, below a band of colours."""
+    colours = np.random.default_rng(clip).integers(0, 255, (num_frames, 4, 16, 3), np.uint8)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("libx264", rate=FPS)
@@ -34,6 +35,7 @@ def numbered_mp4(clip: int, num_frames: int = NUM_FRAMES) -> bytes:
         for number in range(num_frames):
             pixels = np.empty((SIZE_PX, SIZE_PX, 3), np.uint8)
             pixels[:, : SIZE_PX // 2], pixels[:, SIZE_PX // 2 :] = 20 + _STEP * number, 20 + _CLIP_STEP * clip
+            pixels[: SIZE_PX // 4] = colours[number].repeat(SIZE_PX // 16, 0).repeat(SIZE_PX // 16, 1)
             frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
                 format="yuv420p", dst_colorspace=1, dst_color_range=1
             )
@@ -46,7 +48,8 @@ def numbered_mp4(clip: int, num_frames: int = NUM_FRAMES) -> bytes:
 def read_numbers(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of frame and clip that pictures [B, 3, S, S] u8 show."""
     half = frames.shape[-1] // 2
-    left, right = frames[..., 2 : half - 2], frames[..., half + 2 : -2]
+    grey = frames[:, :, half:]
+    left, right = grey[..., 2 : half - 2], grey[..., half + 2 : -2]
     frame, clip = (((part.mean((1, 2, 3)) - 20) / step) for part, step in ((left, _STEP), (right, _CLIP_STEP)))
     return frame.round().astype(int), clip.round().astype(int)
 

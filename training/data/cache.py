@@ -4,6 +4,7 @@ Many processes share the folder without a lock: a shard appears under its final 
 fetch the same one do the work twice, and a file that is dropped stays readable for whoever has it open.
 """
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -11,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -57,7 +58,7 @@ class ShardCache:
         """
         if is_local(shard.uri):
             return self._open_local(shard)
-        with self._turn:
+        with self._turn, self._clear_errors(shard):
             return self._open_fetched(shard)
 
     def fetch_ahead(self, shards: Iterable[Shard]) -> None:
@@ -118,14 +119,18 @@ class ShardCache:
         return self._fetch(shard, path)
 
     def _fetch(self, shard: Shard, path: Path) -> int:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_room(shard.num_bytes)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._make_room(shard.num_bytes)
-            try:
-                return self._fetch_once(shard, path)
-            except DamagedShardError as error:  # on the way, perhaps
-                log.warning("%s: %s; fetched once more", redact(shard.uri), error)
-                return self._fetch_once(shard, path)
+            return self._fetch_once(shard, path)
+        except DamagedShardError as error:  # on the way, perhaps
+            log.warning("%s: %s; fetched once more", redact(shard.uri), error)
+            return self._fetch_once(shard, path)
+
+    @contextlib.contextmanager
+    def _clear_errors(self, shard: Shard) -> Iterator[None]:
+        try:
+            yield
         except FileNotFoundError as error:
             raise DataError(f"{redact(shard.uri)} is no longer there") from error
         except OSError as error:

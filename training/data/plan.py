@@ -4,7 +4,7 @@ import io
 import logging
 import os
 import tarfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from schemas.sample import SampleInfo
@@ -82,37 +82,39 @@ def _read_through(shard: Shard, cache: ShardCache, patience: Patience) -> Shard:
 
 
 def _first_record(shard: Shard, patience: Patience) -> SampleInfo:
-    """What the first sample of a shard says of itself.
+    """What the first readable sample of a shard says of itself.
 
     Raises:
         DataError: when that cannot be read, or the sample is of another version or convention.
     """
     where = redact(shard.uri)
+    problem = "is no shard, or is cut off before its first record"
     try:
         for num_bytes in (*(size for size in _HEAD_BYTES if size < shard.num_bytes), shard.num_bytes):
-            found = _first_json(read_start(shard.uri, num_bytes, patience))
-            if found is not None:
-                return parse_info(found[1], found[0])
+            for key, data in _iter_records(read_start(shard.uri, num_bytes, patience)):
+                try:
+                    return parse_info(data, key)
+                except CorruptError as error:  # the next one will do; reading will count this one
+                    problem = str(error)
     except FileNotFoundError as error:
         raise DataError(f"{where} does not exist: check the address, or copy the release again") from error
-    except (CorruptError, OSError) as error:
-        raise DataError(f"{where}: {error}: verify the release") from error
+    except OSError as error:
+        raise DataError(f"{where} cannot be read: {error.strerror}") from error
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
-    raise DataError(f"{where} is no shard, or is cut off before its first record: copy it again")
+    raise DataError(f"{where}: {problem}: verify the release, or copy it again")
 
 
-def _first_json(head: bytes) -> tuple[str, bytes] | None:
-    """Key and content of the first ``json`` member in the beginning of a tar; None when it lies further on."""
+def _iter_records(head: bytes) -> Iterator[tuple[str, bytes]]:
+    """Keys and contents of the whole ``json`` members in the beginning of a tar."""
     try:
         with tarfile.open(fileobj=io.BytesIO(head), mode="r:") as tar:
             for member in tar:
                 key, _, suffix = member.name.partition(".")
                 if suffix == "json" and member.offset_data + member.size <= len(head):
-                    return key, head[member.offset_data : member.offset_data + member.size]
+                    yield key, head[member.offset_data : member.offset_data + member.size]
     except tarfile.TarError:
-        pass  # the head ends inside a member; the caller asks for more of it, or gives up
-    return None
+        return  # the head ends inside a member; the caller asks for more of it, or gives up
 
 
 def _layout(infos: dict[str, SampleInfo], config: PairsConfig) -> Layout:

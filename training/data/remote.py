@@ -22,6 +22,7 @@ _PART_BYTES = 16 << 20
 _MIN_PART_BYTES = 256 << 10
 _CONNECT_S, _STALL_S = 20.0, 60.0  # a server that sends nothing for this long has failed
 _MAX_WAIT_S = 30.0
+_MISSING = {HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
@@ -31,6 +32,10 @@ class Patience:
 
     num_attempts: int
     backoff_s: float
+
+
+class RefusedError(DataError):
+    """The store lets nobody, or not this user, read there; some say so of what does not exist."""
 
 
 class _MishapError(Exception):
@@ -54,6 +59,8 @@ def read_file(uri: str, patience: Patience) -> bytes:
         return _attempts(uri, patience, lambda: _asked(uri, system.cat_file, path))
     try:
         return local_path(uri).read_bytes()
+    except FileNotFoundError:
+        raise
     except (NotADirectoryError, IsADirectoryError) as error:
         raise FileNotFoundError(uri) from error
     except OSError as error:
@@ -137,17 +144,28 @@ def _asked(uri: str, ask: Any, *arguments: Any, **more: Any) -> Any:
     """Call a method of a file system; what it raises becomes one of three kinds."""
     try:
         return ask(*arguments, **more)
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        # fsspec says so of everything that a web server answers when asked for a size; the cause knows better.
+        if uri_scheme(uri) == "s3" or error.__cause__ is None or _is_missing(error.__cause__):
+            raise
+        raise _classed(uri, error.__cause__) from error
     except Exception as error:
-        status = getattr(error, "status", None)
-        refused = isinstance(status, int) and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
-        told = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-            raise DataError(f"{redact(uri)}: the store refuses access ({told}): check the credentials") from error
-        if refused and status not in _PASSING:
-            raise DataError(f"{redact(uri)}: the server refuses (status {status})") from error
-        raise _MishapError(told) from error
+        raise _classed(uri, error) from error
+
+
+def _is_missing(error: BaseException) -> bool:
+    return isinstance(error, FileNotFoundError) or getattr(error, "status", None) in _MISSING
+
+
+def _classed(uri: str, error: BaseException) -> "RefusedError | _MishapError":
+    status = getattr(error, "status", None)
+    told = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+        return RefusedError(f"{redact(uri)}: the store refuses access ({told}): check the credentials")
+    refused = isinstance(status, int) and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if refused and status not in _PASSING:
+        return RefusedError(f"{redact(uri)}: the server refuses (status {status}): check the address and its access")
+    return _MishapError(told)
 
 
 def _some(system: Any, path: str, start: int, end: int) -> bytes:

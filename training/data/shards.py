@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from braceexpand import braceexpand
 from pydantic import ValidationError
@@ -17,7 +18,7 @@ from schemas.base import content_hash
 from schemas.release import RELEASE_FILE, Release, ShardRecord, Split
 from schemas.uri import local_path, redact
 from training.data.config import PairsConfig
-from training.data.remote import Patience, is_local, read_file, size_of
+from training.data.remote import Patience, RefusedError, is_local, read_file, size_of
 from training.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
@@ -120,14 +121,24 @@ def _of_addresses(uris: Sequence[str], patience: Patience) -> list[Shard]:
     for uri in uris:
         parts = uri.rsplit("/", _SHARD_DEPTH)
         root, path = parts[0], "/".join(parts[1:])
-        if len(parts) > _SHARD_DEPTH and root not in records:
-            release = _read_release(root, patience)
-            records[root] = {row.path: row for row in release.shards} if release else {}
-        row = records.get(root, {}).get(path)
+        if root not in records:
+            is_place = len(parts) > _SHARD_DEPTH and (is_local(uri) or urlsplit(root).netloc)
+            records[root] = _records_beside(root, patience) if is_place else {}
+        row = records[root].get(path)
         if row is not None and row.series != "visual":
             raise UsageError(f"{redact(uri)} is a speech shard: name visual ones, which hold the frames")
         found.append(_of_record(root, row) if row else Shard(uri, path, "", 0, _size(uri, patience)))
     return found
+
+
+def _records_beside(root: str, patience: Patience) -> dict[str, ShardRecord]:
+    """What the release at ``root`` says of its shards, by path; empty when there is none to be seen."""
+    try:
+        release = _read_release(root, patience)
+    except RefusedError as error:  # as S3 says of what is missing, to those who may not list
+        log.info("no record of the shards: %s", error)
+        return {}
+    return {row.path: row for row in release.shards} if release else {}
 
 
 def _size(uri: str, patience: Patience) -> int:
