@@ -11,6 +11,7 @@ import os
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import av
 import numpy as np
@@ -105,26 +106,35 @@ def parse_info(data: bytes, key: str) -> SampleInfo:
         DataError: when it is of another version or convention, which would silently mean other labels.
     """
     try:
-        raw = json.loads(data)
-        version, convention = (raw.get(name) for name in ("schema_version", "pose_convention"))
-        if version != 1:
-            raise DataError(
-                f"sample {key} has schema version {version!r} and this version reads 1: install the version of "
-                "anitalk that wrote it"
-            )
-        if convention != POSE_CONVENTION:
-            found = "no pose_convention" if convention is None else f"the pose_convention {convention!r}"
-            raise DataError(
-                f"sample {key} has {found}, so its angles could mean anything; expected {POSE_CONVENTION!r}: build "
-                "the release again"
-            )
         info = SampleInfo.model_validate_json(data)
         sizes = info.sizes()
-    except (ValidationError, ValueError, KeyError, AttributeError) as error:
+        named = info.pose_convention if "pose_convention" in info.model_fields_set else None
+    except (ValidationError, KeyError) as error:
+        _check_version(data, key)
         raise CorruptError("json", f"{key}.json is no sample's record ({type(error).__name__})") from error
+    if named != POSE_CONVENTION:
+        found = "no pose_convention" if named is None else f"the pose_convention {named!r}"
+        raise DataError(
+            f"sample {key} has {found}, so its angles could mean anything; expected {POSE_CONVENTION!r}: build the "
+            "release again"
+        )
     if (info.clip_id, info.pose_fields, info.motion_channels) != (key, POSE_FIELDS, MOTION_CHANNELS) or not sizes["T"]:
         raise CorruptError("json", f"{key}.json is of another clip, or of none")
     return info
+
+
+def _check_version(data: bytes, key: str) -> None:
+    """Say so if a record is unreadable because another version wrote it."""
+    try:
+        raw = json.loads(data)
+    except ValueError:
+        return
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version not in {None, 1}:
+        raise DataError(
+            f"sample {key} has schema version {version!r} and this version reads 1: install the version of anitalk "
+            "that wrote it"
+        )
 
 
 def _read(descriptor: int, entry: Entry, suffix: str) -> bytes:
@@ -138,22 +148,34 @@ def _read(descriptor: int, entry: Entry, suffix: str) -> bytes:
 def _labels(info: SampleInfo, field: Field, data: bytes) -> np.ndarray:
     """An .npy member as the field table has it: never unpickled, no more memory than bytes, all numbers finite."""
     name = f"{info.clip_id}.{field.suffix}"
-    stream = io.BytesIO(data)
+    start = _data_start(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read_header[version](stream, max_header_size=_MAX_HEADER_BYTES)
+        shape, fortran, dtype = _header(data[:start])
     except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
         raise CorruptError("labels", f"{name} has no readable header") from error
     if fortran or dtype != np.dtype(field.dtype) or not field.fits(shape, info.sizes()):
         raise CorruptError("labels", f"{name} has shape {shape} of {dtype}, which no clip of its length has")
     try:
-        array = np.frombuffer(data, dtype=dtype, offset=stream.tell()).reshape(shape)
+        array = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape)
     except ValueError as error:
         raise CorruptError("labels", f"{name} holds less or more than its shape {shape}") from error
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise CorruptError("labels", f"{name} holds NaN or infinity")
     return array
+
+
+def _data_start(data: bytes) -> int:
+    """Where the numbers of an .npy file begin, by its own word (format versions 1 and 2)."""
+    width = 2 if data[6:7] == b"\x01" else 4
+    return 8 + width + int.from_bytes(data[8 : 8 + width], "little")
+
+
+@lru_cache(maxsize=1024)  # clips of one length have equal headers, and reading one costs as much as its numbers
+def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    stream = io.BytesIO(header)
+    version = np.lib.format.read_magic(stream)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    return read_header[version](stream, max_header_size=_MAX_HEADER_BYTES)
 
 
 # ---- video ---------------------------------------------------------------------------------------------------------
@@ -197,31 +219,49 @@ class _Member(io.RawIOBase):
         return data
 
 
-def read_packets(descriptor: int, entry: Entry, info: SampleInfo, frames: Sequence[int]) -> Packets:
-    """The coded frames ``frames`` of a sample.
+@dataclass(frozen=True, slots=True)
+class FrameTable:
+    """Where the coded frames of a clip's video lie in it: starts and sizes [T] in bytes, and the decoder's setup."""
+
+    setup: bytes
+    starts: np.ndarray
+    sizes: np.ndarray
+
+
+def read_table(descriptor: int, entry: Entry, info: SampleInfo) -> FrameTable:
+    """The container's own table of frames; opening it costs as much as decoding a frame, so tables are worth keeping.
 
     Raises:
-        CorruptError: when the video is unreadable, or has not exactly the frames that its record says.
+        CorruptError: when the video is unreadable, or has not exactly the key frames that its record says.
     """
     problem = f"{entry.key}.mp4"
+    extent = entry.members["mp4"]
     try:
-        with av.open(_Member(descriptor, entry.members["mp4"]), format="mp4", options=_READER_OPTIONS) as container:
+        with av.open(_Member(descriptor, extent), format="mp4", options=_READER_OPTIONS) as container:
             if not container.streams.video:
                 raise CorruptError("video", f"{problem} has no video stream")
             stream = container.streams.video[0]
-            context = stream.codec_context
-            size, side = (context.width, context.height), (info.size_px, info.size_px)
-            if (context.name, stream.frames, size) != ("h264", info.num_frames, side) or not stream.time_base:
-                told = f"{stream.frames} frames of {size[0]} × {size[1]} px in {context.name}"
-                raise CorruptError("video", f"{problem} has {told}, not {info.num_frames} of {info.size_px} px")
-            found: dict[int, bytes] = {}
-            for frame in sorted(set(frames)):
-                at = round(frame / (info.fps * stream.time_base))
-                container.seek(at, stream=stream)
-                packet = next(container.demux(stream))
-                if packet.pts != at or not packet.is_keyframe:
-                    raise CorruptError("video", f"{problem}: frame {frame} is no key frame in its place")
-                found[frame] = bytes(packet)
-            return Packets(bytes(context.extradata or b""), found)
-    except (FFmpegError, StopIteration, IndexError) as error:
+            context, time_base = stream.codec_context, stream.time_base
+            rows = [(row.pos, row.size, row.timestamp, row.is_keyframe) for row in stream.index_entries]
+            size, setup = (context.width, context.height), bytes(context.extradata or b"")
+            codec = context.name
+    except FFmpegError as error:
         raise CorruptError("video", f"{problem} is not readable ({type(error).__name__})") from error
+    if (codec, len(rows), size) != ("h264", info.num_frames, (info.size_px, info.size_px)) or not time_base:
+        told = f"{len(rows)} frames of {size[0]} × {size[1]} px in {codec}"
+        raise CorruptError("video", f"{problem} has {told}, not {info.num_frames} of {info.size_px} px")
+    first = rows[0][2]  # of decoding, which may lie before 0
+    for frame, (start, num_bytes, tick, is_key) in enumerate(rows):
+        if not is_key or (tick - first) * time_base * info.fps != frame:
+            raise CorruptError("video", f"{problem}: frame {frame} is no key frame in its place")
+        if not 0 < num_bytes <= extent[1] - start:
+            raise CorruptError("video", f"{problem}: frame {frame} reaches beyond the end")
+    places = np.array([row[:2] for row in rows], np.int64)
+    return FrameTable(setup, places[:, 0], places[:, 1])
+
+
+def read_packets(descriptor: int, entry: Entry, table: FrameTable, frames: Sequence[int]) -> Packets:
+    """The coded frames ``frames`` of a sample."""
+    offset = entry.members["mp4"][0]
+    rows = {frame: (int(table.sizes[frame]), offset + int(table.starts[frame])) for frame in frames}
+    return Packets(table.setup, {frame: os.pread(descriptor, *row) for frame, row in rows.items()})

@@ -13,7 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from training.data.cache import DamagedShardError, ShardCache
-from training.data.clips import Clip, CorruptError, Entry, Packets, index_tar, open_clip, read_packets
+from training.data.clips import (
+    Clip,
+    CorruptError,
+    Entry,
+    FrameTable,
+    Packets,
+    index_tar,
+    open_clip,
+    read_packets,
+    read_table,
+)
 from training.data.config import PairsConfig
 from training.data.decode import FrameDecoder
 from training.data.order import BlockShape, Draw, PairRef, block_of, draw_frames, generator
@@ -82,6 +92,7 @@ class PairStream:
         self._sizes = [shard.num_clips for shard in shards]
         self._descriptors: dict[int, int] = {}
         self._entries: dict[int, list[Entry]] = {}
+        self._tables: dict[tuple[int, int], FrameTable] = {}  # 2 kB per clip
         self._bad_shards: dict[int, CorruptError] = {}
         self._number, self._place = position
         self._begin_block()
@@ -169,7 +180,10 @@ class PairStream:
         position = (self._domain, self._number, ref.visit, ref.clip)
         numbers = generator(self._config.seed, self._reader, Draw.FRAMES, *position)
         frames = draw_frames(usable, self._config.pairs_per_clip, numbers)
-        packets = read_packets(descriptor, entry, clip.info, [int(number) for number in frames.ravel()])
+        if (ref.shard, ref.clip) not in self._tables:
+            self._tables[ref.shard, ref.clip] = read_table(descriptor, entry, clip.info)
+        table = self._tables[ref.shard, ref.clip]
+        packets = read_packets(descriptor, entry, table, [int(number) for number in frames.ravel()])
         return _Opened(clip, packets, frames)
 
     def _entry(self, ref: PairRef) -> Entry:
