@@ -8,10 +8,11 @@ import io
 import itertools
 import os
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Self
 
 import av
@@ -85,7 +86,7 @@ def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, 
     if num_batches < 1:
         raise UsageError("at least one batch has to be read")
     alone = config.model_copy(update={"num_workers": 0, "epoch_batches": None})
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     size_px = 0
     with _Catalogue(make_plan(where, alone, 1)) as catalogue:
         batches = iter(pairs(where, alone, rank=0, world_size=1))
@@ -115,10 +116,10 @@ def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, 
 
 
 @contextmanager
-def _spending(spent: Counter[str], name: str) -> Iterator[None]:
+def _spending(spent: defaultdict[str, float], name: str) -> Iterator[None]:
     began = time.process_time()
     yield
-    spent[name] += time.process_time() - began  # pyright: ignore[reportArgumentType] - seconds, not a count
+    spent[name] += time.process_time() - began
 
 
 def _wait_ratio(loader: PairLoader, num_batches: int, step_ms: float) -> float:
@@ -185,10 +186,11 @@ def _decode_bare(packets: Sequence[Packets], size_px: int) -> None:
 
 def _decode_usual(videos: Sequence[tuple[bytes, tuple[int, int]]], size_px: int) -> None:
     for video, frames in videos:
-        with av.open(io.BytesIO(video)) as container:
+        with av.open(io.BytesIO(video), "r", format="mp4") as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
+            ticks = round(1 / ((stream.average_rate or 25) * (stream.time_base or Fraction(1, 12800))))
             for number in frames:
-                container.seek(round(number / (stream.average_rate * stream.time_base)), stream=stream)
+                container.seek(number * ticks, stream=stream)
                 frame = next(container.decode(stream))
                 frame.reformat(size_px, size_px, "rgb24", **CONVERSION).to_ndarray()

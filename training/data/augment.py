@@ -5,6 +5,7 @@ the same pairs in the same way.
 """
 
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,9 +67,10 @@ def swap(batch: Batch, rows: Tensor) -> Batch:
 
     def chosen(mine: Side, other: Side) -> Side:
         both = {field.name: (getattr(mine, field.name), getattr(other, field.name)) for field in fields(Side)}
-        return Side(**{name: _where(rows, taken, kept) for name, (kept, taken) in both.items()})
+        made: dict[str, Any] = {name: _where(rows, taken, kept) for name, (kept, taken) in both.items()}
+        return Side(**made)
 
-    frame = _where(rows, batch.frame.flip(1), batch.frame)
+    frame = torch.where(rows[:, None], batch.frame.flip(1), batch.frame)
     source, driving = chosen(batch.source, batch.driving), chosen(batch.driving, batch.source)
     return replace(batch, source=source, driving=driving, frame=frame)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ class Side:
     def map(self, change: Callable[[Tensor], Tensor]) -> "Side":
         """The same with every tensor changed."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Side(**{name: None if tensor is None else change(tensor) for name, tensor in tensors.items()})
+        changed: dict[str, Any] = {name: None if old is None else change(old) for name, old in tensors.items()}
+        return Side(**changed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,13 @@ The exact conversion is the one by which the builder looks at its own crops: FFm
 """
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, cast
 
 import av
 import av.video
 import numpy as np
 from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import Interpolation, VideoReformatter
 from jaxtyping import UInt8
 
@@ -26,7 +27,7 @@ class FrameDecoder:
     """Decodes packets of many clips, keeping a decoder per setup: opening one costs as much as a small frame."""
 
     def __init__(self) -> None:
-        self._decoders: OrderedDict[bytes, av.CodecContext] = OrderedDict()
+        self._decoders: OrderedDict[bytes, VideoCodecContext] = OrderedDict()
         self._converter = VideoReformatter()
 
     def decode(self, setup: bytes, packet: bytes, into: UInt8[np.ndarray, "S S 3"]) -> None:
@@ -55,12 +56,12 @@ class FrameDecoder:
         height_px, width_px, _ = into.shape
         rgb = self._converter.reformat(frame, width_px, height_px, "rgb24", **CONVERSION)
         plane = rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height_px, : width_px * 3]
+        rows = np.frombuffer(cast("Any", plane), np.uint8).reshape(-1, plane.line_size)[:height_px, : width_px * 3]
         into[:] = rows.reshape(height_px, width_px, 3)
 
 
-def _open(setup: bytes) -> "av.CodecContext":
-    decoder = av.CodecContext.create("h264", "r")
+def _open(setup: bytes) -> VideoCodecContext:
+    decoder = cast("VideoCodecContext", av.CodecContext.create("h264", "r"))
     decoder.extradata = setup
     decoder.thread_count = 1
     decoder.options = {"err_detect": "explode"}  # or damage is painted over with the frame before
