@@ -28,7 +28,8 @@ from training.data.plan import Plan, make_plan
 from training.data.shards import Where
 from training.errors import UsageError
 
-_WARM_BATCHES = 2
+_WARM_BATCHES = 8
+_BLOCK_BATCHES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,9 @@ def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, 
     """
     if num_batches < 1:
         raise UsageError("at least one batch has to be read")
-    alone = config.model_copy(update={"num_workers": 0, "epoch_batches": None})
+    # Short blocks, so that whole ones are measured: a block opens most of its clips early.
+    block = min(config.shuffle_pairs, _BLOCK_BATCHES * config.batch_size)
+    alone = config.model_copy(update={"num_workers": 0, "epoch_batches": None, "shuffle_pairs": block})
     spent: defaultdict[str, float] = defaultdict(float)
     size_px = 0
     with _Catalogue(make_plan(where, alone, 1)) as catalogue:
@@ -125,8 +128,8 @@ def _spending(spent: defaultdict[str, float], name: str) -> Iterator[None]:
 def _wait_ratio(loader: PairLoader, num_batches: int, step_ms: float) -> float:
     """Part of the time that a training whose steps take ``step_ms`` of an accelerator waits for its data."""
     batches = iter(loader)
-    for _ in range(_WARM_BATCHES):
-        next(batches)
+    for _ in itertools.islice(batches, _WARM_BATCHES):
+        pass  # workers start, and their queues fill
     began, waited_s = time.monotonic(), loader.wait_s
     for _ in itertools.islice(batches, num_batches):
         time.sleep(step_ms / 1000)
