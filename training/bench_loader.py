@@ -28,7 +28,7 @@ from training.data.plan import Plan, make_plan
 from training.data.shards import Where
 from training.errors import UsageError
 
-_WARM_BATCHES = 8
+_WARM_BATCHES = 24  # of a small release all clips were opened once by then, which costs most the first time
 _BLOCK_BATCHES = 4
 
 
