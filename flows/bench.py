@@ -1,4 +1,4 @@
-"""``anitalk bench``: measure the models on hand-labelled media."""
+"""``anitalk bench``: measure the models on hand-labelled media, and what reading shards costs."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from flows.listing import write_file
 
-bench_app = typer.Typer(help="Measure the models on hand-labelled media.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure the models on hand-labelled media, and the loader.", no_args_is_help=True)
 
 
 @bench_app.command()
@@ -62,3 +62,21 @@ def router(
         model = fit(takes, domains, f"fitted to {len(takes)} takes of {families} families by anitalk bench router")
         write_file(write, (model.model_dump_json(indent=1) + "\n").encode())
         print(write)  # noqa: T201
+
+
+@bench_app.command()
+def loader(
+    shards: Annotated[str, typer.Option("--shards", help="Folder or URI of a release, or shards by path or URL.")],
+    batches: Annotated[int, typer.Option(min=1, help="How many are read in turns with bare decoding.")] = 20,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per batch.")] = 32,
+    workers: Annotated[int, typer.Option(min=0, help="Processes of the run beside a step.")] = 1,
+    step_ms: Annotated[float, typer.Option(min=0, help="Time of a training step; 0 leaves that run out.")] = 0.0,
+    size_px: Annotated[int | None, typer.Option(min=16, help="Scale frames to this size.")] = None,
+) -> None:
+    """Compare reading pairs with bare decoding of the same frames, and find how long a training would wait."""
+    from training.bench_loader import measure_loader
+    from training.data import PairsConfig
+
+    config = PairsConfig(batch_size=batch_size, num_workers=workers, size_px=size_px)
+    for line in measure_loader(shards, config, num_batches=batches, step_ms=step_ms).lines():
+        print(line)  # noqa: T201

@@ -92,10 +92,11 @@ def _failure(error: Exception) -> int:
     if isinstance(error, ModuleNotFoundError):
         return _fail(_missing(error), EXIT_USAGE)
     from pipeline.errors import AnitalkError, UsageError
+    from training import errors as training
 
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | training.UsageError):
         return _fail(str(error), EXIT_USAGE)
-    if isinstance(error, AnitalkError):
+    if isinstance(error, AnitalkError | training.TrainingError):
         return _fail(str(error), EXIT_FAULTS)
     if isinstance(error, BrokenPipeError):
         # The reader left before the last lines were sent; the flush at exit must not complain again.

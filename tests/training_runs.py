@@ -11,9 +11,7 @@ from training.recipes.anytalk import AnyTalkRecipe
 def small_config(steps, pairs_per_step, **changes):
     """So many steps of either stage, without frozen networks; whatever is due by steps happens at the last one."""
     length = StageConfig(num_pairs=steps * pairs_per_step, learning_rate=1e-3)
-    losses = LossConfig(
-        perceptual=PerceptualConfig(weight=0), expression=ExpressionLossConfig(weight=0), pixel=100.0
-    )
+    losses = LossConfig(perceptual=PerceptualConfig(weight=0), expression=ExpressionLossConfig(weight=0), pixel=100.0)
     given = {
         "model": TINY,
         "losses": losses,

@@ -1,0 +1,199 @@
+"""What the loader costs, beside what nobody can do without: decoding the same frames.
+
+Both are taken in turns within one run, batch by batch and in processor time of one core, so that a machine that slows
+down for a while slows both alike; only the ratio means anything elsewhere.
+"""
+
+import io
+import itertools
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Self
+
+import av
+from av.video.reformatter import VideoReformatter
+
+from training.data.batch import Batch
+from training.data.cache import ShardCache
+from training.data.clips import Entry, Packets, index_tar, open_clip, read_packets, read_table
+from training.data.config import PairsConfig
+from training.data.decode import CONVERSION
+from training.data.loader import PairLoader, pairs
+from training.data.plan import Plan, make_plan
+from training.data.shards import Where
+from training.errors import UsageError
+
+_WARM_BATCHES = 24  # of a small release all clips were opened once by then, which costs most the first time
+_BLOCK_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderFigures:
+    """One run's figures.
+
+    Attributes:
+        size_px: side of the frames.
+        num_pairs: pairs that were read in turns.
+        loader_ms: processor time per pair of the loader, in one process.
+        bare_ms: the same of decoding and converting the same packets, which lie in memory, by one open decoder.
+        usual_ms: the same of opening each pair's clip with PyAV, seeking, decoding, converting as exactly.
+        num_workers: of the run beside a step; 0 when there was none.
+        step_ms: time that each step took.
+        wait_ratio: of that run's time, the part spent waiting for data.
+    """
+
+    size_px: int
+    num_pairs: int
+    loader_ms: float
+    bare_ms: float
+    usual_ms: float
+    num_workers: int = 0
+    step_ms: float = 0.0
+    wait_ratio: float = 0.0
+
+    def lines(self) -> list[str]:
+        """As Markdown."""
+        rows = (("loader", self.loader_ms), ("bare decoding", self.bare_ms), ("a clip opened per pair", self.usual_ms))
+        told = ["| one core | ms per pair | pairs/s | ÷ bare decoding |", "| --- | --- | --- | --- |"]
+        told += [f"| {name} | {ms:.2f} | {1000 / ms:.0f} | {self.bare_ms / ms:.2f} |" for name, ms in rows]
+        told += [
+            "",
+            f"{self.num_pairs} pairs of {self.size_px} px; the loader reaches {self.share:.0%} of bare decoding.",
+        ]
+        if self.step_ms:
+            told.append(
+                f"{self.num_workers} workers beside steps of {self.step_ms:.0f} ms: {self.wait_ratio:.1%} of the time "
+                "is waiting for data."
+            )
+        return told
+
+    @property
+    def share(self) -> float:
+        """The loader's pairs per second over those of bare decoding."""
+        return self.bare_ms / self.loader_ms
+
+
+def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, step_ms: float = 0.0) -> LoaderFigures:
+    """Read ``num_batches`` in turns with bare decoding; then, for ``step_ms``, beside steps that need no processor.
+
+    Raises:
+        UsageError, DataError: as ``pairs`` does.
+    """
+    if num_batches < 1:
+        raise UsageError("at least one batch has to be read")
+    # Short blocks, so that whole ones are measured: a block opens most of its clips early.
+    block = min(config.shuffle_pairs, _BLOCK_BATCHES * config.batch_size)
+    alone = config.model_copy(update={"num_workers": 0, "epoch_batches": None, "shuffle_pairs": block})
+    spent: defaultdict[str, float] = defaultdict(float)
+    size_px = 0
+    with _Catalogue(make_plan(where, alone, 1)) as catalogue:
+        batches = iter(pairs(where, alone, rank=0, world_size=1))
+        for batch in itertools.islice(batches, _WARM_BATCHES):
+            size_px = batch.source.frames.shape[-1]
+        for _ in range(num_batches):
+            with _spending(spent, "loader"):
+                batch = next(batches)
+            packets = [catalogue.packets(*drawn) for drawn in _drawn(batch)]
+            with _spending(spent, "bare"):
+                _decode_bare(packets, size_px)
+            videos = [(catalogue.video(clip), frames) for clip, frames in _drawn(batch)]
+            with _spending(spent, "usual"):
+                _decode_usual(videos, size_px)
+    num_pairs = num_batches * config.batch_size
+    ms = {name: 1000 * seconds / num_pairs for name, seconds in spent.items()}
+    return LoaderFigures(
+        size_px=size_px,
+        num_pairs=num_pairs,
+        loader_ms=ms["loader"],
+        bare_ms=ms["bare"],
+        usual_ms=ms["usual"],
+        num_workers=config.num_workers,
+        step_ms=step_ms,
+        wait_ratio=_wait_ratio(pairs(where, config), num_batches, step_ms) if step_ms else 0.0,
+    )
+
+
+@contextmanager
+def _spending(spent: defaultdict[str, float], name: str) -> Iterator[None]:
+    began = time.process_time()
+    yield
+    spent[name] += time.process_time() - began
+
+
+def _wait_ratio(loader: PairLoader, num_batches: int, step_ms: float) -> float:
+    """Part of the time that a training whose steps take ``step_ms`` of an accelerator waits for its data."""
+    batches = iter(loader)
+    for _ in itertools.islice(batches, _WARM_BATCHES):
+        pass  # workers start, and their queues fill
+    began, waited_s = time.monotonic(), loader.wait_s
+    for _ in itertools.islice(batches, num_batches):
+        time.sleep(step_ms / 1000)
+    return (loader.wait_s - waited_s) / (time.monotonic() - began)
+
+
+# ---- the same frames, without a loader -----------------------------------------------------------------------------
+
+Drawn = tuple[str, tuple[int, int]]
+
+
+def _drawn(batch: Batch) -> Iterator[Drawn]:
+    yield from zip(batch.clip_ids, batch.frame.tolist(), strict=True)
+
+
+class _Catalogue:
+    """Every clip of a plan by id."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._cache, self._plan = ShardCache(plan.config), plan
+        self._entries: dict[str, tuple[int, Entry]] = {}
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        for shard in itertools.chain(*self._plan.shards.by_domain.values()):
+            descriptor = self._cache.open(shard)
+            self._open.callback(os.close, descriptor)
+            self._entries.update({entry.key: (descriptor, entry) for entry in index_tar(descriptor)})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def packets(self, clip: str, frames: tuple[int, int]) -> Packets:
+        """The coded frames of a pair, in memory."""
+        descriptor, entry = self._entries[clip]
+        info = open_clip(descriptor, entry).info
+        return read_packets(descriptor, entry, read_table(descriptor, entry, info), frames)
+
+    def video(self, clip: str) -> bytes:
+        """The whole video of a clip."""
+        descriptor, entry = self._entries[clip]
+        offset, num_bytes = entry.members["mp4"]
+        return os.pread(descriptor, num_bytes, offset)
+
+
+def _decode_bare(packets: Sequence[Packets], size_px: int) -> None:
+    converter, decoders = VideoReformatter(), {}
+    for pair in packets:
+        if pair.setup not in decoders:
+            decoders[pair.setup] = av.CodecContext.create("h264", "r")
+            decoders[pair.setup].extradata, decoders[pair.setup].thread_count = pair.setup, 1
+        for packet in pair.by_frame.values():
+            for frame in decoders[pair.setup].decode(av.Packet(packet)):
+                converter.reformat(frame, size_px, size_px, "rgb24", **CONVERSION)
+
+
+def _decode_usual(videos: Sequence[tuple[bytes, tuple[int, int]]], size_px: int) -> None:
+    for video, frames in videos:
+        with av.open(io.BytesIO(video), "r", format="mp4") as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            ticks = round(1 / ((stream.average_rate or 25) * (stream.time_base or Fraction(1, 12800))))
+            for number in frames:
+                container.seek(number * ticks, stream=stream)
+                frame = next(container.decode(stream))
+                frame.reformat(size_px, size_px, "rgb24", **CONVERSION).to_ndarray()

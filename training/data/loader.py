@@ -1,0 +1,187 @@
+"""Endless batches of frame pairs for one rank, from any number of workers, with a position that can be saved.
+
+Worker w of W makes batches w, w + W, …, so which batch comes next never depends on which worker is quicker. A reader
+(worker of a rank) owns its shards and its random numbers; going on at batch b starts the workers turned by b, each at
+the position that came with its last batch that was handed out.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch.distributed as dist
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from training.data.batch import Batch
+from training.data.config import PairsConfig
+from training.data.plan import Plan, make_plan
+from training.data.reader import Delivery, Reader
+from training.data.shards import Where
+from training.errors import CheckpointError, TrainingError, UsageError
+
+log = logging.getLogger(__name__)
+
+_STATE_VERSION = 1
+_PREFETCHED_BATCHES = 2  # per worker, beside the one it works on
+
+
+def pairs(
+    shards: Where,
+    config: PairsConfig | None = None,
+    *,
+    rank: int | None = None,
+    world_size: int | None = None,
+    pin_memory: bool = False,
+) -> "PairLoader":
+    """Batches of frame pairs from a release or from shards.
+
+    Args:
+        shards: the folder or URI of a release (its split is ``config.split``); or shards by path or URL, of which one
+            may stand for many (``https://host/train-real-visual-{000000..000063}.tar``).
+        config: what is drawn; by default all domains of the training split, in this process.
+        rank: number of this process among ``world_size``; by default torch.distributed's, or 0 of 1.
+        world_size: processes that train together, all with the same shards and settings.
+        pin_memory: hand out batches in page-locked memory, from which they travel to a GPU while the host goes on.
+
+    Raises:
+        UsageError: when something was asked for that these shards cannot give: a split, a domain, so many readers.
+        DataError: when shards cannot be reached, are cut off, or are of another version or convention.
+    """
+    config = config or PairsConfig()
+    if rank is None or world_size is None:
+        if (rank, world_size) != (None, None):
+            raise UsageError("rank and world_size belong together: give both or neither")
+        known = dist.is_available() and dist.is_initialized()
+        rank, world_size = (dist.get_rank(), dist.get_world_size()) if known else (0, 1)
+    if not 0 <= rank < world_size:
+        raise UsageError(f"rank {rank} is not among the ranks 0 to {world_size - 1}")
+    plan = make_plan(shards, config, world_size * max(config.num_workers, 1))
+    return PairLoader(plan, rank, world_size, pin_memory=pin_memory)
+
+
+class PairLoader:
+    """Iterates over ``Batch``; iterating again goes on where the last iteration stopped.
+
+    Attributes:
+        domains: what ``Batch.domain`` counts.
+        skipped: samples and pairs that could not be used, by class, as far as batches were handed out.
+        wait_s: seconds that iterating has waited for data.
+    """
+
+    def __init__(self, plan: Plan, rank: int, world_size: int, *, pin_memory: bool = False) -> None:
+        self.domains = tuple(plan.shards.by_domain)
+        self.skipped: Counter[str] = Counter()
+        self.wait_s = 0.0
+        self._plan, self._rank, self._world_size, self._pin_memory = plan, rank, world_size, pin_memory
+        self._num_batches = 0
+        self._positions: dict[int, dict[str, Any]] = {}
+        self._running: Iterator[Any] | None = None
+        self._told: set[str] = set()
+
+    def __iter__(self) -> Iterator[Batch]:
+        per_epoch = self._plan.config.epoch_batches
+        while True:
+            yield self._next()
+            if per_epoch and self._num_batches % per_epoch == 0:
+                return
+
+    def _next(self) -> Batch:
+        began = time.monotonic()
+        if self._running is None:
+            self._running = iter(self._started())
+        delivery = next(self._running)
+        self.wait_s += time.monotonic() - began
+        if isinstance(delivery, _Failure):
+            self._running = None
+            raise delivery.error
+        self._num_batches += 1
+        self._positions[delivery.reader] = delivery.position
+        self._tell(delivery)
+        return delivery.batch
+
+    def _started(self) -> DataLoader[Any]:
+        config = self._plan.config
+        readers = _Readers(self._plan, self._rank, self._num_batches, self._positions)
+        return DataLoader(
+            readers,
+            batch_size=None,  # readers make whole batches
+            num_workers=config.num_workers,
+            prefetch_factor=_PREFETCHED_BATCHES if config.num_workers else None,
+            pin_memory=self._pin_memory,
+        )
+
+    def _tell(self, delivery: Delivery) -> None:
+        """Keep count of what was skipped; the first of each class is logged."""
+        for kind, example in delivery.examples.items():
+            if kind not in self._told:
+                self._told.add(kind)
+                log.warning("skipped (%s): %s; more of this class is only counted", kind, example)
+        self._count()
+
+    def _count(self) -> None:
+        self.skipped = Counter()
+        for position in self._positions.values():
+            self.skipped.update(position["skipped"])
+
+    # ---- going on later --------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position after the last batch that was handed out, of this rank; plain numbers, fit for JSON."""
+        return {
+            "version": _STATE_VERSION,
+            "made_with": self._made_with(),
+            "batches": self._num_batches,
+            "readers": {str(reader): position for reader, position in sorted(self._positions.items())},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from ``state``: the next batch is the one that would have come next.
+
+        Raises:
+            CheckpointError: when it was saved with other shards, settings, ranks or workers, which draw otherwise.
+        """
+        if state.get("version") != _STATE_VERSION:
+            raise CheckpointError(f"the saved position in the data has version {state.get('version')!r}, not 1")
+        there, here = state["made_with"], self._made_with()
+        for name in here:
+            if there.get(name) != here[name]:
+                raise CheckpointError(
+                    f"the saved position in the data was made with {name} = {there.get(name)}, and this run has "
+                    f"{here[name]}: go on with the same, or begin the data anew"
+                )
+        self._num_batches = int(state["batches"])
+        self._positions = {int(reader): dict(position) for reader, position in state["readers"].items()}
+        self._running = None
+        self._count()
+
+    def _made_with(self) -> dict[str, Any]:
+        """What the order depends on, as JSON has it."""
+        order = {name: value for name, value in self._plan.config.order().items() if name != "epoch_batches"}
+        place = {"rank": self._rank, "world_size": self._world_size, "shards": self._plan.shards.fingerprint()}
+        return {**order, **place, "domains": list(self.domains)}
+
+
+class _Readers(IterableDataset[Any]):
+    """One iterator per worker: the reader whose turn it is when this worker's turn comes."""
+
+    def __init__(self, plan: Plan, rank: int, num_batches: int, positions: Mapping[int, Mapping[str, Any]]) -> None:
+        self._plan, self._rank, self._num_batches, self._positions = plan, rank, num_batches, positions
+
+    def __iter__(self) -> "Iterator[Delivery | _Failure]":
+        worker = get_worker_info()
+        num_workers = worker.num_workers if worker else 1
+        turn = (self._num_batches + (worker.id if worker else 0)) % num_workers
+        number = self._rank * num_workers + turn
+        try:
+            yield from Reader(self._plan, number, self._positions.get(number))
+        except TrainingError as error:
+            yield _Failure(error)  # raised across processes it would be wrapped in the worker's traceback
+
+
+class _Failure:
+    """An error for the user on its way out of a worker."""
+
+    def __init__(self, error: TrainingError) -> None:
+        self.error = error

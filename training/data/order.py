@@ -1,0 +1,103 @@
+"""Which pair comes when: pure functions of seed, reader and position.
+
+Nothing here remembers anything, so the position of a reader is two numbers per domain, and a run that goes on from
+there draws what it would have drawn. A reader is one worker of one rank; shards are dealt to readers once, so no
+shard is fetched by two of them.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+
+class Draw(IntEnum):
+    """What a generator is for: equal positions of different things must not share their numbers."""
+
+    MIX = 0
+    BLOCK = 1
+    FRAMES = 2
+    AUGMENT = 3
+
+
+def generator(seed: int, reader: int, draw: Draw, *position: int) -> np.random.Generator:
+    """The random numbers of one position."""
+    return np.random.default_rng([seed, reader, draw, *position])
+
+
+def deal(sizes: Sequence[int], num_readers: int) -> list[list[int]]:
+    """Places in ``sizes`` for each reader: every shard to one, each reader about equally many clips.
+
+    The largest shard goes first, always to the reader with the fewest clips so far.
+    """
+    hands: list[list[int]] = [[] for _ in range(num_readers)]
+    held = [(0, 0, reader) for reader in range(num_readers)]
+    for place in sorted(range(len(sizes)), key=lambda place: (-sizes[place], place)):
+        clips, shards, reader = heapq.heappop(held)
+        hands[reader].append(place)
+        heapq.heappush(held, (clips + sizes[place], shards + 1, reader))
+    return [sorted(hand) for hand in hands]
+
+
+def mixture(counts: Mapping[str, int], weights: Mapping[str, float], alpha: float) -> np.ndarray:
+    """Probability of each domain, in the order of ``counts``: clips ** alpha * weight, normalised."""
+    shares = np.array([count**alpha * weights.get(domain, 1.0) for domain, count in counts.items()])
+    return shares / shares.sum()
+
+
+@dataclass(frozen=True, slots=True)
+class PairRef:
+    """One pair before it is read: pair ``slot`` of clip ``clip`` of shard ``shard``, opened at ``visit`` of its block.
+
+    ``shard`` is a place in the reader's own shards of the domain, ``clip`` a place in the shard. ``visit`` tells two
+    openings of the same clip apart.
+    """
+
+    visit: int
+    shard: int
+    clip: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class BlockShape:
+    """How a domain's endless stream is cut into blocks that are shuffled as a whole."""
+
+    pairs_per_clip: int
+    clips_per_shard: int
+    shuffle_pairs: int
+
+
+def block_of(shape: BlockShape, sizes: Sequence[int], numbers: np.random.Generator) -> list[PairRef]:
+    """The pairs of one block, shuffled.
+
+    Shards are drawn with replacement, so that every clip has the same chance whatever the sizes of shards; of each,
+    up to ``clips_per_shard`` different clips, until there are at least ``shuffle_pairs`` pairs.
+
+    Args:
+        shape: of the block.
+        sizes: clips in each of the reader's shards.
+        numbers: the block's own.
+    """
+    clips = np.asarray(sizes, dtype=np.int64)
+    drawn = np.minimum(clips, shape.clips_per_shard)
+    chance = clips / np.maximum(drawn, 1)
+    chance /= chance.sum()
+    refs: list[PairRef] = []
+    visit = 0
+    while len(refs) < shape.shuffle_pairs:
+        shard = int(numbers.choice(len(clips), p=chance))
+        for clip in numbers.choice(clips[shard], drawn[shard], replace=False):
+            refs += [PairRef(visit, shard, int(clip), slot) for slot in range(shape.pairs_per_clip)]
+        visit += 1
+    # The last shard is not cut short: openings stay independent draws, and so every clip keeps its chance (Wald).
+    return [refs[place] for place in numbers.permutation(len(refs))]
+
+
+def draw_frames(frames: np.ndarray, num_pairs: int, numbers: np.random.Generator) -> np.ndarray:
+    """[num_pairs, 2] of ``frames``, uniformly, the two of a pair never the same; needs at least two."""
+    first = numbers.integers(len(frames), size=num_pairs)
+    step = numbers.integers(1, len(frames), size=num_pairs)
+    return np.stack([frames[first], frames[(first + step) % len(frames)]], axis=1)
