@@ -29,7 +29,7 @@ from schemas.config import BuildConfig, SpeechConfig
 from schemas.prints import PRINTS_FILE
 from tests import films as films_module
 from tests.release_items import SETUP
-from tests.test_speech import _save_hubert
+from tests.hubert_files import random_hubert
 
 films, built = films_module.films, films_module.built  # fixtures
 PER_FRAME = ("landmarks.npy", "landmarks_smooth.npy", "pose.npy", "motion.npy", "valid.npy")
@@ -128,7 +128,7 @@ def test_the_same_part_has_the_same_bytes_and_tells_only_of_itself(whole):
 def test_hubert_listens_anew(whole, tmp_path):
     """Every state has heard the whole clip, so a part's states are no part of the whole's."""
     made, files, _ = whole
-    folder = _save_hubert(tmp_path / "random-hubert-for-tests")
+    folder = random_hubert(tmp_path / "random-hubert-for-tests")
     config = BuildConfig(speech=SpeechConfig(hubert=str(folder), hubert_layers=(0, -1)))
     clip = made.clip.model_copy(update={"files": made.clip.files | {"hubert.npy": "0" * 64}})
     models, span = ModelSet(config), FrameSpan(start=10, stop=60)
