@@ -192,12 +192,12 @@ def decisions(results: Results, build: BuildRecord) -> Listed:
     rows = [
         {
             **one.model_dump(mode="json"),
-            "overrules": one.overrules or "",
+            "overrules": str(one.overrules or ""),
             "stale": len(found.said[one.clip_id].stale) if one.clip_id in found.said else 0,
         }
         for one in choice.decisions
     ]
-    return rows, ("clip_id", "keep", "by", "reason", "measured", "limit", "overrules", "note", "who", "at", "stale")
+    return rows, ("clip_id", "keep", "by", "reason", "measured", "limit", "note", "who", "at", "overrules", "stale")
 
 
 LISTINGS: dict[str, Callable[[Results, BuildRecord], Listed]] = {
