@@ -160,14 +160,11 @@ class Desk:
             raise UsageError(f"there is no clip {clip_id[:100]!r}")
         return entry
 
-    def standings(self) -> dict[str, Standing]:
-        """What holds now for each clip of which anything was said."""
-        with self._lock:
-            return dict(self._standings)
-
     def queue(self, reviewer: str) -> list[Turn]:
         """The clips to ask a reviewer about."""
-        return queue_of(self.catalogue, self.standings(), reviewer)
+        with self._lock:
+            everything = [review for said in self._reviews.values() for review in said.values()]
+        return queue_of(self.catalogue, everything, reviewer)
 
     def changes(self, after: int) -> tuple[int, dict[str, dict[str, Any] | None]]:
         """The sequence now, and the state of every clip of which something was said after ``after``."""

@@ -1,28 +1,29 @@
 // Questions and help, each in the one dialog element: Escape closes it, and the keyboard stays inside.
 
-import { $, el, words } from "./dom.js";
+import { $, el, reasonText, words } from "./dom.js";
 
+// Keys, and what stands between them.
 export const KEYS = [
-  ["a", "accept"],
-  ["1 … 9", "reject, with that reason"],
-  ["r, then 1 … 9", "the same, in two steps"],
-  ["u", "undo, as often as you like"],
-  ["s or space", "skip"],
-  ["n", "the next unsure clip"],
-  ["← →", "the clip before, the next one"],
-  ["d", "another domain"],
-  ["i", "set the identity"],
-  ["[ and ]", "begin, end at this frame"],
-  [", and .", "a frame back, a frame on"],
-  ["- and +", "slower, faster"],
-  ["k", "pause, play"],
-  ["m", "sound off, on"],
-  ["l, p, b", "landmarks, pose axes, face box"],
-  ["c", "confirm what was said of an earlier version"],
-  ["g", "grid, and back"],
-  ["/", "search, in the grid"],
-  ["Enter", "open the tile, in the grid"],
-  ["?", "this help"],
+  [["a"], "", "accept"],
+  [["1", "9"], "…", "reject, with that reason"],
+  [["r", "1", "9"], "…", "the same, in two steps"],
+  [["u"], "", "undo, as often as you like"],
+  [["s", "space"], "or", "skip"],
+  [["n"], "", "the next unsure clip"],
+  [["←", "→"], "", "the clip before, the next one"],
+  [["d"], "", "another domain"],
+  [["i"], "", "set the identity"],
+  [["[", "]"], "", "begin, end at this frame"],
+  [[",", "."], "", "a frame back, a frame on"],
+  [["-", "+"], "", "slower, faster"],
+  [["k"], "", "pause, play"],
+  [["m"], "", "sound off, on"],
+  [["l", "p", "b"], "", "landmarks, pose axes, face box"],
+  [["c"], "", "confirm what was said of an earlier version"],
+  [["g"], "", "grid, and back"],
+  [["/"], "", "search, in the grid"],
+  [["Enter"], "", "open the tile, in the grid"],
+  [["?"], "", "this help"],
 ];
 
 const dialog = () => $("dialog");
@@ -40,17 +41,17 @@ export function showHelp(reasons) {
   open(
     "Keys",
     el("div", { class: "help" },
-      el("table", {}, el("tbody", {}, ...KEYS.map(([key, text]) => el("tr", {}, el("th", { scope: "row" }, ...keysOf(key)), el("td", {}, text))))),
+      el("table", {}, el("tbody", {}, ...KEYS.map(([keys, between, text]) => el("tr", {}, el("th", { scope: "row" }, ...keysOf(keys, between)), el("td", {}, text))))),
       el("div", {},
         el("h3", {}, "Reasons"),
-        el("ol", {}, ...reasons.map((reason) => el("li", {}, words(reason)))),
+        el("ol", {}, ...reasons.map((reason) => el("li", {}, reasonText(reason)))),
         el("p", { class: "faint" }, "Browsers play with sound only after a key or a tap, so the first clip is muted until then."),
         el("p", { class: "faint" }, "Every decision is on the server’s disk before it counts, and every one can be undone."),
       )),
   );
 }
 
-const keysOf = (text) => text.split(/( or | and | … |, then |, | )/).map((part, k) => (k % 2 ? part : el("kbd", {}, part)));
+const keysOf = (keys, between) => keys.flatMap((key, k) => [k ? (k === keys.length - 1 ? ` ${between} ` : " ") : "", el("kbd", {}, key)]);
 
 export function choose(title, options, chosen, pick) {
   const take = (value) => {

@@ -17,6 +17,9 @@ export function el(tag, properties = {}, ...children) {
 
 export const words = (name) => String(name ?? "").replaceAll("_", " ");
 
+// The last of the nine reasons is a reviewer's own.
+export const reasonText = (reason) => (reason === "reviewer" ? "other" : words(reason));
+
 export function number(value, digits = 3) {
   if (value === null || value === undefined) return "–";
   return Number(value).toLocaleString("en", { maximumSignificantDigits: digits, useGrouping: false });

@@ -2,7 +2,7 @@
 
 import { Curve } from "./curve.js";
 import { toast } from "./dialogs.js";
-import { $, el, words } from "./dom.js";
+import { $, el, reasonText, words } from "./dom.js";
 import { drawOverlay, unpack } from "./overlay.js";
 import { paintDetail, paintTitle, reviewText } from "./panel.js";
 import { Player } from "./player.js";
@@ -32,7 +32,7 @@ export class Focus {
     const { reasons } = this.store.setup;
     $("reasons").replaceChildren(
       ...reasons.map((reason, k) =>
-        el("button", { type: "button", class: "reject", "data-reason": reason, onclick: () => this.decide("reject", { reason }) }, el("kbd", {}, String(k + 1)), el("span", {}, reason === "reviewer" ? "other" : words(reason))),
+        el("button", { type: "button", class: "reject", "data-reason": reason, onclick: () => this.decide("reject", { reason }) }, el("kbd", {}, String(k + 1)), el("span", {}, reasonText(reason))),
       ),
     );
   }
@@ -147,9 +147,9 @@ export class Focus {
   paint() {
     if (!this.row) return;
     const state = this.store.shown(this.id);
-    paintTitle(this.store, this.row, state, "");
+    paintTitle(this.store, this.row, state);
     this.paintPlace();
-    $("confirm").hidden = !state.stale;
+    $("confirm").disabled = !state.stale;
     for (const button of $("reasons").children) button.setAttribute("aria-pressed", String(state.verdict?.reason === button.dataset.reason));
     $("accept").setAttribute("aria-pressed", String(state.verdict?.action === "accept"));
     this.player.trim = this.trim();
@@ -206,7 +206,7 @@ export class Focus {
   decide(action, more = {}) {
     if (!this.row) return;
     const body = this.store.say(this.row, action, more);
-    toast(`${action === "accept" ? "Accepted" : `Rejected: ${words(body.reason)}`}. u undoes it.`, action === "accept" ? "good" : "bad");
+    toast(`${action === "accept" ? "Accepted" : `Rejected: ${reasonText(body.reason)}`}. u undoes it.`, action === "accept" ? "good" : "bad");
     this.advance();
   }
 

@@ -1,6 +1,6 @@
 // All clips as tiles. Only the tiles in sight exist, so ten thousand clips scroll like fifty.
 
-import { $, el, seconds, words } from "./dom.js";
+import { $, el, reasonText, seconds, words } from "./dom.js";
 import { verdictText } from "./panel.js";
 
 const GAP = 10;
@@ -34,20 +34,20 @@ export class Grid {
   buildFilters() {
     const { setup } = this.store;
     const choice = (name, label, options) =>
-      el("label", {}, label, el("select", { name, onchange: () => this.readFilters() }, ...options.map(([value, text]) => el("option", { value }, text))));
-    this.whoSelect = choice("who", "Reviewer", [["", "any"]]);
-    this.flagSelect = choice("flag", "Flag", [["", "any"]]);
+      el("label", {}, el("span", { class: "hidden" }, label), el("select", { name, onchange: () => this.readFilters() }, ...options.map(([value, text]) => el("option", { value }, text))));
+    this.whoSelect = choice("who", "Reviewer", [["", "Any reviewer"]]);
+    this.flagSelect = choice("flag", "Flag", [["", "Any flag"]]);
     const reasons = [...new Set([...setup.reasons, ...this.store.rows.map((row) => row.missed).filter(Boolean)])];
     this.form = $("filters");
     this.form.replaceChildren(
-      choice("domain", "Domain", [["", "all"], ...setup.domains.map((name) => [name, words(name)])]),
-      choice("verdict", "Verdict", [["", "any"], ["open", "undecided"], ["accept", "accepted"], ["reject", "rejected"], ["kept", "within limits"], ["missed", "outside limits"]]),
-      choice("reason", "Reason", [["", "any"], ...reasons.map((name) => [name, words(name)])]),
+      choice("domain", "Domain", [["", "All domains"], ...setup.domains.map((name) => [name, words(name)])]),
+      choice("verdict", "Verdict", [["", "Any verdict"], ["open", "undecided"], ["accept", "accepted"], ["reject", "rejected"], ["kept", "within limits"], ["missed", "outside limits"]]),
+      choice("reason", "Reason", [["", "Any reason"], ...reasons.map((name) => [name, reasonText(name)])]),
       this.whoSelect,
       this.flagSelect,
-      choice("sort", "Order", [["unsure", "unsure first"], ["source", "by source"]]),
-      el("label", { class: "tick" }, el("input", { type: "checkbox", name: "stale", onchange: () => this.readFilters() }), "made anew"),
-      el("label", { class: "search" }, el("span", { class: "hidden" }, "Search"), el("input", { type: "search", name: "text", placeholder: "id, title or identity  /", oninput: () => this.readFilters() })),
+      choice("sort", "Order", [["unsure", "Unsure first"], ["source", "By source"]]),
+      el("label", { class: "tick" }, el("input", { type: "checkbox", name: "stale", onchange: () => this.readFilters() }), "earlier version"),
+      el("label", { class: "search" }, el("span", { class: "hidden" }, "Search"), el("input", { type: "search", name: "text", placeholder: "Search  /", oninput: () => this.readFilters() })),
       el("button", { type: "button", class: "plain", onclick: () => this.clear() }, "Clear"),
       el("output", { class: "count", id: "count" }),
     );
@@ -154,7 +154,7 @@ export class Grid {
   }
 
   remark(row, state) {
-    if (state.verdict?.action === "reject") return el("span", { class: "bad" }, words(state.verdict.reason));
+    if (state.verdict?.action === "reject") return el("span", { class: "bad" }, reasonText(state.verdict.reason));
     if (state.verdict || !row.missed) return "";
     return el("span", { class: "warn" }, words(row.missed));
   }

@@ -1,6 +1,6 @@
 // What stands beside the clip: what it is, its scores against their limits, where it is from, and who else is like it.
 
-import { $, el, number, seconds, words } from "./dom.js";
+import { $, el, number, reasonText, seconds, words } from "./dom.js";
 
 const NAMES = {
   native_crop_px: "Native crop, px",
@@ -31,10 +31,10 @@ export function verdictText(state) {
   if (state?.blind) return "second look: what was said before is not shown";
   const verdict = state?.verdict;
   if (!verdict) return "undecided";
-  return verdict.action === "accept" ? "accepted" : `rejected: ${words(verdict.reason)}`;
+  return verdict.action === "accept" ? "accepted" : `rejected: ${reasonText(verdict.reason)}`;
 }
 
-export function paintTitle(store, row, state, place) {
+export function paintTitle(store, row, state) {
   const source = store.setup.sources[row.source];
   const verdict = state.verdict;
   const kind = state.blind ? "blind" : (verdict?.action ?? "open");
@@ -45,7 +45,7 @@ export function paintTitle(store, row, state, place) {
       "div",
       { class: "title-line" },
       el("h2", { title: row.id }, source.title),
-      el("span", { class: "place" }, place),
+      el("span", { class: "place" }),
     ),
     el(
       "p",
@@ -70,7 +70,7 @@ function staleLine(stale) {
 
 export function reviewText(review) {
   const { action } = review;
-  if (action === "reject") return `reject: ${words(review.reason)}`;
+  if (action === "reject") return `reject: ${reasonText(review.reason)}`;
   if (action === "domain") return `domain ${words(review.domain)}`;
   if (action === "identity") return `identity ${review.identity_id}`;
   if (action === "trim") return `cut to ${review.trim.join("–")}`;
@@ -148,7 +148,7 @@ function merged(scores) {
 }
 
 function limitText({ limit, high, bound }) {
-  if (limit === null) return "";
+  if (limit === null || (bound === "min" && limit === 0)) return "";
   if (high !== undefined) return `${number(limit)}–${number(high)}`;
   return `${bound === "min" ? "≥" : "≤"} ${number(limit)}`;
 }
@@ -157,10 +157,10 @@ function scoreRow(score) {
   const name = NAMES[score.name] ?? words(score.name);
   return el(
     "tr",
-    { class: score.missed ? "missed" : score.limit === null ? "free" : "", title: score.why || null },
+    { class: score.missed ? "missed" : !limitText(score) ? "free" : "", title: score.why || null },
     el("th", { scope: "row" }, name),
     el("td", { class: "value" }, score.value === null ? "unknown" : number(score.value)),
     el("td", { class: "limit" }, limitText(score)),
-    el("td", { class: "why" }, score.missed ? `✕ ${words(score.reason)}` : score.limit === null ? "" : "✓"),
+    el("td", { class: "why" }, score.missed ? `✕ ${words(score.reason)}` : limitText(score) ? "✓" : ""),
   );
 }
