@@ -30,6 +30,7 @@ const dialog = () => $("dialog");
 
 function open(title, ...content) {
   const node = dialog();
+  node.onkeydown = null;
   node.replaceChildren(
     el("div", { class: "dialog-head" }, el("h2", { id: "dialog-title" }, title), el("button", { type: "button", "aria-label": "Close", onclick: () => node.close() }, "✕")),
     ...content,
@@ -66,12 +67,12 @@ export function choose(title, options, chosen, pick) {
     const value = options[Number(event.key) - 1];
     if (!value) return;
     event.preventDefault();
+    event.stopPropagation(); // else it would also decide, behind the closed dialog
     take(value);
   };
 }
 
 export function askText(title, { label, value, options = [], pattern, hint }, pick) {
-  dialog().onkeydown = null;
   const input = el("input", { type: "text", name: "value", required: true, maxlength: "80", list: "known", autocomplete: "off", "aria-label": label });
   input.value = value;
   if (pattern) input.pattern = pattern;

@@ -84,6 +84,7 @@ function soonProgress() {
 }
 
 function banner(text) {
+  if ($("banner").textContent === text) return; // said aloud once, however often it is found
   $("banner").textContent = text;
   $("banner").hidden = !text;
 }

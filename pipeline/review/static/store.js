@@ -167,9 +167,8 @@ export class Store extends EventTarget {
   }
 
   lost(error) {
-    const wasOnline = this.online;
     this.online = false;
-    if (wasOnline || error.status) this.emit("online", { back: false, error });
+    this.emit("online", { back: false, error });
   }
 
   clock(now) {
