@@ -5,7 +5,6 @@ empty it, so that no picture outlives the film that it shows.
 """
 
 import os
-import shutil
 import tempfile
 import threading
 from pathlib import Path
@@ -35,7 +34,6 @@ class ClipFiles:
         self._workspace, self._most_bytes = workspace, most_bytes
         self._folder = workspace.scratch_folder / "review"
         self._turns = [threading.Lock() for _ in range(16)]  # two requests must not make the same file at once
-        self._drawing = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) // 2))
         self._dropping = threading.Lock()
 
     def media(self, key: str) -> Path:
@@ -73,7 +71,7 @@ class ClipFiles:
         if path.is_file():
             return path
         media = self.media(key)
-        with self._turn(key), self._drawing:
+        with self._turn(key):
             if not path.is_file():
                 _write_whole(path, _middle_frame(media))
         return path
@@ -91,10 +89,6 @@ class ClipFiles:
                 if path != but:
                     path.unlink(missing_ok=True)
                     total -= stat.st_size
-
-    def clear(self) -> None:
-        """Delete all that was made or fetched here."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -123,15 +123,12 @@ class Desk:
         entry = self.entry(str(said.get("clip_id", "")))
         try:
             review = Review.of(**said)
-            at = datetime.fromisoformat(review.at)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
             raise UsageError(f"the review cannot be taken: {field} {first['msg']}".replace("  ", " ")) from error
-        except ValueError as error:
-            raise UsageError(f"the review's time {review.at[:40]!r} is not in ISO 8601") from error
-        if at.tzinfo is None or at.utcoffset() != timedelta(0) or at > datetime.now(UTC) + timedelta(seconds=_AHEAD_S):
-            raise UsageError(f"the review's time {review.at[:40]} is not in UTC, or in the future")
+        if not _is_time(review.at):
+            raise UsageError(f"the review's time {review.at[:40]!r} is not ISO 8601 in UTC, or in the future")
         # An undo names what it takes back by id, whichever version of the clip that was said of.
         if review.version != entry.made.key and review.action is not ReviewAction.UNDO:
             raise UsageError(f"{review.clip_id} has been made anew since: look at it again")
@@ -240,6 +237,15 @@ def _without_breaks(times: Iterable[datetime]) -> float:
         total += gap if gap < _PAUSE_S else 0.0
         before = at
     return total
+
+
+def _is_time(at: str) -> bool:
+    """Whether a review may have been said then: in UTC, and no later than now, as far as clocks agree."""
+    try:
+        time_of = datetime.fromisoformat(at)
+    except ValueError:
+        return False
+    return time_of.utcoffset() == timedelta(0) and time_of <= datetime.now(UTC) + timedelta(seconds=_AHEAD_S)
 
 
 def _told(review: Review) -> dict[str, Any]:

@@ -88,7 +88,8 @@ def scores_of(catalogue: Catalogue, entry: Entry) -> list[Told]:
         limit, measured = float(getattr(limits, rule.limit)), rule.measure(clip)
         silent = measured is None and rule.reason is RejectReason.NOT_SPEAKING
         missed = silent or (measured is not None and rule.missed_by(measured, limit))
-        rows.append(_score(rule.limit, measured, limit, rule.bound, rule.reason, missed=missed, why=_why(clip, rule.limit)))
+        why = clip.scores.sync.why if rule.reason is RejectReason.OUT_OF_SYNC else ""
+        rows.append(_score(rule.limit, measured, limit, rule.bound, rule.reason, missed=missed, why=why))
     speaker = clip.scores.speaker
     if speaker is not None:
         rows.append(_loose("speaker_z", speaker.z, limits.min_speaker_z, RejectReason.NOT_THE_SPEAKER, speaker.why))
@@ -97,11 +98,6 @@ def scores_of(catalogue: Catalogue, entry: Entry) -> list[Told]:
         rows.append(_loose("fitted_sync_z", ridge.z, limits.min_ridge_z, RejectReason.OUT_OF_SYNC, ridge.why))
     others = ("landmark_confidence", "yaw_range_deg", "track_purity", "duplicate_frame_ratio", "audio_rms", "face_px")
     return rows + [_loose(name, getattr(clip.scores, name), None, None, "") for name in others]
-
-
-def _why(clip: Clip, limit: str) -> str:
-    """Why a score is unknown, where that is known."""
-    return clip.scores.sync.why if limit == "min_sync_z" else ""
 
 
 def _loose(name: str, measured: float | None, limit: float | None, reason: RejectReason | None, why: str) -> Told:
@@ -166,5 +162,3 @@ def packed_arrays(catalogue: Catalogue, entry: Entry) -> bytes:
     for part in parts.values():
         packed.write(np.nan_to_num(part).tobytes())
     return packed.getvalue()
-
-

@@ -55,7 +55,7 @@ def read_token(path: Path) -> str:
 
 
 def own_names(host: str) -> frozenset[str]:
-    """Names by which this machine may be addressed; addresses in digits are allowed besides, nobody can redirect them."""
+    """Names by which this machine may be addressed; addresses in digits, which nobody can redirect, come besides."""
     names = {"localhost", host.lower()}
     if not is_loopback(host):
         names |= {socket.gethostname().lower(), socket.getfqdn().lower()}

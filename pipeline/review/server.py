@@ -4,10 +4,12 @@ Whatever a request names is looked up among the known clips by its id; no part o
 Media, arrays and thumbnails carry the clip's version in their address, so a browser may keep them for good.
 """
 
+import asyncio
 import contextlib
 import getpass
 import json
 import logging
+import os
 import re
 import socket
 import threading
@@ -77,6 +79,7 @@ class Pages:
 
     def __init__(self, desk: Desk, files: ClipFiles, reviewer: str) -> None:
         self._desk, self._files, self._reviewer = desk, files, reviewer
+        self._drawing = asyncio.Semaphore(max(2, (os.cpu_count() or 2) // 2))
 
     def index(self, _: Request) -> Response:
         """The page."""
@@ -155,8 +158,14 @@ class Pages:
             return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
         return FileResponse(path, media_type="video/mp4", headers=_kept(entry_key))
 
-    def thumbnail(self, request: Request) -> Response:
-        """A clip's picture in the grid."""
+    async def thumbnail(self, request: Request) -> Response:
+        """A clip's picture in the grid; few are drawn at a time, so that a screenful of them holds up no clip."""
+        async with self._drawing:
+            if await request.is_disconnected():
+                return Response(status_code=499)
+            return await run_in_threadpool(self._thumbnail, request)
+
+    def _thumbnail(self, request: Request) -> Response:
         key = self._key(request)
         return self._answered(request, key, lambda key: self._files.thumbnail(key).read_bytes(), "image/jpeg")
 

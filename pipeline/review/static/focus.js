@@ -139,7 +139,7 @@ export class Focus {
     const next = this.nextOpen(this.list.indexOf(this.id));
     if (!next) return;
     const row = this.store.row(next);
-    this.player.preload(row);
+    this.player.preload(row, this.store.shown(next).trim?.trim);
     this.arraysOf(row).catch(() => {}); // it is asked for again, and complained of, when it is shown
     this.store.detail(next).catch(() => {});
   }

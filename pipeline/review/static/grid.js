@@ -7,6 +7,18 @@ const GAP = 10;
 const LABEL_PX = 46;
 const WANTED_PX = 168;
 const SPARE_ROWS = 2;
+const RESTING_MS = 70;
+
+function loadPicture(tile) {
+  const picture = tile.querySelector("img");
+  if (!picture.hasAttribute("src")) picture.src = picture.dataset.src;
+}
+
+// A picture that is still on its way would hold up the next clip.
+function drop(tile) {
+  tile.querySelector("img").removeAttribute("src");
+  tile.remove();
+}
 
 export class Grid {
   constructor(store, { open, filtered }) {
@@ -104,7 +116,7 @@ export class Grid {
     if (!this.box.clientWidth) return;
     if (all) {
       this.measure();
-      for (const tile of this.tiles.values()) tile.remove();
+      for (const tile of this.tiles.values()) drop(tile);
       this.tiles.clear();
       this.inner.style.height = `${Math.ceil(this.ids.length / this.columns) * this.step + GAP}px`;
       this.inner.classList.toggle("empty", !this.ids.length);
@@ -114,7 +126,7 @@ export class Grid {
     const last = Math.min(this.ids.length, first + rows * this.columns);
     for (const [place, tile] of this.tiles) {
       if (place >= first && place < last) continue;
-      tile.remove();
+      drop(tile);
       this.tiles.delete(place);
     }
     for (let place = first; place < last; place++) {
@@ -124,6 +136,9 @@ export class Grid {
       this.inner.append(tile);
     }
     this.mark();
+    // Tiles that fly past are not worth a picture.
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.tiles.forEach(loadPicture), RESTING_MS);
   }
 
   tile(place) {
@@ -139,7 +154,7 @@ export class Grid {
       el(
         "div",
         { class: "picture" },
-        el("img", { src: `/thumbs/${row.id}/${row.v}`, alt: "", draggable: "false" }),
+        el("img", { "data-src": `/thumbs/${row.id}/${row.v}`, alt: "", draggable: "false" }),
         badge ? el("span", { class: "badge" }, badge) : null,
         state.stale ? el("span", { class: "badge anew", title: "said of an earlier version" }, "↻") : null,
         el("span", { class: "length" }, seconds(row.frames / row.fps)),
@@ -164,6 +179,7 @@ export class Grid {
       for (const [place, tile] of this.tiles) {
         if (this.ids[place] !== id) continue;
         const fresh = this.tile(place);
+        loadPicture(fresh);
         tile.replaceWith(fresh);
         this.tiles.set(place, fresh);
       }

@@ -198,14 +198,19 @@ function pressed(event) {
   if (event.key !== " " && reason) {
     event.preventDefault();
     armReject(false);
-    return onClip(() => focus.decide("reject", { reason }));
+    focus.player.asked = event.timeStamp;
+    onClip(() => focus.decide("reject", { reason }));
+    focus.player.asked = null;
+    return undefined;
   }
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const action = ACTIONS[key];
   if (!action || (inGrid && FOCUS_ONLY.has(key)) || (!focus.row && !inGrid && key !== "?")) return;
   event.preventDefault();
   if (key !== "r") armReject(false);
+  focus.player.asked = event.timeStamp;
   action();
+  focus.player.asked = null;
 }
 
 const BUTTONS = {

@@ -17,6 +17,7 @@ export class Player extends EventTarget {
       return slot;
     });
     this.clock = 0;
+    this.asked = null; // when the key was pressed that leads to the next clip
     this.rate = 1;
     this.sound = false; // browsers play with sound only after somebody has touched the page
     this.muted = false;
@@ -39,12 +40,21 @@ export class Player extends EventTarget {
     return slot;
   }
 
-  preload(row) {
-    this.slotOf(row).video.pause();
+  preload(row, trim) {
+    const { video } = this.slotOf(row);
+    video.pause();
+    this.rewind(video, row, trim);
+  }
+
+  // To where it begins; no seek where it stands there already, since that costs as much as a frame.
+  rewind(video, row, trim) {
+    const start = trim ? (trim[0] + 0.5) / row.fps : 0;
+    if (Math.abs(video.currentTime - start) > 0.5 / row.fps) video.currentTime = start;
   }
 
   show(row, trim) {
-    const begun = performance.now();
+    const begun = this.asked ?? performance.now();
+    this.asked = null;
     const slot = this.slotOf(row);
     const before = this.current;
     Object.assign(this, { current: slot, row, trim, frame: 0 });
@@ -54,11 +64,23 @@ export class Player extends EventTarget {
     }
     const { video } = slot;
     video.classList.add("shown");
-    video.currentTime = this.timeOf(trim ? trim[0] : 0);
+    this.rewind(video, row, trim);
     this.tune();
     this.paused = false;
     this.start();
-    this.follow(slot, () => performance.measure("next clip painted", { start: begun, end: performance.now() }));
+    this.time(slot, begun);
+  }
+
+  // How long it takes from a key to the next clip's picture, and until that moves; kept where a browser keeps timings.
+  time(slot, begun) {
+    const measure = (name) => performance.measure(name, { start: begun, end: performance.now() });
+    // Where it was loaded before, its first frame is in the very next picture of the page.
+    const waiting = slot.video.readyState >= 2 && !slot.video.seeking;
+    if (waiting) requestAnimationFrame(() => requestAnimationFrame(() => measure("next clip painted")));
+    this.follow(slot, () => {
+      if (!waiting) measure("next clip painted");
+      measure("next clip plays");
+    });
   }
 
   start() {

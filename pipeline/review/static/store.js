@@ -231,7 +231,7 @@ export class Store extends EventTarget {
     this.box.push(entry);
     this.saveBox();
     this.apply(entry.body);
-    this.emit("states", [entry.body.clip_id]);
+    queueMicrotask(() => this.emit("states", [entry.body.clip_id])); // the next clip is shown first
     this.send();
   }
 
