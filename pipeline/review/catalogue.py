@@ -123,7 +123,7 @@ def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
     measured = [decide(clip, limits[clip.domain], ridge.get(clip_id)) for clip_id, clip in clips.items()]
     measured = keep_speakers(measured, clips, limits)
     if collection:
-        measured = drop_duplicates(measured, collection.duplicates, clips, ())
+        measured = drop_duplicates(measured, collection.duplicates, clips, {})
     entries = tuple(
         Entry(_light(made), decision, identity_of(made, build, collection))
         for made, decision in zip(found.clips, measured, strict=True)

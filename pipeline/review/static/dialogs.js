@@ -95,7 +95,7 @@ let fading;
 export function toast(text, kind = "") {
   const node = $("toast");
   node.textContent = text;
-  node.className = `toast shown ${kind}`;
+  node.className = `toast ${text && "shown"} ${kind}`;
   clearTimeout(fading);
   fading = setTimeout(() => node.classList.remove("shown"), 3500);
 }

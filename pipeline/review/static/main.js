@@ -138,7 +138,7 @@ function theme() {
 function armReject(on) {
   rejecting = on;
   $("focus").classList.toggle("rejecting", on);
-  if (on) toast("Reject: why? Press 1 to 9, or Escape.");
+  toast(on ? "Reject: why? Press 1 to 9, or Escape." : "");
 }
 
 const ACTIONS = {
@@ -181,8 +181,8 @@ function pressed(event) {
   if (event.ctrlKey || event.metaKey || (event.altKey && !"[]".includes(event.key)) || $("dialog").open) return;
   const typing = event.target.matches("input, select, textarea");
   if (event.key === "Escape") {
-    armReject(false);
-    if (typing) event.target.blur();
+    if (rejecting) armReject(false);
+    else if (typing) event.target.blur();
     else if (!inGrid) view("grid");
     return;
   }
@@ -197,7 +197,7 @@ function pressed(event) {
   const reason = store.setup.reasons[Number(event.key) - 1];
   if (event.key !== " " && reason) {
     event.preventDefault();
-    armReject(false);
+    if (rejecting) armReject(false);
     focus.player.asked = event.timeStamp;
     onClip(() => focus.decide("reject", { reason }));
     focus.player.asked = null;
@@ -207,7 +207,7 @@ function pressed(event) {
   const action = ACTIONS[key];
   if (!action || (inGrid && FOCUS_ONLY.has(key)) || (!focus.row && !inGrid && key !== "?")) return;
   event.preventDefault();
-  if (key !== "r") armReject(false);
+  if (rejecting && key !== "r") armReject(false);
   focus.player.asked = event.timeStamp;
   action();
   focus.player.asked = null;

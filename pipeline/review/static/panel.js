@@ -157,10 +157,10 @@ function scoreRow(score) {
   const name = NAMES[score.name] ?? words(score.name);
   return el(
     "tr",
-    { class: score.missed ? "missed" : !limitText(score) ? "free" : "", title: score.why || null },
+    { class: score.missed ? "missed" : !limitText(score) ? "free" : "", title: score.why || (score.missed ? words(score.reason) : null) },
     el("th", { scope: "row" }, name),
     el("td", { class: "value" }, score.value === null ? "unknown" : number(score.value)),
     el("td", { class: "limit" }, limitText(score)),
-    el("td", { class: "why" }, score.missed ? `✕ ${words(score.reason)}` : limitText(score) ? "✓" : ""),
+    el("td", { class: "why" }, score.missed ? "✕" : limitText(score) ? "✓" : "", score.missed ? el("span", { class: "long" }, ` ${words(score.reason)}`) : null),
   );
 }
