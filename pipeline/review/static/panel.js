@@ -161,6 +161,6 @@ function scoreRow(score) {
     el("th", { scope: "row" }, name),
     el("td", { class: "value" }, score.value === null ? "unknown" : number(score.value)),
     el("td", { class: "limit" }, limitText(score)),
-    el("td", { class: "why" }, score.missed ? "✕" : limitText(score) ? "✓" : "", score.missed ? el("span", { class: "long" }, ` ${words(score.reason)}`) : null),
+    el("td", { class: "why" }, score.missed ? "✕" : limitText(score) && score.value !== null ? "✓" : "", score.missed ? el("span", { class: "long" }, ` ${words(score.reason)}`) : null),
   );
 }
