@@ -121,7 +121,7 @@ def _moved(source: Source, number: int, clip: Clip) -> Clip:
 def small_workspace(uri: str | Path, num_clips: int = 12) -> Workspace:
     """Two films of each domain; the second clip misses a limit."""
     changes: list[dict[str, object]] = [{} for _ in range(num_clips)]
-    changes[1] = {"sharpness": 5.0, "motion": 0.0001}
+    changes[1] = {"num_neighbours": 1}
     return stock_clips(uri, [template(seed, **change) for seed, change in enumerate(changes)], per_source=3)
 
 

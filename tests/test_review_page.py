@@ -218,8 +218,8 @@ def test_what_is_known_of_the_clip_stands_beside_it(open_page):
     page.page.goto(page.page.url.split("#")[0] + "#film0000-1")
     page.page.reload()
     page.ready()
-    page.says("#scores .missed", "0.0001")
-    page.says("#scores .missed", "still")
+    page.says("#scores .missed", "Other faces")
+    page.says("#scores .missed", "several faces")
     page.says("#context", "CC-BY-4.0")
     page.says("#context", "Nobody")
     page.says("#context", "not compared yet")
@@ -382,7 +382,8 @@ def test_filters(open_page):
     assert count(page) == 12
     for name, value, expected in (
         ("verdict", "accept", 1), ("verdict", "reject", 1), ("verdict", "open", 10), ("verdict", "missed", 1),
-        ("reason", "blurred", 1), ("reason", "still", 1), ("domain", "mesh", 6), ("who", "ann", 2), ("flag", "hq", 12),
+        ("reason", "blurred", 1), ("reason", "several_faces", 1), ("domain", "mesh", 6), ("who", "ann", 2),
+        ("flag", "hq", 12),
     ):  # fmt: skip
         page.page.select_option(f"[name={name}]", value)
         assert count(page) == expected, (name, value)
