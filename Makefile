@@ -30,8 +30,8 @@ demo: setup
 	$(BIN)/anitalk demo --workspace out/demo
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not ray and not prefect" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m "(ray or prefect) and not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not ray and not prefect and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "(ray or prefect or browser) and not slow" $(PYTEST_ARGS)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

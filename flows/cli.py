@@ -112,7 +112,8 @@ def _missing(error: ModuleNotFoundError) -> str:
             f"{error}: a folder or file named '{name}' seems to hide the installed package: "
             "run anitalk from another folder"
         )
-    return f"the package '{name}' is not installed: pip install 'anitalk[build]'"
+    extras = "build,review" if name in {"starlette", "uvicorn"} else "build"
+    return f"the package '{name}' is not installed: pip install 'anitalk[{extras}]'"
 
 
 def _fail(message: str, code: int) -> int:

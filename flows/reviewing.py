@@ -29,13 +29,20 @@ def open_page(
     workspace: Annotated[
         str | None, typer.Option("--workspace", "-w", help="Folder or URI (s3://…) of the workspace.")
     ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen to; beyond loopback others reach it.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: the last one where it is free, else any.")] = 0,
+    reviewer: Annotated[str | None, typer.Option(help="Your name on what you decide; your login by default.")] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Print the address, open no browser.")] = False,
 ) -> None:
     """Open the screening page, where no other command is named."""
     if context.invoked_subcommand is not None:
         return
     from pipeline.errors import UsageError
+    from pipeline.review.server import open_page as serve
 
-    raise UsageError(f"cannot open the screening page of {workspace}: name a command, such as 'anitalk review export'")
+    if workspace is None:
+        raise UsageError("which workspace? name it: 'anitalk review --workspace DIR'")
+    serve(workspace, host=host, port=port, reviewer=reviewer, browser=not no_open)
 
 
 @review_app.command(name="export")

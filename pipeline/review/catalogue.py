@@ -1,0 +1,141 @@
+"""All finished clips of a workspace as the screening page lists them.
+
+It is read once and kept, since ten thousand records take seconds to read and a page must not wait for them. What a
+face did frame by frame is left out of memory: it is most of a record, and one clip at a time is looked at.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from pipeline.collect import stored_collection
+from pipeline.release import identity_of
+from pipeline.results import BuildRecord, Results
+from pipeline.select import decide, drop_duplicates, paper_limits
+from pipeline.speaker import keep_speakers
+from pipeline.survey import MadeClip, survey
+from schemas.collection import Collection, DuplicateLink
+from schemas.config import SelectLimits
+from schemas.decision import Decision
+
+# Short names, since there are ten thousand of each: what every clip of the list says.
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One clip: its record without the face's path, what the limits say of it, and who it shows."""
+
+    made: MadeClip
+    measured: Decision
+    identity_id: str
+
+    @property
+    def clip_id(self) -> str:
+        """The clip's id."""
+        return self.made.clip.clip_id
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Every clip in order of sources and time, and by id. ``edition`` names this reading of the workspace."""
+
+    results: Results
+    entries: tuple[Entry, ...]
+    limits: Mapping[str, SelectLimits]
+    collection: Collection | None
+    edition: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    @cached_property
+    def by_id(self) -> dict[str, Entry]:
+        """Entries by clip id: the only way from a request to a file."""
+        return {entry.clip_id: entry for entry in self.entries}
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """The whole key of each clip's present result."""
+        return {entry.clip_id: entry.made.key for entry in self.entries}
+
+    @cached_property
+    def of_identity(self) -> dict[str, list[str]]:
+        """Clip ids by the person they show."""
+        people: dict[str, list[str]] = {}
+        for entry in self.entries:
+            people.setdefault(entry.identity_id, []).append(entry.clip_id)
+        return people
+
+    @cached_property
+    def links(self) -> dict[str, list[DuplicateLink]]:
+        """What is known of each clip's other copies; empty where clips have not been compared."""
+        found: dict[str, list[DuplicateLink]] = {}
+        for group in self.collection.duplicates if self.collection else ():
+            for link in group.links:
+                found.setdefault(link.clip_id, []).append(link)
+                found.setdefault(link.twin_id, []).append(link)
+        return found
+
+    @cached_property
+    def domains(self) -> list[str]:
+        """Names of the configuration's domains, sorted."""
+        return sorted(self.results.config.domains)
+
+    @cached_property
+    def source_ids(self) -> list[str]:
+        """Ids of the sources that have clips, in the order of the list."""
+        return list(dict.fromkeys(entry.made.source.id for entry in self.entries))
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {source_id: place for place, source_id in enumerate(self.source_ids)}
+
+    def rows(self, start: int, count: int) -> list[Row]:
+        """A part of the list."""
+        return [self._row(entry) for entry in self.entries[start : start + count]]
+
+    def _row(self, entry: Entry) -> Row:
+        clip, measured = entry.made.clip, entry.measured
+        row: Row = {
+            "id": clip.clip_id,
+            "v": entry.made.key,
+            "source": self._places[entry.made.source.id],
+            "domain": clip.domain,
+            "frames": clip.plan.num_frames,
+            "fps": clip.plan.fps,
+            "start": round(clip.plan.span.start_s, 2),
+            "who": entry.identity_id,
+        }
+        if not measured.keep:
+            row["missed"] = str(measured.reason)
+        if clip.flags:
+            row["flags"] = clip.flags
+        return row
+
+
+def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
+    """Read all finished clips, and judge each by the limits of its domain; people's words are not looked at."""
+    found = survey(results, build.sources)
+    collection = stored_collection(results, found)
+    limits = _limits(results)
+    clips = {made.clip.clip_id: made.clip for made in found.clips}
+    ridge = collection.ridge if collection else {}
+    measured = [decide(clip, limits[clip.domain], ridge.get(clip_id)) for clip_id, clip in clips.items()]
+    measured = keep_speakers(measured, clips, limits)
+    if collection:
+        measured = drop_duplicates(measured, collection.duplicates, clips, {})
+    entries = tuple(
+        Entry(_light(made), decision, identity_of(made, build, collection))
+        for made, decision in zip(found.clips, measured, strict=True)
+    )
+    return Catalogue(results, entries, limits, collection)
+
+
+def _limits(results: Results) -> dict[str, SelectLimits]:
+    paper = results.config.split.preset == "paper"
+    return {name: paper_limits(one.limits) if paper else one.limits for name, one in results.config.domains.items()}
+
+
+def _light(made: MadeClip) -> MadeClip:
+    face = made.clip.face.model_copy(update={"times_s": (), "boxes": ()})
+    return replace(made, clip=made.clip.model_copy(update={"face": face}))

@@ -1,0 +1,166 @@
+// What stands beside the clip: what it is, its scores against their limits, where it is from, and who else is like it.
+
+import { $, el, number, reasonText, seconds, words } from "./dom.js";
+
+const NAMES = {
+  native_crop_px: "Native crop, px",
+  padding: "Outside picture",
+  clip_s: "Length, s",
+  neighbours: "Other faces",
+  face_ratio: "Face there",
+  internal_cut: "Inner cut",
+  abs_yaw_deg: "Turned, °",
+  speech_ratio: "Speech",
+  sync_z: "Lip sync, z",
+  motion: "Motion",
+  sharpness: "Sharpness",
+  exposure: "Exposure",
+  speaker_z: "Speaker, z",
+  fitted_sync_z: "Lip sync, fitted",
+  landmark_confidence: "Landmarks sure",
+  yaw_range_deg: "Turn range, °",
+  track_purity: "Track purity",
+  duplicate_frame_ratio: "Repeated frames",
+  audio_rms: "Loudness",
+  face_px: "Face, px",
+};
+
+const clock = (at) => new Date(at).toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
+export function verdictText(state) {
+  if (state?.blind) return "second look: what was said before is not shown";
+  const verdict = state?.verdict;
+  if (!verdict) return "undecided";
+  return verdict.action === "accept" ? "accepted" : `rejected: ${reasonText(verdict.reason)}`;
+}
+
+export function paintTitle(store, row, state) {
+  const source = store.setup.sources[row.source];
+  const verdict = state.verdict;
+  const kind = state.blind ? "blind" : (verdict?.action ?? "open");
+  const domain = state.domain?.domain ?? row.domain;
+  const who = state.identity?.identity_id ?? row.who;
+  $("title").replaceChildren(
+    el(
+      "div",
+      { class: "title-line" },
+      el("h2", { title: row.id }, source.title),
+      el("span", { class: "place" }),
+    ),
+    el(
+      "p",
+      { class: "chips" },
+      el("strong", { class: `verdict ${kind}`, id: "verdict" }, verdictText(state)),
+      verdict ? el("span", { class: "chip" }, `${verdict.who}, ${clock(verdict.at)}`) : null,
+      el("span", { class: state.domain ? "chip changed" : "chip" }, words(domain)),
+      el("span", { class: state.identity ? "chip changed" : "chip", title: "identity" }, who),
+      el("span", { class: "chip" }, seconds(row.frames / row.fps)),
+      state.trim ? el("span", { class: "chip changed" }, `cut to ${state.trim.trim.join("–")}`) : null,
+      ...(row.flags ?? []).map((flag) => el("span", { class: flag.includes("doubtful") ? "chip warn" : "chip" }, words(flag))),
+      row.missed ? el("span", { class: "chip bad" }, `limits: ${words(row.missed)}`) : null,
+    ),
+    state.stale ? staleLine(state.stale) : "",
+  );
+}
+
+function staleLine(stale) {
+  const said = stale.map((review) => `${review.who} said “${reviewText(review)}”`).join("; ");
+  return el("p", { class: "stale", role: "status" }, `Made anew since: ${said}. `, el("kbd", {}, "c"), " says it of this version too.");
+}
+
+export function reviewText(review) {
+  const { action } = review;
+  if (action === "reject") return `reject: ${reasonText(review.reason)}`;
+  if (action === "domain") return `domain ${words(review.domain)}`;
+  if (action === "identity") return `identity ${review.identity_id}`;
+  if (action === "trim") return `cut to ${review.trim.join("–")}`;
+  return action;
+}
+
+export function paintDetail(store, detail, state, open) {
+  $("scores").replaceChildren(
+    el(
+      "table",
+      {},
+      el("caption", {}, "Scores and limits"),
+      el("tbody", {}, ...merged(detail.scores).map(scoreRow)),
+    ),
+  );
+  const { source } = detail;
+  $("context").replaceChildren(
+    part(
+      "Source",
+      el("p", { class: "licence" }, source.license, source.commercial === null ? null : el("span", { class: "faint" }, source.commercial ? " · commercial use" : " · no commercial use")),
+      source.credit ? el("p", { class: "faint" }, source.credit) : null,
+      el("p", { class: "faint mono", title: source.uri }, `${source.uri}`),
+      el("p", { class: "faint" }, `${detail.span[0]} to ${detail.span[1]} s`),
+    ),
+    part(`Same identity, ${detail.neighbours.length}`, strip(store, detail.neighbours, open, "no other clip")),
+    part(
+      "Near-duplicates",
+      detail.compared
+        ? strip(store, detail.copies.map((copy) => copy.id), open, "none")
+        : el("p", { class: "faint" }, "not compared yet: a release compares all clips"),
+      ...detail.copies.map((copy) => el("p", { class: "faint" }, `by ${copy.kind}: ${number(copy.distance)} ≤ ${number(copy.limit)}`)),
+    ),
+    state.blind ? "" : history(detail.said),
+  );
+}
+
+function part(title, ...content) {
+  return el("div", { class: "part" }, el("h3", {}, title), ...content);
+}
+
+function history(said) {
+  if (!said.length) return "";
+  const lines = said.slice(-8).reverse();
+  return part(
+    "What was said",
+    el("ul", { class: "history" }, ...lines.map((review) => el("li", { class: review.holds ? "" : "undone" }, `${reviewText(review)} `, el("span", { class: "faint" }, `${review.who}, ${clock(review.at)}`)))),
+  );
+}
+
+function strip(store, ids, open, nobody) {
+  if (!ids.length) return el("p", { class: "faint" }, nobody);
+  const known = ids.map((id) => store.row(id)).filter(Boolean);
+  return el(
+    "div",
+    { class: "strip" },
+    ...known.map((row) =>
+      el(
+        "button",
+        { type: "button", class: store.shown(row.id).verdict?.action ?? "", title: `${row.id}: ${verdictText(store.shown(row.id))}`, "aria-label": `open ${row.id}`, onclick: () => open(row.id) },
+        el("img", { src: `/thumbs/${row.id}/${row.v}`, alt: "", loading: "lazy", width: "48", height: "48" }),
+      ),
+    ),
+  );
+}
+
+// Exposure has a limit on either side: one line with both.
+function merged(scores) {
+  const found = [];
+  for (const score of scores) {
+    const same = found.find((one) => one.name === score.name && one.limit !== null);
+    if (same) Object.assign(same, { high: score.limit, missed: same.missed || score.missed, reason: same.reason ?? score.reason });
+    else found.push({ ...score });
+  }
+  return found;
+}
+
+function limitText({ limit, high, bound }) {
+  if (limit === null || (bound === "min" && limit === 0)) return "";
+  if (high !== undefined) return `${number(limit)}–${number(high)}`;
+  return `${bound === "min" ? "≥" : "≤"} ${number(limit)}`;
+}
+
+function scoreRow(score) {
+  const name = NAMES[score.name] ?? words(score.name);
+  return el(
+    "tr",
+    { class: score.missed ? "missed" : !limitText(score) ? "free" : "", title: score.why || (score.missed ? words(score.reason) : null) },
+    el("th", { scope: "row" }, name),
+    el("td", { class: "value" }, score.value === null ? "unknown" : number(score.value)),
+    el("td", { class: "limit" }, limitText(score)),
+    el("td", { class: "why" }, score.missed ? "✕" : limitText(score) && score.value !== null ? "✓" : "", score.missed ? el("span", { class: "long" }, ` ${words(score.reason)}`) : null),
+  );
+}
