@@ -28,8 +28,8 @@ from schemas.base import FrameSpan
 from schemas.config import BuildConfig, SpeechConfig
 from schemas.prints import PRINTS_FILE
 from tests import films as films_module
-from tests.release_items import SETUP
 from tests.hubert_files import random_hubert
+from tests.release_items import SETUP
 
 films, built = films_module.films, films_module.built  # fixtures
 PER_FRAME = ("landmarks.npy", "landmarks_smooth.npy", "pose.npy", "motion.npy", "valid.npy")
