@@ -21,6 +21,7 @@ from training.contract import REQUIRED, check_labels, prepared
 from training.errors import CheckpointError, DataError, UsageError
 from training.losses.config import ExpressionLossConfig, LossConfig, PerceptualConfig
 from training.metrics.pictures import psnr_db
+from training.models.config import TINY
 from training.recipes.anytalk import Moment
 
 
@@ -60,6 +61,9 @@ def test_both_stages_train_and_leave_what_they_should(tmp_path):
     second = trainer(small_config(2, 2, stage="finetune"), tmp_path / "two")
     with pytest.raises(CheckpointError, match="of stage pretrain and this run of finetune"):
         second.resume(path)
+    turned = trainer(small_config(2, 2, model=TINY.model_copy(update={"euler_order": "zyx"})), tmp_path / "turned")
+    with pytest.raises(CheckpointError, match="made with euler_order = xyz, and this run has zyx"):
+        turned.begin_from(path)
     second.begin_from(path)
     assert same(second.recipe.model.state_dict(), load_file(path / "model.safetensors"))
     assert second.run(Pairs(2)) == "finished"

@@ -140,8 +140,8 @@ def restore(path: Path, parts: Parts, config: Record, team: Team | None = None) 
         CheckpointError: when it is damaged, of another configuration, or of another number of processes.
     """
     team = team or Team()
+    check_config(path, config)
     state = read_state(path)
-    _check_config(path, state["config"], config)
     if state["processes"] != team.size:
         raise CheckpointError(
             f"{path} was saved by {state['processes']} processes, and this run has {team.size}: go on with as many, "
@@ -169,6 +169,21 @@ def read_config(path: Path, kind: type[_R]) -> _R:
         raise CheckpointError(
             f"{path} has settings this version cannot read, such as {where}: use the version that wrote it"
         ) from error
+
+
+def check_config(path: Path, config: Record) -> None:
+    """Refuse a checkpoint whose modules were built from other settings, also where their shapes agree.
+
+    Raises:
+        CheckpointError: naming the first setting that differs.
+    """
+    there, here = read_state(path)["config"], config.model_dump(mode="json")
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            raise CheckpointError(
+                f"{path} was made with {name} = {there.get(name)}, and this run has {here.get(name)}: "
+                "go on with the same, or begin a new run"
+            )
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -280,16 +295,6 @@ def _read_json(path: Path) -> Any:
 
 def _score(path: Path) -> float | None:
     return read_state(path)["progress"].get("score")
-
-
-def _check_config(path: Path, there: Mapping[str, Any], config: Record) -> None:
-    here = config.model_dump(mode="json")
-    for name in sorted(there.keys() | here.keys()):
-        if there.get(name) != here.get(name):
-            raise CheckpointError(
-                f"{path} was made with {name} = {there.get(name)}, and this run has {here.get(name)}: "
-                "go on with the same, or begin a new run"
-            )
 
 
 def _fill_optimiser(optimiser: Optimizer, path: Path, name: str, groups: list[dict[str, Any]]) -> None:

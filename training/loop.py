@@ -20,7 +20,7 @@ from torch.optim import Adam, Optimizer
 
 from training.alarms import Alarms
 from training.board import Board
-from training.checkpoint import Parts, Store, Team, fill, read_state, restore
+from training.checkpoint import Parts, Store, Team, check_config, fill, read_state, restore
 from training.config import TrainConfig
 from training.contract import check_labels, prepared
 from training.ema import Average
@@ -128,6 +128,7 @@ class Trainer:
         Raises:
             CheckpointError: when it is damaged or of other networks.
         """
+        check_config(path, self.config.model)
         for name, module in self._parts().modules.items():
             fill(module, path, name)
 
