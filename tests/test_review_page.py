@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from pipeline.review import desk as desk_module
 from pipeline.review.clipfiles import ClipFiles
 from pipeline.review.decisions import ReviewLog, standing
 from pipeline.review.desk import Desk
 from pipeline.review.guard import Guard
-from pipeline.review.queue import Turn
+from pipeline.review.order import Asked, Order, Why
 from pipeline.review.server import make_app
 from pipeline.workspace import Workspace
 from schemas.review import REVIEW_REASONS
@@ -353,7 +352,8 @@ def test_what_was_said_of_an_earlier_version_is_confirmed_with_one_key(chromium,
 def test_a_second_look_is_blind(chromium, place, monkeypatch):
     versions = Desk(place).catalogue.versions
     ReviewLog(place).append(review(place, FIRST, version=versions[FIRST], action="reject", reason="overlay"))
-    monkeypatch.setattr(desk_module, "queue_of", lambda *_: [Turn(FIRST, blind=True), Turn(SECOND)])
+    turns = [Asked(FIRST, None, Why.RECHECK), Asked(SECOND, None, Why.LIMITS)]
+    monkeypatch.setattr(Order, "turns", lambda *_: turns)
     with served(place) as address:
         page = Page(chromium, address)
         page.shows(FIRST)

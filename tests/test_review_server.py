@@ -396,7 +396,7 @@ def test_time_spent_leaves_breaks_out(place):
     for minute, second in ((0, 0), (0, 30), (9, 0), (9, 10)):
         at = f"2026-01-02T03:{minute:02d}:{second:02d}.000+00:00"
         ReviewLog(place).append(review(place, CLIP, version=versions[CLIP], at=at))
-    assert Desk(place).worked_s() == 40
+    assert Desk(place).worked_s() == 30 + 120 + 10  # of the long pause two minutes count
 
 
 # --- many at once ---

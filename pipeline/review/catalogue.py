@@ -4,6 +4,7 @@ It is read once and kept, since ten thousand records take seconds to read and a 
 face did frame by frame is left out of memory: it is most of a record, and one clip at a time is looked at.
 """
 
+import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,14 +12,19 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.collect import stored_collection
+from pipeline.errors import UsageError
 from pipeline.release import identity_of
 from pipeline.results import BuildRecord, Results
+from pipeline.review.applied import reviewed
+from pipeline.review.order import Order
 from pipeline.select import decide, drop_duplicates, paper_limits
 from pipeline.speaker import keep_speakers
-from pipeline.survey import MadeClip, survey
+from pipeline.survey import MadeClip, Survey, survey
 from schemas.collection import Collection, DuplicateLink
 from schemas.config import SelectLimits
 from schemas.decision import Decision
+
+log = logging.getLogger(__name__)
 
 # Short names, since there are ten thousand of each: what every clip of the list says.
 Row = dict[str, Any]
@@ -77,6 +83,11 @@ class Catalogue:
         return found
 
     @cached_property
+    def order(self) -> Order:
+        """In which clips are asked about."""
+        return Order([entry.made for entry in self.entries], self.limits)
+
+    @cached_property
     def domains(self) -> list[str]:
         """Names of the configuration's domains, sorted."""
         return sorted(self.results.config.domains)
@@ -116,7 +127,7 @@ class Catalogue:
 def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
     """Read all finished clips, and judge each by the limits of its domain; people's words are not looked at."""
     found = survey(results, build.sources)
-    collection = stored_collection(results, found)
+    collection = _collection(results, found)
     limits = _limits(results)
     clips = {made.clip.clip_id: made.clip for made in found.clips}
     ridge = collection.ridge if collection else {}
@@ -129,6 +140,15 @@ def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
         for made, decision in zip(found.clips, measured, strict=True)
     )
     return Catalogue(results, entries, limits, collection)
+
+
+def _collection(results: Results, found: Survey) -> Collection | None:
+    """What the latest release learned of these clips together, as people had left them by then."""
+    try:
+        return stored_collection(results, reviewed(results, found))
+    except UsageError as error:  # a review that no release can follow: the page is where it is mended
+        log.warning("copies and people are not shown: %s", error)
+        return None
 
 
 def _limits(results: Results) -> dict[str, SelectLimits]:

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,8 @@ from pipeline.errors import UsageError
 from pipeline.results import load_build, results_of
 from pipeline.review.catalogue import Catalogue, Entry, read_catalogue
 from pipeline.review.decisions import ReviewLog, Standing, in_force, standing
-from pipeline.review.queue import Turn, queue_of
+from pipeline.review.order import Asked
+from pipeline.review.progress import spent_s
 from pipeline.workspace import Workspace
 from schemas.base import FrameSpan
 from schemas.review import Review, ReviewAction
@@ -28,7 +29,6 @@ log = logging.getLogger(__name__)
 _REREAD_S = 5.0
 _REREAD_SHARE = 0.05  # of the time at most, for a log so long that reading its names takes seconds
 _AHEAD_S = 60.0  # a browser's clock may run ahead of this one by so much
-_PAUSE_S = 120.0  # between two words of one person; longer is a break, and no work
 _VERDICTS = (ReviewAction.ACCEPT, ReviewAction.REJECT)
 _FIELDS = frozenset({"clip_id", "version", "who", "at", "action", "reason", "domain", "identity_id", "trim", "undoes",
                      "note", "blind"})  # fmt: skip
@@ -157,11 +157,13 @@ class Desk:
             raise UsageError(f"there is no clip {clip_id[:100]!r}")
         return entry
 
-    def queue(self, reviewer: str) -> list[Turn]:
+    def queue(self, reviewer: str) -> list[Asked]:
         """The clips to ask a reviewer about."""
+        return self.catalogue.order.turns(self._everything(), reviewer)
+
+    def _everything(self) -> list[Review]:
         with self._lock:
-            everything = [review for said in self._reviews.values() for review in said.values()]
-        return queue_of(self.catalogue, everything, reviewer)
+            return [review for said in self._reviews.values() for review in said.values()]
 
     def changes(self, after: int) -> tuple[int, dict[str, dict[str, Any] | None]]:
         """The sequence now, and the state of every clip of which something was said after ``after``."""
@@ -210,14 +212,8 @@ class Desk:
         return [_told(review) for review in newest]
 
     def worked_s(self) -> float:
-        """Seconds that people have spent: the time between each one's words, breaks left out."""
-        times: defaultdict[str, list[datetime]] = defaultdict(list)
-        with self._lock:
-            for said in self._reviews.values():
-                for review in said.values():
-                    if not review.origin:
-                        times[review.who].append(datetime.fromisoformat(review.at))
-        return sum(_without_breaks(sorted(mine)) for mine in times.values())
+        """Seconds that people have spent, long breaks cut short."""
+        return spent_s(self._everything())
 
 
 def unconfirmed(found: Standing) -> list[Review]:
@@ -228,15 +224,6 @@ def unconfirmed(found: Standing) -> list[Review]:
         if getattr(found, kind) is None:
             latest[kind] = review
     return list(latest.values())
-
-
-def _without_breaks(times: Iterable[datetime]) -> float:
-    total, before = 0.0, None
-    for at in times:
-        gap = (at - before).total_seconds() if before else _PAUSE_S
-        total += gap if gap < _PAUSE_S else 0.0
-        before = at
-    return total
 
 
 def _is_time(at: str) -> bool:

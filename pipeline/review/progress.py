@@ -53,7 +53,7 @@ def progress(clips: Sequence[MadeClip], reviews: Iterable[Review]) -> Progress:
         name = one.domain.domain if one.domain and one.domain.domain else made.clip.domain
         by_domain[name].append((made, one))
     domains = tuple(_domain(name, mine) for name, mine in sorted(by_domain.items()))
-    spent_min, accepted_h = _spent_s(everything) / 60, sum(one.accepted_h for one in domains)
+    spent_min, accepted_h = spent_s(everything) / 60, sum(one.accepted_h for one in domains)
     return Progress(domains, spent_min, accepted_h, spent_min / accepted_h if accepted_h else None)
 
 
@@ -75,7 +75,7 @@ def _duration_s(made: MadeClip, said: Standing) -> float:
     return len(span) / made.clip.plan.fps if span else made.clip.duration_s
 
 
-def _spent_s(reviews: Iterable[Review]) -> float:
+def spent_s(reviews: Iterable[Review]) -> float:
     """Seconds between one word of a person and the next, long pauses cut short."""
     times: defaultdict[str, list[datetime]] = defaultdict(list)
     for review in reviews:

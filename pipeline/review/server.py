@@ -33,6 +33,7 @@ from pipeline.review.clipfiles import ClipFiles
 from pipeline.review.desk import Desk
 from pipeline.review.detail import detail_of, packed_arrays
 from pipeline.review.guard import App, Guard, is_loopback, read_token
+from pipeline.review.order import Why
 from pipeline.storage import clear_write_errors
 from pipeline.workspace import Workspace
 from schemas.base import content_hash
@@ -119,8 +120,14 @@ class Pages:
     def queue(self, request: Request) -> Response:
         """The clips to ask a reviewer about, in that order."""
         turns = self._desk.queue(_reviewer(request))
-        blind = [turn.clip_id for turn in turns if turn.blind]
-        return _json({"edition": self._desk.catalogue.edition, "ids": [turn.clip_id for turn in turns], "blind": blind})
+        return _json(
+            {
+                "edition": self._desk.catalogue.edition,
+                "ids": [turn.clip_id for turn in turns],
+                "blind": [turn.clip_id for turn in turns if turn.why is Why.RECHECK],
+                "chances": [None if turn.probability is None else round(turn.probability, 2) for turn in turns],
+            }
+        )
 
     def changes(self, request: Request) -> Response:
         """What is new since the page last asked, by whomever."""

@@ -34,6 +34,12 @@ export function verdictText(state) {
   return verdict.action === "accept" ? "accepted" : `rejected: ${reasonText(verdict.reason)}`;
 }
 
+function chance(store, row, state) {
+  const known = store.chances.get(row.id);
+  if (known == null || state.blind || state.verdict) return null;
+  return el("span", { class: "chip", title: "by the verdicts so far" }, `${Math.round(100 * known)} % likely accepted`);
+}
+
 export function paintTitle(store, row, state) {
   const source = store.setup.sources[row.source];
   const verdict = state.verdict;
@@ -57,6 +63,7 @@ export function paintTitle(store, row, state) {
       el("span", { class: "chip" }, seconds(row.frames / row.fps)),
       state.trim ? el("span", { class: "chip changed" }, `cut to ${state.trim.trim.join("–")}`) : null,
       ...(row.flags ?? []).map((flag) => el("span", { class: flag.includes("doubtful") ? "chip warn" : "chip" }, words(flag))),
+      chance(store, row, state),
       row.missed ? el("span", { class: "chip bad" }, `limits: ${words(row.missed)}`) : null,
     ),
     state.stale ? staleLine(state.stale) : "",

@@ -34,6 +34,7 @@ export class Store extends EventTarget {
     this.states = new Map(); // clip id -> what holds, as the server says
     this.rank = new Map(); // clip id -> place in the queue
     this.blind = new Set(); // clips of which a second look is wanted
+    this.chances = new Map(); // how likely each clip of the queue is to be accepted, null before verdicts have taught it
     this.details = new Map();
     this.sequence = 0;
     this.edition = "";
@@ -113,6 +114,7 @@ export class Store extends EventTarget {
     const queue = await ask(`/api/queue?reviewer=${encodeURIComponent(this.name)}`);
     this.rank = new Map(queue.ids.map((id, place) => [id, place]));
     this.blind = new Set(queue.blind);
+    this.chances = new Map(queue.ids.map((id, place) => [id, queue.chances[place]]));
     this.emit("queue");
   }
 
