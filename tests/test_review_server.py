@@ -340,7 +340,8 @@ def test_undoing_brings_back_what_was_before(client, desk):
     "change",
     [
         {"clip_id": "nobody"}, {"version": "0" * 64}, {"who": ""}, {"who": "x" * 81}, {"at": "today"},
-        {"at": "2999-01-01T00:00:00.000+00:00"}, {"at": "2026-01-01T00:00:00"}, {"action": "delete"}, {"action": "reject"}, {"reason": "blurred"},
+        {"at": "2999-01-01T00:00:00.000+00:00"}, {"at": "2026-01-01T00:00:00"},
+        {"action": "delete"}, {"action": "reject"}, {"reason": "blurred"},
         {"action": "reject", "reason": "nonsense"}, {"action": "domain", "domain": "nowhere"},
         {"action": "identity", "identity_id": "../x"}, {"action": "undo", "undoes": "nobody"},
         {"action": "trim", "trim": {"start": 0, "stop": NUM_FRAMES + 1}},
