@@ -153,14 +153,16 @@ def _filter_word(screened: Screened, made: MadeClip) -> str:
 def _scores(made: MadeClip, limits: SelectLimits) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for rule in RULES:
-        measured, limit = rule.measure(made.clip), float(getattr(limits, rule.limit))
+        measured, limit = rule.measure(made.clip), rule.of(limits)
+        if measured is None and limit is None:
+            continue
         sign = "≥" if rule.bound == "min" else "≤"
         found.append(
             {
                 "name": rule.limit.removeprefix("min_").removeprefix("max_"),
                 "measured": "unknown" if measured is None else f"{measured:.4g}",
-                "limit": f"{sign} {limit:.4g}",
-                "missed": measured is not None and rule.missed_by(measured, limit),
+                "limit": "" if limit is None else f"{sign} {limit:.4g}",
+                "missed": measured is not None and limit is not None and rule.missed_by(measured, limit),
             }
         )
     return found

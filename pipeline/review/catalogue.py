@@ -121,6 +121,8 @@ class Catalogue:
             row["missed"] = str(measured.reason)
         if clip.flags:
             row["flags"] = clip.flags
+        if clip.scores.router and clip.scores.router.doubtful:
+            row["proposed"] = clip.scores.router.proposed
         return row
 
 

@@ -21,6 +21,7 @@ from pipeline.speech import speech_envelope
 from schemas.clip import Clip
 from schemas.collection import DuplicateLink
 from schemas.decision import RejectReason
+from schemas.router import RouterScore
 
 _MOST_NEIGHBOURS = 24
 
@@ -43,6 +44,7 @@ def detail_of(desk: Desk, entry: Entry) -> Told:
         "span": [round(clip.plan.span.start_s, 2), round(clip.plan.span.stop_s, 2)],
         "flags": list(clip.flags),
         "scores": scores_of(catalogue, entry),
+        "router": _routed(clip.scores.router),
         "verdict": {
             "keep": entry.measured.keep,
             "reason": entry.measured.reason and entry.measured.reason.value,
@@ -80,14 +82,19 @@ def _copy(link: DuplicateLink, clip_id: str) -> Told:
 
 
 def scores_of(catalogue: Catalogue, entry: Entry) -> list[Told]:
-    """Every limited score with its limit and whether it is missed, in the order in which limits are applied."""
+    """Every score with its limit and whether it is missed, in the order in which limits are applied.
+
+    What neither was measured nor is asked for is left out.
+    """
     clip = entry.made.clip
     limits = catalogue.limits[clip.domain]
     rows = []
     for rule in RULES:
-        limit, measured = float(getattr(limits, rule.limit)), rule.measure(clip)
+        limit, measured = rule.of(limits), rule.measure(clip)
+        if limit is None and measured is None:
+            continue
         silent = measured is None and rule.reason is RejectReason.NOT_SPEAKING
-        missed = silent or (measured is not None and rule.missed_by(measured, limit))
+        missed = silent or (measured is not None and limit is not None and rule.missed_by(measured, limit))
         why = clip.scores.sync.why if rule.reason is RejectReason.OUT_OF_SYNC else ""
         rows.append(_score(rule.limit, measured, limit, rule.bound, rule.reason, missed=missed, why=why))
     speaker = clip.scores.speaker
@@ -98,6 +105,14 @@ def scores_of(catalogue: Catalogue, entry: Entry) -> list[Told]:
         rows.append(_loose("fitted_sync_z", ridge.z, limits.min_ridge_z, RejectReason.OUT_OF_SYNC, ridge.why))
     others = ("landmark_confidence", "yaw_range_deg", "track_purity", "duplicate_frame_ratio", "audio_rms", "face_px")
     return rows + [_loose(name, getattr(clip.scores, name), None, None, "") for name in others]
+
+
+def _routed(router: RouterScore | None) -> Told | None:
+    """The domain that the frames speak for; None where nobody asked."""
+    if router is None:
+        return None
+    claim = None if router.claim is None else round(router.claim, 2)
+    return {"proposed": router.proposed, "probability": round(router.probability, 2), "claim": claim}
 
 
 def _loose(name: str, measured: float | None, limit: float | None, reason: RejectReason | None, why: str) -> Told:

@@ -154,8 +154,11 @@ def _described(
     features = np.where(there, np.clip((values - middle) / spread, -_FAR, _FAR), 0.0)
     margins = np.full((len(clips), len(RULES)), np.inf)
     for column, rule in enumerate(RULES):
+        limit = rule.of(limits)
+        if limit is None:
+            continue
         side = 1.0 if rule.bound == "min" else -1.0
-        margin = side * (values[:, column] - float(getattr(limits, rule.limit))) / spread[column]
+        margin = side * (values[:, column] - limit) / spread[column]
         margins[:, column] = np.where(there[:, column], margin, np.inf)
     exact = np.array([rule.reason in _EXACT for rule in RULES])
     doubt = np.abs(np.minimum(margins[:, ~exact].min(axis=1), _FAR))

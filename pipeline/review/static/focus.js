@@ -240,13 +240,14 @@ export class Focus {
   confirm() {
     const { stale } = this.store.shown(this.id);
     if (!stale) return toast("Nothing here was said of an earlier version.");
-    const kept = stale.filter((review) => review.action !== "trim"); // frames of another cut mean nothing here
-    if (!kept.length) return toast("Only a cut was made, of another version's frames: make it again.");
+    const kept = stale.filter((review) => review.action !== "trim");
+    const cut = kept.length === stale.length ? "" : "The cut named frames of another version: make it anew with [ and ].";
+    if (!kept.length) return toast(cut, "bad");
     for (const { action, reason, domain, identity_id } of kept) {
       const more = Object.fromEntries(Object.entries({ reason, domain, identity_id }).filter(([, value]) => value));
       this.store.say(this.row, action, more);
     }
-    toast(`Confirmed: ${kept.map(reviewText).join(", ")}. u undoes it.`, "good");
-    return this.advance();
+    toast(`Confirmed: ${kept.map(reviewText).join(", ")}. u undoes it. ${cut}`, cut ? "" : "good");
+    return cut ? this.paint() : this.advance();
   }
 }

@@ -15,6 +15,8 @@ const NAMES = {
   motion: "Motion",
   sharpness: "Sharpness",
   exposure: "Exposure",
+  stability: "Steadiness",
+  overlay: "Burnt in, strokes",
   speaker_z: "Speaker, z",
   fitted_sync_z: "Lip sync, fitted",
   landmark_confidence: "Landmarks sure",
@@ -40,6 +42,12 @@ function chance(store, row, state) {
   return el("span", { class: "chip", title: "by the verdicts so far" }, `${Math.round(100 * known)} % likely accepted`);
 }
 
+function flagChip(row, flag) {
+  if (flag !== "domain_doubtful") return el("span", { class: flag.includes("doubtful") ? "chip warn" : "chip" }, words(flag));
+  const seen = row.proposed === "unsure" ? "unsure which" : `looks ${words(row.proposed)}`;
+  return el("span", { class: "chip warn", title: "by what its frames show; d sets the domain" }, `${words(flag)}: ${seen}`);
+}
+
 export function paintTitle(store, row, state) {
   const source = store.setup.sources[row.source];
   const verdict = state.verdict;
@@ -62,7 +70,7 @@ export function paintTitle(store, row, state) {
       el("span", { class: state.identity ? "chip changed" : "chip", title: "identity" }, who),
       el("span", { class: "chip" }, seconds(row.frames / row.fps)),
       state.trim ? el("span", { class: "chip changed" }, `cut to ${state.trim.trim.join("–")}`) : null,
-      ...(row.flags ?? []).map((flag) => el("span", { class: flag.includes("doubtful") ? "chip warn" : "chip" }, words(flag))),
+      ...(row.flags ?? []).map((flag) => flagChip(row, flag)),
       chance(store, row, state),
       row.missed ? el("span", { class: "chip bad" }, `limits: ${words(row.missed)}`) : null,
     ),
@@ -72,7 +80,14 @@ export function paintTitle(store, row, state) {
 
 function staleLine(stale) {
   const said = stale.map((review) => `${review.who} said “${reviewText(review)}”`).join("; ");
-  return el("p", { class: "stale", role: "status" }, `Made anew since: ${said}. `, el("kbd", {}, "c"), " says it of this version too.");
+  const cuts = stale.filter((review) => review.action === "trim").length;
+  return el(
+    "p",
+    { class: "stale", role: "status" },
+    `Made anew since: ${said}. `,
+    ...(cuts < stale.length ? [el("kbd", {}, "c"), " says it of this version too. "] : []),
+    ...(cuts ? ["A cut names frames of its version: make it anew with ", el("kbd", {}, "["), " ", el("kbd", {}, "]"), "."] : []),
+  );
 }
 
 export function reviewText(review) {
@@ -90,7 +105,7 @@ export function paintDetail(store, detail, state, open) {
       "table",
       {},
       el("caption", {}, "Scores and limits"),
-      el("tbody", {}, ...merged(detail.scores).map(scoreRow)),
+      el("tbody", {}, ...merged(detail.scores).map(scoreRow), routerRow(detail.router)),
     ),
   );
   const { source } = detail;
@@ -158,6 +173,13 @@ function limitText({ limit, high, bound }) {
   if (limit === null || (bound === "min" && limit === 0)) return "";
   if (high !== undefined) return `${number(limit)}–${number(high)}`;
   return `${bound === "min" ? "≥" : "≤"} ${number(limit)}`;
+}
+
+// A name and how likely it is; the claim is the domain that the manifest says.
+function routerRow(router) {
+  if (!router) return null;
+  const claim = router.claim === null ? "" : `the claimed one: ${router.claim}`;
+  return el("tr", { class: "free", title: claim }, el("th", { scope: "row" }, "Looks like"), el("td", { class: "value", colspan: "3" }, `${words(router.proposed)}, ${number(router.probability)}`));
 }
 
 function scoreRow(score) {
