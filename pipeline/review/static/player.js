@@ -57,7 +57,7 @@ export class Player extends EventTarget {
     this.asked = null;
     const slot = this.slotOf(row);
     const before = this.current;
-    Object.assign(this, { current: slot, row, trim, frame: 0 });
+    Object.assign(this, { current: slot, row, trim, frame: 0, wanted: null });
     if (before && before !== slot) {
       before.video.pause();
       before.video.classList.remove("shown");
@@ -99,11 +99,15 @@ export class Player extends EventTarget {
       if (this.current !== slot) return;
       painted?.();
       painted = null;
-      this.frame = Math.min(this.row.frames - 1, Math.floor(metadata.mediaTime * this.row.fps + 0.5));
+      const frame = Math.min(this.row.frames - 1, Math.floor(metadata.mediaTime * this.row.fps + 0.5));
+      if (this.wanted === null || this.wanted === frame) {
+        this.frame = frame;
+        this.wanted = null;
+      }
       if (this.trim && !this.paused && (this.frame >= this.trim[1] || this.frame < this.trim[0] - 1)) {
         slot.video.currentTime = this.timeOf(this.trim[0]);
       }
-      this.dispatchEvent(new Event("frame"));
+      if (this.frame === frame) this.dispatchEvent(new Event("frame"));
       slot.following = slot.video.requestVideoFrameCallback(next);
     };
     if (slot.following) slot.video.cancelVideoFrameCallback(slot.following);
@@ -134,6 +138,7 @@ export class Player extends EventTarget {
   }
 
   seek(frame) {
+    this.wanted = null;
     this.current.video.currentTime = this.timeOf(Math.min(this.row.frames - 1, Math.max(0, frame)));
   }
 
@@ -141,6 +146,7 @@ export class Player extends EventTarget {
     this.pause();
     this.frame = Math.min(this.row.frames - 1, Math.max(0, this.frame + way));
     this.seek(this.frame);
+    this.wanted = this.frame; // a frame on the way there, painted late, must not be counted from
   }
 
   pause() {
@@ -152,6 +158,7 @@ export class Player extends EventTarget {
   toggle() {
     if (!this.paused) return this.pause();
     this.paused = false;
+    this.wanted = null;
     this.start();
     this.dispatchEvent(new Event("playing"));
   }
