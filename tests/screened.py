@@ -125,6 +125,15 @@ def small_workspace(uri: str | Path, num_clips: int = 12) -> Workspace:
     return stock_clips(uri, [template(seed, **change) for seed, change in enumerate(changes)], per_source=3)
 
 
+def unlike_workspace(uri: str | Path, num_clips: int = 40) -> Workspace:
+    """One domain whose clips grow sharper from the first to the last; all show the same pictures."""
+    files = make_media(0)
+    clips = [
+        make_clip(num_frames=NUM_FRAMES, scores={"sharpness": 100.0 + 10 * k}, files=files) for k in range(num_clips)
+    ]
+    return stock_clips(uri, [(clip, files) for clip in clips], per_source=num_clips, domains=("real",))
+
+
 def review(place: Workspace, clip_id: str, **fields: object) -> Review:
     """What Bob said, of the present version unless told otherwise."""
     words = {"clip_id": clip_id, "version": "v", "who": "bob", "at": AT, "action": "accept"}

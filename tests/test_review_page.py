@@ -21,8 +21,11 @@ from pipeline.review.guard import Guard
 from pipeline.review.order import Asked, Order, Why
 from pipeline.review.server import make_app
 from pipeline.workspace import Workspace
+from schemas.base import FrameSpan
 from schemas.review import REVIEW_REASONS
-from tests.screened import NUM_FRAMES, review, running, small_workspace
+from schemas.router import DOUBTFUL_FLAG, RouterScore
+from tests.screened import NUM_FRAMES, review, running, small_workspace, stock_clips, template, unlike_workspace
+from tests.test_review_server import SEEN
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
@@ -192,6 +195,12 @@ def test_frames_step_and_the_pace_changes(open_page):
     for count in (1, 2, 3):
         page.press(".")
         page.says("#time", f"{(frame + count) % NUM_FRAMES} /")
+    page.video("video.currentTime = 60.5 / 25")
+    page.says("#time", "60 /")
+    page.press(*"," * 40)  # as a key that is held, faster than frames are painted
+    page.until("document.querySelector('#time').textContent.startsWith('20 /')")
+    page.page.wait_for_timeout(200)
+    page.says("#time", "20 /")
     page.press("-", "-")
     assert page.video("video.playbackRate") == 0.5
     page.press("+", "+", "+")
@@ -347,6 +356,67 @@ def test_what_was_said_of_an_earlier_version_is_confirmed_with_one_key(chromium,
         page.stored()
         page.close()
     assert verdicts(place) == {FIRST: ("reject", "overlay")}
+
+
+def test_a_cut_of_an_earlier_version_is_not_confirmed_and_the_page_says_why(chromium, place):
+    """What was said besides is; the clip stays, so that it can be cut anew."""
+    for action in ({"action": "trim", "trim": FrameSpan(start=3, stop=60)}, {"action": "accept"}):
+        ReviewLog(place).append(review(place, FIRST, version="earlier", **action))
+    with served(place) as address:
+        page = Page(chromium, address)
+        page.shows(FIRST)
+        page.says("#title .stale", "make it anew with [ ]")
+        page.press("c")
+        page.says("#toast", "The cut named frames of another version")
+        page.says("#verdict", "accepted")
+        page.press("c")
+        page.until("document.querySelector('#toast').textContent.startsWith('The cut')")
+        page.press("k", "]")
+        page.until("!document.querySelector('#title .stale')")
+        page.stored()
+        page.close()
+    assert [str(one.action) for one in said(place) if one.version != "earlier"] == ["accept", "trim"]
+
+
+def test_a_clip_that_looks_like_another_domain_says_so(chromium, tmp_path):
+    router = RouterScore(proposed="mesh", probability=0.93, claim=0.04, doubtful=True, evidence=SEEN)
+    scores = {"router": router, "stability": 0.62, "overlay": 7.0}
+    clip, files = template(0, **scores)
+    clip = clip.model_copy(update={"flags": ("hq", DOUBTFUL_FLAG)})
+    with served(stock_clips(tmp_path / "ws", [(clip, files)])) as address:
+        page = Page(chromium, address)
+        page.says("#title .warn", "domain doubtful: looks mesh")
+        page.says("#scores", "Looks likemesh, 0.93")
+        page.says("#scores", "Steadiness0.62")
+        page.says("#scores", "Burnt in, strokes7")
+        page.close()
+
+
+def test_a_clip_whose_files_are_gone_says_so_and_the_next_one_plays(chromium, place):
+    with served(place) as address:
+        shutil.rmtree(place.storage.path(f"results/clip/{Desk(place).catalogue.versions[SECOND]}"))
+        page = Page(chromium, address, quiet=False)  # the browser itself complains of what is not there
+        page.press("a")
+        page.until(f"location.hash === '#{SECOND}'")
+        page.says("#screen-note", "run 'anitalk build' again")
+        page.press("s")
+        page.shows("film0001-0")
+        page.until("document.querySelector('#screen-note').hidden")
+        page.ready()
+        page.close()
+
+
+def test_after_some_verdicts_the_page_tells_chances_and_asks_in_another_order(chromium, tmp_path):
+    """What is sharp is accepted; the later the clip, the sharper."""
+    with served(unlike_workspace(tmp_path / "ws")) as address:
+        page = Page(chromium, address)
+        assert "likely" not in (page.page.text_content("#title") or "")
+        for _ in range(30):
+            before = page.clip()
+            page.press("a" if int(before.split("-")[1]) >= 20 else "6")
+            page.until("(before) => location.hash !== '#' + before", arg=before)
+        page.says("#title", "% likely accepted")
+        page.close()
 
 
 def test_a_second_look_is_blind(chromium, place, monkeypatch):

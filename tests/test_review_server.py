@@ -22,8 +22,21 @@ from pipeline.review.guard import MAX_BODY_BYTES, Guard, is_loopback, read_token
 from pipeline.review.server import make_app
 from pipeline.workspace import Workspace
 from schemas.base import canonical_json
+from schemas.config import EMBEDDED_DOMAINS, BuildConfig
 from schemas.review import REVIEW_REASONS
-from tests.screened import AT, NUM_FRAMES, SIZE_PX, review, running, small_workspace
+from schemas.router import DomainEvidence, RouterScore
+from schemas.scores import SpeakerScore
+from tests.screened import (
+    AT,
+    NUM_FRAMES,
+    SIZE_PX,
+    review,
+    running,
+    small_workspace,
+    stock_clips,
+    template,
+    unlike_workspace,
+)
 from tests.stores import bucket, object_store
 
 TOKEN = "t" * 43
@@ -297,6 +310,34 @@ def test_the_list_and_the_details(client, desk):
     assert detail["source"]["license"] == "CC-BY-4.0"
 
 
+SEEN = DomainEvidence(human=0, presence=1, cat=0, evenness=0, grain=0, crispness=0, outline=0)
+
+
+def test_what_is_measured_besides_is_shown_with_its_limit_where_it_has_one(tmp_path):
+    router = RouterScore(proposed="mesh", probability=0.934, claim=0.04, doubtful=True, evidence=SEEN)
+    speaker = SpeakerScore(status="known", score=0.5, share=0.8, following=0.6, z=0.4, p=0.3)
+    scores = {"stability": 0.62, "overlay": 7.0, "router": router, "speaker": speaker}
+    real = EMBEDDED_DOMAINS["real"]
+    strict = real.limits.model_copy(update={"max_overlay": 3.0, "min_speaker_z": 1.0})
+    config = BuildConfig(domains={**EMBEDDED_DOMAINS, "real": real.model_copy(update={"limits": strict})})
+    place = stock_clips(tmp_path / "ws", [template(0, **scores), template(1)], config=config)
+    with client_of(Desk(place)) as client:
+        client.get(f"/?token={TOKEN}")
+        routed, plain = client.get("/api/clips?start=0").json()["rows"]
+        assert (routed["proposed"], plain.get("proposed")) == ("mesh", None)
+        detail = client.get(f"/api/clips/{routed['id']}").json()
+        assert detail["router"] == {"proposed": "mesh", "probability": 0.93, "claim": 0.04}
+        found = {one["name"]: (one["value"], one["limit"], one["missed"]) for one in detail["scores"]}
+        assert found["stability"] == (0.62, None, False)
+        assert found["overlay"] == (7, 3, True)
+        assert found["speaker_z"] == (0.4, 1, True)
+        detail = client.get(f"/api/clips/{plain['id']}").json()
+        found = {one["name"]: (one["value"], one["limit"]) for one in detail["scores"]}
+        assert detail["router"] is None
+        assert "stability" not in found, "neither measured nor asked for"
+        assert found["overlay"] == (None, 3)
+
+
 WRONG = ["/api/clips/nobody", "/api/clips?start=-1", "/api/clips?start=9e9", "/api/queue", "/api/changes?after=x"]
 
 
@@ -317,6 +358,29 @@ def test_a_review_is_stored_before_it_is_answered(client, desk, place):
     assert (stored.review_id, stored.who, stored.reason) == (answer.json()["review_id"], "ann", "blurred")
     assert answer.json()["state"]["verdict"]["reason"] == "blurred"
     assert CLIP not in client.get("/api/queue?reviewer=ann").json()["ids"]
+
+
+def test_verdicts_teach_the_queue_how_likely_each_clip_is_to_be_accepted(tmp_path):
+    """Somebody accepts what is sharp, of every clip but each third one."""
+    desk = Desk(unlike_workspace(tmp_path / "ws"))
+    with client_of(desk) as client:
+        client.get(f"/?token={TOKEN}")
+        before = client.get("/api/queue?reviewer=ann").json()
+        assert before["chances"] == [None] * 40
+        names = [entry.clip_id for entry in desk.catalogue.entries]
+        for number, clip_id in enumerate(names):
+            if number % 3:
+                verdict = {"action": "accept"} if number >= 20 else {"action": "reject", "reason": "blurred"}
+                assert client.post("/api/reviews", json=words(desk, clip_id, **verdict)).status_code == 200
+        after = client.get("/api/queue?reviewer=ann").json()
+    found = dict(zip(after["ids"], after["chances"], strict=True))
+    waiting = [name for name in after["ids"] if name not in after["blind"]]
+    assert set(waiting) == set(names[::3])
+    assert [found[name] for name in names[::3]] == sorted(found[name] for name in waiting)
+    assert found[names[0]] < 0.2
+    assert found[names[39]] > 0.8
+    doubts = [round(abs(found[name] - 0.5), 2) for name in waiting]
+    assert doubts == sorted(doubts), "the least certain come first"
 
 
 def test_saying_the_same_again_changes_nothing(client, desk):

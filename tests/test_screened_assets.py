@@ -59,7 +59,13 @@ def screened(assets: Path, chromium, tmp_path_factory: pytest.TempPathFactory) -
     """Built, screened by keyboard alone, released."""
     folder = tmp_path_factory.mktemp("talkers")
     sources = [
-        {"id": path.stem[:40], "uri": str(path), "domain": CLAIMED[name], "license": "LicenseRef-test-only"}
+        {
+            "id": path.stem[:40],
+            "uri": str(path),
+            "domain": CLAIMED[name],
+            "license": "LicenseRef-test-only",
+            "title": path.stem,
+        }
         for path in sorted((assets / "video").iterdir())
         for name in CLAIMED
         if path.name.startswith(name) and path.suffix != ".align"

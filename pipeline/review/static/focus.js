@@ -15,13 +15,17 @@ export class Focus {
     this.list = [];
     this.id = null;
     this.skipped = new Set();
+    this.reordered = false; // the list has another order since this clip was shown: go on from its top
     this.arrays = new Map();
     this.shown = JSON.parse(localStorage.getItem("overlays") || '{"landmarks":true,"pose":false,"box":false}');
     this.player = new Player($("screen"));
     this.curve = new Curve($("curve"), { seek: (frame) => this.player.seek(frame), step: (way) => this.player.step(way) });
     this.player.addEventListener("frame", () => this.frame());
     this.player.addEventListener("playing", () => this.paintTransport());
-    this.player.addEventListener("broken", () => this.note(store.online ? "This clip cannot be played." : "The server does not answer; the clip is loaded when it is back."));
+    this.player.addEventListener("broken", () => {
+      if (!this.store.online) this.note("The server does not answer; the clip is loaded when it is back.");
+      else if ($("screen-note").hidden) this.note("This clip cannot be played."); // the server may have said why
+    });
     this.player.addEventListener("blocked", () => this.note("The browser does not let it play: press k."));
     new ResizeObserver(() => this.frame()).observe($("screen"));
     this.buildReasons();
@@ -55,8 +59,21 @@ export class Focus {
     return undefined;
   }
 
+  // What the last verdicts have taught puts other clips first.
+  reorder(ids) {
+    this.reordered ||= ids.some((id, place) => id !== this.list[place]);
+    this.setList(ids);
+    this.paint();
+    this.loadNext();
+  }
+
+  following() {
+    return this.nextOpen(this.reordered ? -1 : this.list.indexOf(this.id));
+  }
+
   advance() {
-    const next = this.nextOpen(this.list.indexOf(this.id));
+    const next = this.following();
+    this.reordered = false;
     if (next) return this.show(next);
     if (this.skipped.size) {
       const count = this.skipped.size;
@@ -136,7 +153,7 @@ export class Focus {
   }
 
   loadNext() {
-    const next = this.nextOpen(this.list.indexOf(this.id));
+    const next = this.following();
     if (!next) return;
     const row = this.store.row(next);
     this.player.preload(row, this.store.shown(next).trim?.trim);

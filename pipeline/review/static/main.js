@@ -242,7 +242,7 @@ function wire() {
   store.addEventListener("queue", () => {
     if (inGrid) return; // tiles do not move under somebody's eyes
     grid.refill();
-    focus.setList(grid.ids);
+    focus.reorder(grid.ids);
   });
   store.addEventListener("online", ({ detail }) => connection(detail));
   store.addEventListener("refused", ({ detail }) => toast(`Not taken: ${detail.error.message}`, "bad"));

@@ -4,7 +4,7 @@
 const POLL_MS = 2000;
 const RETRY_MS = 1000;
 const ANSWER_MS = 15000;
-const QUEUE_AFTER = 15; // own decisions, then the order is asked for again
+const QUEUE_AFTER = 10; // own decisions, then the order is asked for again
 
 export class Refused extends Error {
   constructor(sentence, status) {
@@ -214,7 +214,7 @@ export class Store extends EventTarget {
     const entry = { body };
     this.done.push({ clip_id: row.id, action, at: body.at });
     this.keep(entry);
-    if (++this.sinceQueue >= QUEUE_AFTER) this.readQueue().catch((error) => this.lost(error));
+    this.sinceQueue += 1;
     return body;
   }
 
@@ -262,6 +262,7 @@ export class Store extends EventTarget {
     try {
       while (this.box.length) await this.sendFirst();
       this.reached();
+      if (this.sinceQueue >= QUEUE_AFTER) this.readQueue().catch((error) => this.lost(error)); // it knows all of them now
     } catch (error) {
       this.lost(error);
     } finally {
