@@ -411,11 +411,21 @@ def test_after_some_verdicts_the_page_tells_chances_and_asks_in_another_order(ch
     with served(unlike_workspace(tmp_path / "ws")) as address:
         page = Page(chromium, address)
         assert "likely" not in (page.page.text_content("#title") or "")
+        queues = []
+        page.page.on("requestfinished", lambda asked: "/api/queue" in asked.url and queues.append(asked))
         for _ in range(30):
             before = page.clip()
             page.press("a" if int(before.split("-")[1]) >= 20 else "6")
             page.until("(before) => location.hash !== '#' + before", arg=before)
         page.says("#title", "% likely accepted")
+        for _ in range(200):
+            if len(queues) == 3:  # one after every ten
+                break
+            page.page.wait_for_timeout(50)
+        page.page.wait_for_timeout(200)
+        here, order = page.clip(), queues[-1].response().json()["ids"]
+        page.press("s")
+        page.shows(next(clip_id for clip_id in order if clip_id != here))
         page.close()
 
 
