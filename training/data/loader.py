@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.data.batch import Batch
 from training.data.config import PairsConfig
+from training.data.order import mixture
 from training.data.plan import Plan, make_plan
 from training.data.reader import Delivery, Reader
 from training.data.shards import Where
@@ -79,6 +80,17 @@ class PairLoader:
         self._positions: dict[int, dict[str, Any]] = {}
         self._running: Iterator[Any] | None = None
         self._told: set[str] = set()
+
+    @property
+    def clips(self) -> dict[str, int]:
+        """Clips by domain, of all ranks."""
+        return self._plan.shards.counts
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How often a pair is of each domain."""
+        config, counts = self._plan.config, self.clips
+        return dict(zip(counts, mixture(counts, config.weights, config.alpha).tolist(), strict=True))
 
     def __iter__(self) -> Iterator[Batch]:
         per_epoch = self._plan.config.epoch_batches
