@@ -5,11 +5,12 @@ Builder and trainer read their settings alike, and neither may import the other.
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 _MAX_BYTES = 1024 * 1024
+_Values = Mapping[str, Any]
 
 
 class OverlayError(ValueError):
@@ -41,7 +42,8 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
     result = dict(base)
     for key, value in change.items():
         below = result.get(key)
-        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        result[key] = merged(cast("_Values", below), cast("_Values", value)) if both else value
     return result
 
 
@@ -58,7 +60,7 @@ def _read_file(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise OverlayError(f"the configuration {path} must be a mapping of settings, found a {type(content).__name__}")
-    return content
+    return cast("dict[str, Any]", content)
 
 
 def _read_override(text: str, example: str) -> dict[str, Any]:

@@ -181,7 +181,8 @@ def _check_same(there: TrainConfig, here: TrainConfig, output: Path) -> None:
 
 def _decisive(config: TrainConfig) -> dict[str, Any]:
     """The settings that decide what is learned; where files lie is no part of them."""
-    values = config.model_dump(mode="json", exclude=_TOLD) | {"data": config.data.order()}
+    values: dict[str, Any] = config.model_dump(mode="json", exclude=_TOLD)
+    values["data"] = config.data.order()
     for loss in ("perceptual", "expression"):
         del values["losses"][loss]["file"]["path"]
     return values

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -122,6 +123,7 @@ class PairLoader:
             num_workers=config.num_workers,
             prefetch_factor=_PREFETCHED_BATCHES if config.num_workers else None,
             pin_memory=self._pin_memory,
+            generator=torch.Generator(),  # it would take one of the process's own random numbers, and nobody needs it
         )
 
     def _tell(self, delivery: Delivery) -> None:
