@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
-        result = EXIT_INTERRUPTED
+        return _fail("interrupted: the same command with --resume goes on", EXIT_INTERRUPTED)
     except TrainingError as error:
         return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAULTS)
     except ModuleNotFoundError as error:

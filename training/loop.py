@@ -60,7 +60,7 @@ class Progress:
 
 @dataclass(slots=True)
 class Pace:
-    """Steps since the last line about them, their pairs in all processes, their time, and the wait for data in it."""
+    """Steps since the last line about them: pairs in all processes, time, and the part of it until data was ready."""
 
     num_steps: int = 0
     num_pairs: int = 0

@@ -144,6 +144,9 @@ def _of_addresses(uris: Sequence[str], patience: Patience) -> list[Shard]:
         raise UsageError("no shards are named: give a release's folder, or addresses ending in .tar")
     if len(set(uris)) != len(uris):
         raise UsageError(f"{redact(next(uri for uri in uris if uris.count(uri) > 1))} is named twice")
+    folders = [uri for uri in uris if not uri.split("?")[0].endswith(".tar")]
+    if folders:
+        raise UsageError(f"{redact(folders[0])} is no shard: name one release alone, or shards ending in .tar")
     records: dict[str, dict[str, ShardRecord]] = {}
     found: list[Shard] = []
     for uri in uris:
