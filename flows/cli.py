@@ -18,6 +18,7 @@ from flows.bench import bench_app
 from flows.listing import Format, write_file, write_rows
 from flows.reviewing import review_app
 from flows.weights import weights_app
+from training.cli import train_app
 
 if TYPE_CHECKING:
     from flows.build import Plan
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
 app.add_typer(review_app, name="review")
+app.add_typer(train_app, name="train")
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 
@@ -112,7 +114,8 @@ def _missing(error: ModuleNotFoundError) -> str:
             f"{error}: a folder or file named '{name}' seems to hide the installed package: "
             "run anitalk from another folder"
         )
-    extras = "build,review" if name in {"starlette", "uvicorn"} else "build"
+    of_training = {"lightning_fabric", "tensorboard", "braceexpand"}
+    extras = "build,review" if name in {"starlette", "uvicorn"} else "train" if name in of_training else "build"
     return f"the package '{name}' is not installed: pip install 'anitalk[{extras}]'"
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
@@ -13,12 +12,11 @@ from pipeline.models.weights import is_path
 from schemas.base import Record
 from schemas.config import BuildConfig, DomainConfig, EngineConfig, WeightsConfig
 from schemas.landmarkers import UserLandmarker
+from schemas.overlay import OverlayError, layered, merged
 from schemas.profiles import PROFILES
 from schemas.uri import local_path, uri_scheme
 
 R = TypeVar("R", bound=Record)
-
-_MAX_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +58,10 @@ def _settings(
     defaults: BuildConfig | None = None,
 ) -> Settings:
     given = merged(given, {"weights": weights.model_dump(mode="json")})
-    if path is not None:
-        given = merged(given, _read_file(path))
-    for override in overrides:
-        given = merged(given, _read_override(override))
+    try:
+        given = layered(given, path, overrides, example="domains.real.limits.min_speech_ratio=0.4")
+    except OverlayError as error:
+        raise UsageError(str(error)) from error
     where = str(path) if path else "--set"
     engine, place = given.pop("engine", {}), given.pop("weights")
     return Settings(
@@ -138,41 +136,3 @@ def _validated(kind: type[R], given: Any, where: str, prefix: str = "") -> R:
             for problem in error.errors()
         ]
         raise UsageError("\n".join(problems)) from error
-
-
-def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``change`` laid over it, mapping by mapping; lists and values are replaced."""
-    result = dict(base)
-    for key, value in change.items():
-        below = result.get(key)
-        result[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return result
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UsageError(f"the configuration {path} is larger than {_MAX_BYTES} bytes: is it the right file?")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise UsageError(f"the configuration {path} must be a mapping of settings, found a {type(content).__name__}")
-    return content
-
-
-def _read_override(text: str) -> dict[str, Any]:
-    name, separator, value = text.partition("=")
-    if not separator or not name.strip():
-        raise UsageError(f"--set takes key=value, such as domains.real.limits.min_speech_ratio=0.4; found {text!r}")
-    try:
-        content: Any = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set {name}: {value!r} is not a YAML value") from error
-    for part in reversed(name.strip().split(".")):
-        content = {part: content}
-    return content

@@ -77,15 +77,20 @@ def _silence(num_frames: int) -> bytes:
 
 
 def numbered_release(
-    folder: Path, counts: dict[str, int], *, min_shards: int = 2, setup=SETUP, split="train", **files
+    folder: Path, counts: dict[str, int], *, min_shards: int = 2, setup=SETUP, split="train", test=None, **files
 ) -> Path:
-    """A release of ``counts`` clips by domain; clip k over all domains is called DOMAIN-k. ``files``: of each clip."""
+    """A release of ``counts`` clips by domain; clip k over all domains is called DOMAIN-k. ``files``: of each clip.
+
+    ``test``: the same for clips that are held out.
+    """
     shelf = Shelf()
     number = 0
-    for domain, count in counts.items():
+    parts = [(split, domain, count) for domain, count in counts.items()]
+    parts += [("test", domain, count) for domain, count in (test or {}).items()]
+    for split, domain, count in parts:
         for _ in range(count):
             made = numbered_files(number, **files.get(domain, {}))
-            name = f"film-{domain}"
+            name = f"film-{domain}" if split == "train" else f"film-{domain}-{split}"
             num_frames = files.get(domain, {}).get("num_frames", NUM_FRAMES)
             shelf.add(f"{domain}-{number}", name, split=split, domain=domain, files=made, num_frames=num_frames)
             number += 1

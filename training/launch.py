@@ -18,10 +18,13 @@ def start(config: TrainConfig, accelerator: str = "auto") -> Fabric:
         accelerator: ``cpu``, ``cuda`` or ``auto``.
 
     Raises:
-        UsageError: for bf16 on a processor, where torch 2.13 writes past its buffers in the backward pass of 3D
-            convolutions.
+        UsageError: when there is no GPU for a process; for bf16 on a processor, where torch 2.13 writes past its
+            buffers in the backward pass of 3D convolutions.
     """
     size, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    gpus = torch.cuda.device_count()
+    if (accelerator == "cuda" or (accelerator == "auto" and gpus)) and gpus < local:
+        raise UsageError(f"there are {gpus} GPUs here for {local} processes: start fewer, or train on 'cpu'")
     fabric = Fabric(
         accelerator=accelerator,
         devices=local,

@@ -58,6 +58,16 @@ class Progress:
     score: float | None = None
 
 
+@dataclass(slots=True)
+class Pace:
+    """Steps since the last line about them: pairs in all processes, time, and the part of it until data was ready."""
+
+    num_steps: int = 0
+    num_pairs: int = 0
+    took_s: float = 0.0
+    waited_s: float = 0.0
+
+
 class Trainer:
     """One run of one stage.
 
@@ -65,7 +75,7 @@ class Trainer:
         fabric: launched.
         recipe: networks and losses.
         config: of the run.
-        folder: of the run; checkpoints and TensorBoard's files go there.
+        folder: of the run; checkpoints, TensorBoard's files and pictures go there.
         validation: fixed batches, held out; the best checkpoint is chosen by them.
     """
 
@@ -75,9 +85,11 @@ class Trainer:
         self.fabric, self.recipe, self.config = fabric, recipe, config
         team = Team(fabric.global_rank, fabric.world_size, fabric.barrier)
         self.store = Store(folder / "checkpoints", config.keep_last, team)
-        self.board = Board(folder / "board") if fabric.is_global_zero else None
+        self.board = Board(folder / "board", folder / "pictures") if fabric.is_global_zero else None
         self.progress = Progress(config.stage)
         self.alarms = Alarms(config.alarms)
+        self.validated: dict[str, float] = {}  # the average's figures on the validation, once it was looked at
+        self._pace = Pace()
         self._stop = False
         recipe.to(fabric.device)
         self.validation = [self._ready(batch) for batch in validation]
@@ -149,15 +161,14 @@ class Trainer:
         try:
             stream = _endless(batches)
             while self.progress.pairs < self.config.length.num_pairs:
-                began = time.monotonic()
-                batch = self._ready(next(stream))
-                waited_s = time.monotonic() - began
-                self._one(batch, began, waited_s)
+                self._one(stream)
                 if self._everyone_stops():
                     self._save(batches)
                     return "stopped"
                 if self.progress.step % self.config.save_every == 0:
                     self._save(batches)
+            if self.progress.step % self.config.validate_every:
+                self._validate()
             if self.progress.step % self.config.save_every:
                 self._save(batches)
             return "finished"
@@ -166,14 +177,21 @@ class Trainer:
             if self.board is not None:
                 self.board.flush()
 
-    def _one(self, batch: Batch, began: float, waited_s: float) -> None:
+    def _one(self, stream: Iterator[Batch]) -> None:
+        began = time.monotonic()
+        batch = self._ready(next(stream))
+        waited_s = time.monotonic() - began
         made, scalars = self.step(batch)
+        self._pace.num_steps += 1
+        self._pace.num_pairs += len(batch["source"]) * self.fabric.world_size
+        self._pace.took_s += time.monotonic() - began
+        self._pace.waited_s += waited_s
         step, config = self.progress.step, self.config
         if step % config.log_every == 0:
-            self._tell(made, scalars, began, waited_s, len(batch["source"]))
+            self._tell(made, scalars)
         if step % config.images_every == 0 and self.board is not None:
-            self.board.picture("step", self.recipe.sheet(batch, made), step)
-        if step % config.validate_every == 0 and self.validation:
+            self.board.picture("step", self.recipe.sheet(batch, made.rendered), step)
+        if step % config.validate_every == 0:
             self._validate()
 
     def step(self, batch: Batch) -> tuple[Made, dict[str, Tensor]]:
@@ -226,40 +244,53 @@ class Trainer:
                 group["lr"] = rate
 
     def _ready(self, batch: Batch) -> Batch:
-        check_labels(batch)
+        if not batch["driving_pose"].is_cuda:  # there, every look would stop the host
+            check_labels(batch)
         there = {name: value.to(self.fabric.device, non_blocking=True) for name, value in batch.items()}
         return prepared(there, self.config.model.image_px)
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
-    def _tell(self, made: Made, scalars: Mapping[str, Tensor], began: float, waited_s: float, count: int) -> None:
-        step = self.progress.step
+    def _tell(self, made: Made, scalars: Mapping[str, Tensor]) -> None:
+        progress, pace = self.progress, self._pace
+        self._pace = Pace()
         figures = {name: value.item() for name, value in {**self.recipe.figures(made), **scalars}.items()}
-        for name, sentence in self.alarms.look(step, figures).items():
-            log.warning("step %d: %s", step, sentence)
+        for name, sentence in self.alarms.look(progress.step, figures).items():
+            log.warning("step %d: %s", progress.step, sentence)
             figures[f"alarm_{name}"] = 1.0
-        self.progress.accurate_since = self.alarms.accurate_since
-        took_s = time.monotonic() - began
+        progress.accurate_since = self.alarms.accurate_since
+        pairs_s, wait = pace.num_pairs / pace.took_s, pace.waited_s / pace.took_s
         extra = {
             "rate": self._adams["model"].param_groups[0]["lr"],
-            "skipped": self.progress.skipped,
-            "data/wait_ms": 1000 * waited_s,
-            "data/pairs_s": count * self.fabric.world_size / took_s,
+            "skipped": progress.skipped,
+            "data/wait_ms": 1000 * pace.waited_s / pace.num_steps,
+            "data/wait_share": wait,
+            "data/pairs_s": pairs_s,
         }
         if self.board is not None:
-            self.board.scalars({**figures, **extra}, step)
+            self.board.scalars({**figures, **extra}, progress.step)
             terms = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
-            log.info("step %d pairs=%d %s", step, self.progress.pairs, terms)
+            place = f"step {progress.step}: {progress.pairs} of {self.config.length.num_pairs} pairs"
+            log.info("%s, %.3g pairs/s, %.0f%% of the time waiting for data; %s", place, pairs_s, 100 * wait, terms)
 
     def _validate(self) -> None:
+        """Look at the held out pairs; only the first process does, and the others wait for it."""
+        if not self.validation:
+            return
         if self.board is not None:
-            for name, model in (("model", self.recipe.model), ("average", self.average.module)):
-                found = [self.recipe.validate(model, batch) for batch in self.validation]
-                means = {key: sum(one[key] for one in found) / len(found) for key in found[0]}
-                self.board.scalars(
-                    {f"validation/{name}/{key}": value for key, value in means.items()}, self.progress.step
-                )
-                self.progress.score = means["psnr_db"]  # the average's, which comes last
+            step, recipe = self.progress.step, self.recipe
+            for name, model in (("model", recipe.model), ("average", self.average.module)):
+                found = [recipe.validate(model, batch) for batch in self.validation]
+                sizes = [len(batch["source"]) for batch in self.validation]
+                self.validated = {
+                    key: sum(one[key] * size for one, size in zip(found, sizes, strict=True)) / sum(sizes)
+                    for key in found[0]
+                }
+                self.board.scalars({f"validation/{name}/{key}": value for key, value in self.validated.items()}, step)
+            self.progress.score = self.validated["psnr_db"]  # the average's, which comes last
+            log.info("step %d: %s", step, held_out_line(self.validated))
+            first = self.validation[0]
+            self.board.picture("held-out", recipe.sheet(first, recipe.render(self.average.module, first)), step)
         self.fabric.barrier()
 
     # ---- ending ----------------------------------------------------------------------------------------------------
@@ -278,6 +309,12 @@ class Trainer:
         if self.fabric.world_size == 1:
             return self._stop
         return self.fabric.strategy.reduce_boolean_decision(self._stop, all=False)
+
+
+def held_out_line(figures: Mapping[str, float]) -> str:
+    """What validation found, in a sentence: made pictures and the sources themselves against the driving ones."""
+    made, source = figures["psnr_db"], figures["psnr_source_db"]
+    return f"held out: made {made:.2f} dB, the source itself {source:.2f} dB, gain {made - source:+.2f} dB"
 
 
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:

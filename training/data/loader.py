@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.data.batch import Batch
 from training.data.config import PairsConfig
+from training.data.order import mixture
 from training.data.plan import Plan, make_plan
 from training.data.reader import Delivery, Reader
 from training.data.shards import Where
@@ -80,6 +82,17 @@ class PairLoader:
         self._running: Iterator[Any] | None = None
         self._told: set[str] = set()
 
+    @property
+    def clips(self) -> dict[str, int]:
+        """Clips by domain, of all ranks."""
+        return self._plan.shards.counts
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How often a pair is of each domain."""
+        config, counts = self._plan.config, self.clips
+        return dict(zip(counts, mixture(counts, config.weights, config.alpha).tolist(), strict=True))
+
     def __iter__(self) -> Iterator[Batch]:
         per_epoch = self._plan.config.epoch_batches
         while True:
@@ -110,6 +123,7 @@ class PairLoader:
             num_workers=config.num_workers,
             prefetch_factor=_PREFETCHED_BATCHES if config.num_workers else None,
             pin_memory=self._pin_memory,
+            generator=torch.Generator(),  # it would take one of the process's own random numbers, and nobody needs it
         )
 
     def _tell(self, delivery: Delivery) -> None:

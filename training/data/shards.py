@@ -69,18 +69,46 @@ def locate(where: Where, config: PairsConfig) -> list[Shard]:
         DataError: when a record is damaged, or a shard is missing or has another size than its record says.
     """
     patience = Patience(config.num_attempts, config.backoff_s)
-    if isinstance(where, Path) or (isinstance(where, str) and not where.split("?")[0].endswith(".tar")):
-        root = str(where).removesuffix(RELEASE_FILE).rstrip("/")
-        release = _read_release(root, patience)
-        if release is None:
-            raise UsageError(f"no finished release at {redact(root)}: name its folder, or shards ending in .tar")
-        found = _of_release(root, release, config.split)
+    root = _release_root(where)
+    if root is not None:
+        found = _of_release(root, _opened_release(root, patience), config.split)
     else:
-        patterns = [where] if isinstance(where, str) else list(where)
+        patterns = [str(where)] if isinstance(where, str | Path) else list(where)
         found = _of_addresses([uri for pattern in patterns for uri in braceexpand(pattern)], patience)
     for shard in found:
         _check_local(shard)
     return found
+
+
+def split_domains(where: Where, config: PairsConfig) -> dict[Split, tuple[str, ...]]:
+    """The domains that have clips in each split of a release; nothing where ``where`` names shards.
+
+    Raises:
+        UsageError, DataError: as ``locate`` does.
+    """
+    root = _release_root(where)
+    if root is None:
+        return {}
+    release = _opened_release(root, Patience(config.num_attempts, config.backoff_s))
+    found: defaultdict[Split, set[str]] = defaultdict(set)
+    for row in release.shards:
+        if row.series == "visual" and row.num_samples:
+            found[row.split].add(row.domain)
+    return {split: tuple(sorted(domains)) for split, domains in found.items()}
+
+
+def _release_root(where: Where) -> str | None:
+    """Where a release lies, or nothing when shards are named one by one."""
+    if isinstance(where, Path) or (isinstance(where, str) and not where.split("?")[0].endswith(".tar")):
+        return str(where).removesuffix(RELEASE_FILE).rstrip("/")
+    return None
+
+
+def _opened_release(root: str, patience: Patience) -> Release:
+    release = _read_release(root, patience)
+    if release is None:
+        raise UsageError(f"no finished release at {redact(root)}: name its folder, or shards ending in .tar")
+    return release
 
 
 def _read_release(root: str, patience: Patience) -> Release | None:
@@ -116,6 +144,9 @@ def _of_addresses(uris: Sequence[str], patience: Patience) -> list[Shard]:
         raise UsageError("no shards are named: give a release's folder, or addresses ending in .tar")
     if len(set(uris)) != len(uris):
         raise UsageError(f"{redact(next(uri for uri in uris if uris.count(uri) > 1))} is named twice")
+    folders = [uri for uri in uris if not uri.split("?")[0].endswith(".tar")]
+    if folders:
+        raise UsageError(f"{redact(folders[0])} is no shard: name one release alone, or shards ending in .tar")
     records: dict[str, dict[str, ShardRecord]] = {}
     found: list[Shard] = []
     for uri in uris:

@@ -86,9 +86,4 @@ TINY = ModelConfig(
     spade_channels=16,
     discriminator_blocks=3,
 )
-PRESETS = {
-    "anytalk-256": ANYTALK_256,
-    "anytalk-256-plain": ANYTALK_256_PLAIN,
-    "anytalk-512": ANYTALK_512,
-    "tiny": TINY,
-}
+PRESETS = {"256": ANYTALK_256, "256-plain": ANYTALK_256_PLAIN, "512": ANYTALK_512, "tiny64": TINY}

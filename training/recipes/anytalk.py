@@ -100,7 +100,7 @@ class AnyTalkRecipe:
                 real = discriminator(driving)
             made = discriminator(rendered.picture)
             terms |= {"adversarial": fooling_loss(made), "feature_matching": matching_loss(made, real)}
-        weights = self._weights()
+        weights = self.weights()
         loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
         return Made(loss, {name: value.detach() for name, value in terms.items()}, rendered)
 
@@ -125,21 +125,31 @@ class AnyTalkRecipe:
             "spread_of_deformation": rendered.driving_motion.deformation.std(dim=0, unbiased=False).mean(),
         }
 
-    def sheet(self, batch: Batch, made: Made) -> UInt8[Tensor, "3 H W"]:
-        """A picture of the step: source, driving, generated, warped, keypoints and occlusion, a row per pair."""
-        return training_sheet(batch["source"], batch["driving"], made.rendered)
+    def sheet(self, batch: Batch, rendered: Rendered) -> UInt8[Tensor, "3 H W"]:
+        """A picture of a batch: source, driving, generated, warped, keypoints and occlusion, a row per pair."""
+        return training_sheet(batch["source"], batch["driving"], rendered)
 
     @torch.no_grad()
-    def validate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
-        """How well a fixed batch is made in evaluation mode, and how near its source pictures are already."""
+    def render(self, model: nn.Module, batch: Batch) -> Rendered:
+        """A batch as it is made in evaluation mode."""
         training = model.training
         rendered: Rendered = model.eval()(batch["source"], batch["driving"], batch["driving"])
-        made = rendered.picture
         model.train(training)
+        return rendered
+
+    def validate(self, model: nn.Module, batch: Batch) -> dict[str, float]:
+        """How well a fixed batch is made in evaluation mode, and how near its source pictures are already."""
         return {
-            "psnr_db": psnr_db(made, batch["driving"]).mean().item(),
+            "psnr_db": psnr_db(self.render(model, batch).picture, batch["driving"]).mean().item(),
             "psnr_source_db": psnr_db(batch["source"], batch["driving"]).mean().item(),
         }
+
+    def weights(self) -> dict[str, float]:
+        """Of every term of the loss, by its name."""
+        losses = self.config.losses
+        plain = ("pixel", "adversarial", "feature_matching", "equivariance", "spread", "pose", "deformation")
+        weights = {name: float(getattr(losses, name)) for name in plain}
+        return weights | {"perceptual": losses.perceptual.weight, "expression": losses.expression.weight}
 
     def _terms(self, rendered: Rendered, batch: Batch, deformation: Deformation) -> Scalars:
         losses, driving = self.config.losses, batch["driving"]
@@ -171,12 +181,6 @@ class AnyTalkRecipe:
         else:
             wanted = batch["driving_emotion"]
         return loss(made, wanted, batch["driving_valid"].float(), faces)
-
-    def _weights(self) -> dict[str, float]:
-        losses = self.config.losses
-        plain = ("pixel", "adversarial", "feature_matching", "equivariance", "spread", "pose", "deformation")
-        weights = {name: float(getattr(losses, name)) for name in plain}
-        return weights | {"perceptual": losses.perceptual.weight, "expression": losses.expression.weight}
 
 
 def _part(judged: Judgement, half: int) -> Judgement:

@@ -1,0 +1,123 @@
+"""``anitalk train``, which also is ``python -m training.cli train``: what torchrun starts in every process.
+
+Needs the ``train`` extra alone. Whatever is heavy is imported by the command, so that ``--help`` answers at once.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
+
+app = typer.Typer(
+    help="Train on releases.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+train_app = typer.Typer(help="Train a system on the shards of a release.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+
+
+@app.callback()
+def _options() -> None:
+    """Keep ``train`` a word of its own."""
+
+
+@train_app.command()
+def anytalk(
+    shards: Annotated[
+        list[str], typer.Option("--shards", help="Folder or URI of a release; or shards by path or URL, repeatable.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    stage: Annotated[
+        Literal["pretrain", "finetune"] | None, typer.Option(help="The config's by default, pretrain by its own.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings that differ.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as model.preset=tiny64; repeatable.")
+    ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="Checkpoint, or folder of a run, whose weights a new run begins with.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the output.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to train on.")] = "auto",
+) -> int:
+    """Train AnyTalk: make one frame of a clip from another. SIGTERM saves and ends with exit code 143."""
+    from training.run import RunRequest, train
+    from training.settings import read_settings
+
+    _tell_progress()
+    request = RunRequest(
+        shards=tuple(shards),
+        output=output,
+        config=read_settings(config, set_ or (), stage),
+        init=init,
+        resume=resume,
+        accelerator=device,
+    )
+    outcome, sentence = train(request, _say)
+    if _is_first():
+        _say(sentence if outcome == "finished" else f"{sentence}: the same command with --resume goes on")
+    return 0 if outcome == "finished" else EXIT_STOPPED
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _is_first() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _tell_progress() -> None:
+    """Progress is what a person at a terminal waits for, whatever else is logged."""
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.getLogger("training").setLevel(logging.INFO if _is_first() else logging.WARNING)
+    logging.getLogger("training.data").setLevel(logging.WARNING)
+
+
+def main() -> NoReturn:
+    """Run the command line; every mistake of a user's ends in one sentence and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code: 0, 1 faults, 2 user's mistake, 130 interrupted, 143 told to end."""
+    from training.errors import TrainingError, UsageError
+
+    try:
+        result = app(arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        return _fail("interrupted: the same command with --resume goes on", EXIT_INTERRUPTED)
+    except TrainingError as error:
+        return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAULTS)
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}: pip install 'anitalk[train]', and run it from another folder", EXIT_USAGE)
+    except Exception as error:  # what is no mistake of the user is raised again
+        # Typer carries its own copy of click; its errors know how to show themselves.
+        show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+        if callable(show) and isinstance(code, int):
+            show()
+            return code
+        raise
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    """Every process of a run finds the same mistake; the first one says it."""
+    if _is_first():
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.write(f"anitalk: {message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    main()
