@@ -12,7 +12,7 @@ from pipeline.models.weights import is_path
 from schemas.base import Record
 from schemas.config import BuildConfig, DomainConfig, EngineConfig, WeightsConfig
 from schemas.landmarkers import UserLandmarker
-from schemas.overlay import OverlayError, layered, merged
+from schemas.layers import LayerError, layered, merged
 from schemas.profiles import PROFILES
 from schemas.uri import local_path, uri_scheme
 
@@ -60,7 +60,7 @@ def _settings(
     given = merged(given, {"weights": weights.model_dump(mode="json")})
     try:
         given = layered(given, path, overrides, example="domains.real.limits.min_speech_ratio=0.4")
-    except OverlayError as error:
+    except LayerError as error:
         raise UsageError(str(error)) from error
     where = str(path) if path else "--set"
     engine, place = given.pop("engine", {}), given.pop("weights")

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.overlay import OverlayError, layered, merged
+from schemas.layers import LayerError, layered, merged
 from training.config import Stage, TrainConfig
 from training.errors import UsageError
 from training.models.config import PRESETS
@@ -29,7 +29,7 @@ def read_settings(path: Path | None = None, overrides: Iterable[str] = (), stage
     defaults = TrainConfig().model_dump(mode="json", exclude={"model"})
     try:
         given = layered(defaults, path, overrides, example="losses.pixel=10")
-    except OverlayError as error:
+    except LayerError as error:
         raise UsageError(str(error)) from error
     if stage is not None:
         given["stage"] = stage

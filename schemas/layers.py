@@ -13,7 +13,7 @@ _MAX_BYTES = 1024 * 1024
 _Values = Mapping[str, Any]
 
 
-class OverlayError(ValueError):
+class LayerError(ValueError):
     """A file or a single setting that cannot be read, in one sentence."""
 
 
@@ -27,7 +27,7 @@ def layered(base: Mapping[str, Any], path: Path | None, overrides: Iterable[str]
         example: of an override, for messages.
 
     Raises:
-        OverlayError: saying what of it cannot be read.
+        LayerError: saying what of it cannot be read.
     """
     layers = [] if path is None else [_read_file(path)]
     layers += [_read_override(text, example) for text in overrides]
@@ -50,27 +50,27 @@ def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
 def _read_file(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise OverlayError(f"the configuration {path} is larger than {_MAX_BYTES} bytes: is it the right file?")
+            raise LayerError(f"the configuration {path} is larger than {_MAX_BYTES} bytes: is it the right file?")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise OverlayError(f"cannot read the configuration {path}: {error.strerror}") from error
+        raise LayerError(f"cannot read the configuration {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OverlayError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
+        raise LayerError(f"the configuration {path} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise OverlayError(f"the configuration {path} must be a mapping of settings, found a {type(content).__name__}")
+        raise LayerError(f"the configuration {path} must be a mapping of settings, found a {type(content).__name__}")
     return cast("dict[str, Any]", content)
 
 
 def _read_override(text: str, example: str) -> dict[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name.strip():
-        raise OverlayError(f"--set takes key=value, such as {example}; found {text!r}")
+        raise LayerError(f"--set takes key=value, such as {example}; found {text!r}")
     try:
         content: Any = yaml.safe_load(value)
     except yaml.YAMLError as error:
-        raise OverlayError(f"--set {name}: {value!r} is not a YAML value") from error
+        raise LayerError(f"--set {name}: {value!r} is not a YAML value") from error
     for part in reversed(name.strip().split(".")):
         content = {part: content}
     return content
