@@ -50,7 +50,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")  # before the other fixtures, which train too
 def _one_thread_in_torch():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
