@@ -18,7 +18,7 @@ from pipeline.models.weights import WeightsStore
 from pipeline.results import BuildRecord, Results, results_of, tool_version
 from pipeline.review.applied import reviewed
 from pipeline.review.decisions import Standing
-from pipeline.select import apply_license, apply_reviews, decide, drop_duplicates, funnel, paper_limits
+from pipeline.select import apply_license, apply_reviews, decide, drop_duplicates, funnel, limits_of
 from pipeline.shards import write_release
 from pipeline.speaker import keep_speakers
 from pipeline.split import Member, SplitResult, split
@@ -28,7 +28,7 @@ from pipeline.tables import ReleaseItem, ReleaseSetup
 from pipeline.workspace import Workspace
 from schemas.base import check_id, content_hash
 from schemas.collection import Collection
-from schemas.config import BuildConfig, SelectLimits
+from schemas.config import BuildConfig
 from schemas.decision import Decision
 from schemas.funnel import Funnel
 from schemas.models import ModelCard
@@ -99,7 +99,7 @@ def _decisions(
     results: Results, found: Survey, options: ReleaseOptions, collection: Collection | None
 ) -> list[Decision]:
     """Limits, then who speaks, licences, duplicates among what these leave, and last the people who looked."""
-    limits = _limits(results.config)
+    limits = limits_of(results.config)
     commercial = {card.name: card.commercial_use for card in _model_cards(results, found)}
     clips = {made.clip.clip_id: made.clip for made in found.clips}
     ridge = collection.ridge if collection else {}
@@ -154,19 +154,13 @@ def as_listed(members: Sequence[Member], build: BuildRecord) -> SplitResult | No
     return SplitResult(assignment=assignment, left_out=frozenset(), shortfalls=(), requested={})
 
 
-def _limits(config: BuildConfig) -> dict[str, SelectLimits]:
-    """What clips of each domain must reach."""
-    paper = config.split.preset == "paper"
-    return {name: paper_limits(one.limits) if paper else one.limits for name, one in sorted(config.domains.items())}
-
-
 def _about(results: Results, build: BuildRecord, found: Survey, choice: Choice) -> About:
     """What the cards tell beside the record."""
     return About(
         funnel=choice.funnel,
         models=tuple(_model_cards(results, found)),
         domains={name: one.description for name, one in sorted(results.config.domains.items())},
-        limits=_limits(results.config),
+        limits=limits_of(results.config),
         coverage=coverage_of(build.listed, found),
     )
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from schemas.clip import Clip
 from schemas.collection import DuplicateGroup, DuplicateLink
-from schemas.config import PAPER_MIN_NATIVE_CROP_PX, SelectLimits
+from schemas.config import PAPER_MIN_NATIVE_CROP_PX, BuildConfig, SelectLimits
 from schemas.decision import Decision, RejectReason
 from schemas.funnel import Funnel, FunnelDrop, FunnelStep
 from schemas.ledger import LedgerRow
@@ -101,6 +101,12 @@ def decide(clip: Clip, limits: SelectLimits, ridge: SyncScore | None = None) -> 
 def paper_limits(limits: SelectLimits) -> SelectLimits:
     """The limits of the paper preset: clips that would be flagged low_res stay out as well."""
     return limits.model_copy(update={"min_native_crop_px": max(limits.min_native_crop_px, PAPER_MIN_NATIVE_CROP_PX)})
+
+
+def limits_of(config: BuildConfig) -> dict[str, SelectLimits]:
+    """What clips of each domain must reach, by name in order."""
+    paper = config.split.preset == "paper"
+    return {name: paper_limits(one.limits) if paper else one.limits for name, one in sorted(config.domains.items())}
 
 
 def license_problem(

@@ -134,6 +134,7 @@ class LandmarkConfig(Record):
     # Gaussian of the smoothed copy. One frame at 25 fps takes 60 % off the jitter, 3 % off the range of the lips and
     # 13 % off a blink (seven talking clips); a 1-euro filter run both ways costs 10 % and 20 % for the same jitter.
     smoothing_sigma_s: float = 0.04
+    fan_device: Device = Field(default="cpu", exclude_if=lambda device: device == "cpu")
 
 
 class SpeechConfig(Record):
@@ -182,6 +183,7 @@ class ExpressionConfig(Record):
     # The path of an .onnx file, or of a torchvision ResNet-50 with eight outputs as .safetensors.
     weights: str
     input: ExpressionInput = ExpressionInput()
+    device: Device = Field(default="cpu", exclude_if=lambda device: device == "cpu")
     domains: tuple[str, ...] = ("real", "disney_human", "mesh")
 
 

@@ -207,3 +207,10 @@ def test_a_release_carries_the_numbers_and_says_how_to_ask_again(films, tmp_path
     speech = next(release.glob("*/real/*speech*.tar"))
     with tarfile.open(speech) as tar:
         assert not [name for name in tar.getnames() if "emotion" in name]
+
+
+def test_cuda_that_is_not_there_is_said(tmp_path, monkeypatch):
+    weights = random_resnet(tmp_path / "random-stand-in.safetensors")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"expression.device is cuda, and torch finds no CUDA .* to cpu"):
+        ExpressionNetwork(weights, SMALL, "cuda")

@@ -195,3 +195,9 @@ def test_a_file_that_is_not_fan_is_refused_in_one_sentence(tmp_path, content, me
         FaceAlignment68(path)
     assert "\n" not in str(refused.value)
     assert "own.pth.tar" in str(refused.value)
+
+
+def test_cuda_that_is_not_there_is_said(random_stand_ins, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"landmarks.fan_device is cuda, and torch finds no CUDA .* to cpu"):
+        FaceAlignment68(random_stand_ins["points"], device="cuda")

@@ -17,16 +17,20 @@ from hypothesis import strategies as st
 
 from flows import cli
 from pipeline.errors import UsageError
+from pipeline.results import load_build
 from pipeline.review.agreement import agreement, cohens_kappa
 from pipeline.review.annotations import iter_annotations
 from pipeline.review.decisions import ReviewLog, standing
+from pipeline.review.desk import Desk
 from pipeline.review.drafts import Draft, LeftOut
 from pipeline.review.importing import read_reviews, store
 from pipeline.review.labelstudio import label_studio_tasks
 from pipeline.review.rows import COLUMNS, to_csv, to_jsonl, to_parquet
 from pipeline.review.screened import Screened, read_screened
+from pipeline.select import limits_of
 from pipeline.workspace import Workspace
 from schemas.base import FrameSpan
+from schemas.config import SplitConfig
 from schemas.decision import RejectReason
 from schemas.review import MAX_NAME, MAX_NOTE, REVIEW_REASONS, Review, ReviewAction
 from tests.exchanged import NUM_FRAMES, WHEN, said, stocked
@@ -692,3 +696,13 @@ def test_commands_that_make_no_sense_are_refused(own, tmp_path, capsys):
         assert "is there already" in capsys.readouterr().err
     assert review("export", "-w", tmp_path / "none", "-f", "csv") == 2
     assert review("import", "-w", tmp_path / "none", tmp_path) == 2
+
+
+def test_the_paper_preset_binds_what_leaves_as_it_binds_the_page_and_the_release(own):
+    place = Workspace(own)
+    build = load_build(place)
+    config = build.config.model_copy(update={"split": SplitConfig(preset="paper")})
+    place.storage.write("build.json", build.model_copy(update={"config": config}).model_dump_json().encode())
+    limits = read_screened(place).limits
+    assert {one.min_native_crop_px for one in limits.values()} == {256.0}
+    assert limits == limits_of(config) == Desk(place).catalogue.limits

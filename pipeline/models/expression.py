@@ -13,8 +13,10 @@ from jaxtyping import Float32, UInt8
 
 from pipeline.errors import UsageError
 from pipeline.models.one_thread import one_thread
+from pipeline.models.torch_device import check_torch_device
 from schemas.expression import EMOTIONS, ExpressionInput
 from schemas.face import XYXY
+from schemas.models import Device
 
 Pictures = Float32[np.ndarray, "N 3 S S"]
 Found = tuple[Float32[np.ndarray, "N 8"], Float32[np.ndarray, "N D"]]
@@ -27,23 +29,24 @@ class _Network(Protocol):
 
 
 class ExpressionNetwork:
-    """One expression network; stateless between calls, one thread on the CPU, a GPU where torch finds one.
+    """One expression network; stateless between calls, one thread on the CPU.
 
     Args:
         weights: the ``.safetensors`` or ``.onnx`` file.
         given: how pictures are made and in which order the classes come out.
+        device: where it runs.
 
     Raises:
-        UsageError: when the file is missing, of another form, or holds another network.
+        UsageError: when the file or the device is missing, of another form, or holds another network.
     """
 
-    def __init__(self, weights: Path, given: ExpressionInput) -> None:
+    def __init__(self, weights: Path, given: ExpressionInput, device: Device = "cpu") -> None:
         if not weights.is_file():
             raise UsageError(f"expression: the weights file {weights} is not there: set expression.weights to a file")
         if weights.suffix not in _FORMS:
             raise UsageError(f"expression: {weights} is neither {' nor '.join(sorted(_FORMS))}: convert it to one")
         self.given = given
-        self._network: _Network = _FORMS[weights.suffix](weights, given.size_px)
+        self._network: _Network = _FORMS[weights.suffix](weights, given.size_px, device)
         self._order = [given.classes.index(name) for name in EMOTIONS]
 
     def look(self, pictures: Pictures) -> Found:
@@ -73,7 +76,7 @@ def prepare(crop: UInt8[np.ndarray, "H W 3"], face: XYXY, given: ExpressionInput
 
 
 class _ResNet:
-    def __init__(self, weights: Path, size_px: int) -> None:
+    def __init__(self, weights: Path, size_px: int, device: Device) -> None:
         del size_px  # it pools over whatever comes
         import torch
         from safetensors import SafetensorError
@@ -99,7 +102,8 @@ class _ResNet:
                 f"found {shapes.get(wrong[0], 'none')})"
             )
         network.load_state_dict(state, strict=False)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        check_torch_device(torch, device, "expression.device")
+        self._device = device
         self._network = network.float().eval().to(self._device)
 
     def __call__(self, pictures: Pictures) -> Found:
@@ -110,10 +114,10 @@ class _ResNet:
 
 
 class _Onnx:
-    def __init__(self, weights: Path, size_px: int) -> None:
+    def __init__(self, weights: Path, size_px: int, device: Device) -> None:
         from pipeline.models.onnx_session import open_session
 
-        self._session = open_session(weights)
+        self._session = open_session(weights, device)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input = inputs[0].name
         shapes = [one.shape for one in outputs]

@@ -26,7 +26,9 @@ from pipeline.errors import UsageError
 from pipeline.models.landmarkers import Image, Landmarker
 from pipeline.models.layouts import IBUG_68, FacePoints, with_depth
 from pipeline.models.one_thread import one_thread
+from pipeline.models.torch_device import check_torch_device
 from schemas.face import XYXY
+from schemas.models import Device
 
 # Of the package: side of the crop and of the heat maps, and pixels of the picture per unit of its "scale".
 _CROP_PX, _MAP_PX, _UNIT_PX = 256, 64, 200.0
@@ -46,9 +48,11 @@ class FaceAlignment68(Landmarker):
         min_confidence: below it there is no face.
         trusted: SHA-256 of TorchScript archives that may be run.
         batch_size: frames read at once.
+        device: where the networks run.
 
     Raises:
-        UsageError: when the package or a file is missing, not a network of this kind, or an archive nobody vouches for.
+        UsageError: when the package, a file or the device is missing, a file is not a network of this kind, or it is
+            an archive nobody vouches for.
     """
 
     scheme = "ibug68"
@@ -62,6 +66,7 @@ class FaceAlignment68(Landmarker):
         min_confidence: float = 0.5,
         trusted: Collection[str] = (),
         batch_size: int = 8,
+        device: Device = "cpu",
     ) -> None:
         try:
             import torch
@@ -71,7 +76,8 @@ class FaceAlignment68(Landmarker):
                 f"the landmarker FAN needs the package {error.name}: pip install 'anitalk[standard]'"
             ) from error
         self._torch = torch
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        check_torch_device(torch, device, "landmarks.fan_device")
+        self._device = device
         self._points = _network(points, trusted, lambda weights: FAN(_num_modules(weights))).to(self._device)
         self._depth = _network(depth, trusted, lambda _: ResNetDepth()).to(self._device) if depth else None
         self._min_confidence = min_confidence

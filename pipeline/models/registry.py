@@ -138,7 +138,10 @@ class ModelSet:
             # An archive is run only where the registry itself knows its checksum.
             trusted = [weights.sha256 for name in names if (weights := self.store.entry(name)).sha256]
             return FaceAlignment68(
-                *(self.file(name).path for name in names), min_confidence=least, trusted=[*filter(None, trusted)]
+                *(self.file(name).path for name in names),
+                min_confidence=least,
+                trusted=[*filter(None, trusted)],
+                device=self.config.landmarks.fan_device,
             )
         from pipeline.models.point_networks import PFLD, OnnxLandmarker
 
@@ -186,7 +189,7 @@ class ModelSet:
         if settings is None or name not in settings.domains:
             return None
         if self._expression is None:
-            self._expression = ExpressionNetwork(self.file(settings.weights).path, settings.input)
+            self._expression = ExpressionNetwork(self.file(settings.weights).path, settings.input, settings.device)
         return self._expression
 
     def identity(self, name: str) -> "ArcFace | None":

@@ -20,6 +20,7 @@ from jaxtyping import Float16, Float32
 from pipeline.errors import UsageError
 from pipeline.models.one_thread import one_thread
 from pipeline.models.packaged import packaged_model
+from pipeline.models.torch_device import check_torch_device
 from schemas.models import Device
 
 VAD_STEP = 512  # samples at 16 kHz: 32 ms
@@ -108,7 +109,8 @@ class Hubert:
         if wrong:
             raise UsageError(f"speech.hubert_layers: {wrong} do not exist, {name!r} has layers 0 to {num_states - 1}")
         self._layers = [layer % num_states for layer in layers]
-        self._device, self._half = device, half
+        self._device: Device = device
+        self._half = half
         self._model = self._model.eval()
         self._is_placed = False
         self.sha256 = _weights_hash(folder, self._model)
@@ -121,11 +123,7 @@ class Hubert:
         """
         if self._is_placed:
             return
-        if self._device == "cuda" and not self._torch.cuda.is_available():
-            raise UsageError(
-                "speech.hubert_device is cuda, and torch finds no CUDA on this machine ('anitalk doctor'): "
-                "set speech.hubert_device to cpu, or build where there is a GPU and a torch made for it"
-            )
+        check_torch_device(self._torch, self._device, "speech.hubert_device")
         self._model = self._model.to(self._device)
         if self._half:
             self._model = self._model.half()

@@ -17,7 +17,7 @@ from pipeline.release import identity_of
 from pipeline.results import BuildRecord, Results
 from pipeline.review.applied import reviewed
 from pipeline.review.order import Order
-from pipeline.select import decide, drop_duplicates, paper_limits
+from pipeline.select import decide, drop_duplicates, limits_of
 from pipeline.speaker import keep_speakers
 from pipeline.survey import MadeClip, Survey, survey
 from schemas.collection import Collection, DuplicateLink
@@ -130,7 +130,7 @@ def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
     """Read all finished clips, and judge each by the limits of its domain; people's words are not looked at."""
     found = survey(results, build.sources)
     collection = _collection(results, found)
-    limits = _limits(results)
+    limits = limits_of(results.config)
     clips = {made.clip.clip_id: made.clip for made in found.clips}
     ridge = collection.ridge if collection else {}
     measured = [decide(clip, limits[clip.domain], ridge.get(clip_id)) for clip_id, clip in clips.items()]
@@ -151,11 +151,6 @@ def _collection(results: Results, found: Survey) -> Collection | None:
     except UsageError as error:  # a review that no release can follow: the page is where it is mended
         log.warning("copies and people are not shown: %s", error)
         return None
-
-
-def _limits(results: Results) -> dict[str, SelectLimits]:
-    paper = results.config.split.preset == "paper"
-    return {name: paper_limits(one.limits) if paper else one.limits for name, one in results.config.domains.items()}
 
 
 def _light(made: MadeClip) -> MadeClip:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.results import load_build, results_of
 from pipeline.review.decisions import ReviewLog, Standing, standing
-from pipeline.select import decide
+from pipeline.select import decide, limits_of
 from pipeline.survey import MadeClip, survey
 from pipeline.workspace import Workspace
 from schemas.config import SelectLimits
@@ -40,7 +40,7 @@ def read_screened(workspace: Workspace) -> Screened:
     found = survey(results_of(workspace, build), build.sources).clips
     clips = {made.clip.clip_id: made for made in sorted(found, key=lambda made: made.clip.clip_id)}
     reviews = ReviewLog(workspace).read()
-    limits = {name: domain.limits for name, domain in sorted(build.config.domains.items())}
+    limits = limits_of(build.config)
     return Screened(
         workspace=workspace,
         clips=clips,
