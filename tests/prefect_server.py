@@ -15,12 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import tenacity
 
 from tests.films import ROOT
 
 POOL = "anitalk"
 DEPLOYMENT = "build-anitalk/build-anitalk"
 _PATIENCE_S = 500  # of a machine that does other things too
+
+
+def _means_later(error: BaseException) -> bool:
+    return isinstance(error, urllib.error.HTTPError) and error.code in {429, 502, 503}
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,14 @@ class Prefect:
         """What a ``prefect`` command prints."""
         return _command(self.environment, *arguments)
 
+    @tenacity.retry(
+        retry=tenacity.retry_if_exception(_means_later),
+        stop=tenacity.stop_after_delay(_PATIENCE_S),
+        wait=tenacity.wait_exponential(0.25, max=5),
+        reraise=True,
+    )
     def api(self, method: str, path: str, content: object = None) -> Any:
-        """One request to the server's API."""
+        """One request to the server's API, asked again as Prefect's own client does while its database is busy."""
         data = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(  # noqa: S310 - our own server
             f"{self.url}{path}", data=data, method=method, headers={"content-type": "application/json"}
