@@ -81,16 +81,18 @@ def draw_pairs(candidates: Sequence[Candidate], draw: Draw) -> list[EvaluationPa
     there = sorted({one.domain for one in usable})
     for domain in (*draw.driving_domains, *draw.source_domains):
         if domain not in there:
-            raise UsageError(f"there is no clip with a face of the domain {domain!r} to evaluate on: {', '.join(there)}")
+            raise UsageError(
+                f"there is no clip with a face of the domain {domain!r} to evaluate on: {', '.join(there)}"
+            )
     found = [pair for group in _groups(there, draw) for pair in _of_group(usable, draw, *group)]
     if not found:
         counts = ", ".join(
-            f"{len(own)} {domain} of {len({one.identity_id for one in own})} identities"
+            f"{domain} {len(own)} (identities: {len({one.identity_id for one in own})})"
             for domain in there
             if (own := [one for one in usable if one.domain == domain])
         )
         raise UsageError(
-            f"the protocol {draw.protocol} needs {_NEEDS[draw.protocol]}, and there are {counts or 'no clips'}: "
+            f"the protocol {draw.protocol} needs {_NEEDS[draw.protocol]}, and those with a face are {counts or 'none'}: "
             "choose another protocol, split or release"
         )
     return found
@@ -111,7 +113,7 @@ def _of_group(usable: Sequence[Candidate], draw: Draw, driving: str, source: str
     possible = [(one, other) for one in drivers for other in sources if _fit(one, other, draw.protocol)]
     number = int(content_hash([draw.seed, draw.protocol, driving, source])[:16], 16)
     order = np.random.default_rng(number).permutation(len(possible))[: draw.num_pairs]
-    return [_pair(*possible[index], draw) for index in sorted(order)]
+    return [_pair(draw, *possible[index]) for index in sorted(order)]
 
 
 def _fit(driver: Candidate, source: Candidate, protocol: Protocol) -> bool:
@@ -120,7 +122,7 @@ def _fit(driver: Candidate, source: Candidate, protocol: Protocol) -> bool:
     return protocol == "cross-domain" or driver.identity_id != source.identity_id
 
 
-def _pair(driver: Candidate, source: Candidate, draw: Draw) -> EvaluationPair:
+def _pair(draw: Draw, driver: Candidate, source: Candidate) -> EvaluationPair:
     # A frame that is the source itself says nothing: whoever copies the source is perfect there.
     frames = driver.seen[1:] if driver is source else driver.seen
     return EvaluationPair(

@@ -11,11 +11,13 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from schemas.base import Record
 from schemas.release import Split
-from training.metrics.table import BY_NAME, MIN_FID_PICTURES, Row
+from training.metrics.table import BY_NAME, METRICS, MIN_FID_PICTURES, Row
 from training.protocols import Protocol
+from training.published import PUBLISHED
 
 _ROWS: dict[Row, str] = {"made": "made", "source": "the source itself", "truth": "real frames"}
 _ARROWS = {"higher": "↑", "lower": "↓"}
+_BY_FACE = {metric.name for metric in METRICS if "points" in metric.looks}
 
 
 class Figure(Record):
@@ -68,56 +70,13 @@ class Results(Record):
     groups: tuple[Group, ...]
 
 
-# Gong et al., AnyTalk: tables 2 and 4 of the paper, 1 to 4 of its supplement; (driving, source) as it calls domains.
-_Published = dict[str, dict[str, float]]
-PUBLISHED: dict[tuple[Protocol, str, str], _Published] = {
-    ("cross-domain", "disney_human", "real"): {
-        "AnyTalk": {"fid": 13.039, "csim": 0.848, "ceim": 0.8927},
-        "face-vid2vid": {"fid": 15.224, "csim": 0.827, "ceim": 0.8923},
-    },
-    ("cross-domain", "real", "disney_human"): {
-        "AnyTalk": {"fid": 24.144, "csim": 0.830, "ceim": 0.8936},
-        "face-vid2vid": {"fid": 24.921, "csim": 0.825, "ceim": 0.8899},
-        "DaGAN": {"fid": 23.665, "csim": 0.821, "ceim": 0.8842},
-    },
-    ("cross-domain", "disney_animal", "real"): {
-        "AnyTalk": {"fid": 13.312, "csim": 0.848, "ceim": 0.9065},
-        "face-vid2vid": {"fid": 15.977, "csim": 0.804, "ceim": 0.9036},
-    },
-    ("cross-domain", "real", "disney_animal"): {
-        "AnyTalk": {"fid": 44.481, "csim": 0.770, "ceim": 0.9139},
-        "face-vid2vid": {"fid": 50.038, "csim": 0.756, "ceim": 0.9131},
-    },
-    ("cross-identity", "real", "real"): {
-        "AnyTalk": {"fid": 13.197, "csim": 0.867, "cpbd": 0.3293},
-        "face-vid2vid": {"fid": 13.861, "csim": 0.866, "cpbd": 0.3244},
-    },
-    ("cross-identity", "disney_human", "disney_human"): {
-        "AnyTalk": {"fid": 22.637, "csim": 0.8196, "cpbd": 0.2655},
-        "face-vid2vid": {"fid": 23.372, "csim": 0.8133, "cpbd": 0.2572},
-    },
-    ("same-identity", "real", "real"): {
-        "AnyTalk": {"l1": 0.0387, "lpips": 0.157, "cpbd": 0.2650, "akd_l1": 1.362, "aed_openface_sq": 0.124},
-        "face-vid2vid": {"l1": 0.0400, "lpips": 0.158, "cpbd": 0.2741, "akd_l1": 1.540, "aed_openface_sq": 0.129},
-        "DaGAN": {"l1": 0.0383, "lpips": 0.156, "cpbd": 0.2277, "akd_l1": 1.265, "aed_openface_sq": 0.117},
-    },
-    ("same-identity", "disney_human", "disney_human"): {
-        "AnyTalk": {"l1": 0.0429, "lpips": 0.1776, "cpbd": 0.2663, "akd_l1": 2.597, "aed_openface_sq": 0.205},
-        "face-vid2vid": {"l1": 0.0435, "lpips": 0.1819, "cpbd": 0.2626, "akd_l1": 2.701, "aed_openface_sq": 0.218},
-    },
-}
-
-
 def table(results: Results) -> str:
     """``results.md``: what was measured, a table per direction, and what its figures are worth."""
     about = results.measured
-    lines = [
-        f"# {about.protocol}",
-        "",
-        f"Checkpoint `{about.checkpoint}` ({about.checkpoint_sha256[:12]}), {about.image_px} px, {about.motion} motion; "
-        f"release `{about.release}`, split `{about.split}`; pairs drawn with seed {about.seed} "
-        f"({about.pairs_sha256[:12]}).",
-    ]
+    made_by = f"Checkpoint `{about.checkpoint}` ({about.checkpoint_sha256[:12]}), {about.image_px} px"
+    made_of = f"release `{about.release}`, split `{about.split}`"
+    pairs = f"pairs drawn with seed {about.seed} ({about.pairs_sha256[:12]})"
+    lines = [f"# {about.protocol}", "", f"{made_by}, {about.motion} motion; {made_of}; {pairs}."]
     if about.split == "train":
         lines += ["", "**These clips are of the split `train`: a model may have learned them by heart.**"]
     names = [note.name for note in about.metrics]
@@ -164,28 +123,28 @@ def _cell(name: str, figure: Figure, group: Group, row: Row) -> str:
 
 
 def _notes(results: Results) -> list[str]:
-    about = results.measured
+    about, every = results.measured, [figures for group in results.groups for figures in group.rows.values()]
     unverified = [note.name for note in about.metrics if not note.verified]
     verified = [f"{note.name} ({note.verified})" for note in about.metrics if note.verified]
     notes = [f"Verified against a reference: {', '.join(verified) or 'none'}."]
     if unverified:
         notes.append(f"**Not verified against a reference**: {', '.join(unverified)}.")
-    rows = {row for group in results.groups for row in group.rows}
-    if "truth" in rows:
+    if any("truth" in group.rows for group in results.groups):
         told = "the driving frames" if about.protocol == "same-identity" else "frames of the sources' own clips"
-        notes.append(f"*Real frames* are {told} in the place of what was made; their fid is that of one half to the other.")
-    if "source" in rows:
+        notes.append(f"*Real frames* are {told} in the place of what was made; their fid is of one half to the other.")
+    if any("source" in group.rows for group in results.groups):
         notes.append("*The source itself* is what a model would get that moves nothing.")
-    if any(note.name == "fid" for note in about.metrics):
-        counts = [figure.count for group in results.groups for row in group.rows.values() for name, figure in row.items() if name == "fid"]
-        if min(counts, default=MIN_FID_PICTURES) < MIN_FID_PICTURES:
-            notes.append(f"† Too few pictures to compare: fid falls with their number, and papers use {MIN_FID_PICTURES} and more.")
-    notes.append("A number in brackets: so many pictures counted, since a face was found in no others.")
-    if any((about.protocol, one.driving_domain, one.source_domain) in PUBLISHED for one in results.groups):
+    if any("fid" in figures and figures["fid"].count < MIN_FID_PICTURES for figures in every):
         notes.append(
-            "*Published* figures (AnyTalk, tables 2 and supplement 1 to 4) are of other clips at 256 px and larger; "
-            "their `ceim` does not say which features it compares, and `aed_openface_sq` needs a network that is not here."
+            f"† Too few pictures to compare: fid falls with their number; papers use {MIN_FID_PICTURES} and more."
         )
+    if any(name in _BY_FACE and figure.value is not None for figures in every for name, figure in figures.items()):
+        notes.append("A number in brackets: so many pictures counted, since a face was found in no others.")
+    if any((about.protocol, one.driving_domain, one.source_domain) in PUBLISHED for one in results.groups):
+        notes += [
+            "*Published* figures (AnyTalk, tables 2 and supplement 1 to 4) are of other clips at 256 px and larger.",
+            "Their `ceim` does not say which features it compares; `aed_openface_sq` needs a network that is not here.",
+        ]
     return [f"* {note}" for note in notes]
 
 

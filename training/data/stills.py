@@ -54,7 +54,7 @@ class Stills:
     """
 
     def __init__(self, release: str, config: PairsConfig) -> None:
-        if release.split("?")[0].endswith(".tar"):
+        if release.split("?", maxsplit=1)[0].endswith(".tar"):
             raise UsageError(f"{redact(release)} is a shard: name the release's folder, which knows its splits")
         plan = make_plan(release, config, 1)
         self.size_px = plan.layout.size_px

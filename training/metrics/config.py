@@ -52,7 +52,7 @@ class MetricsConfig(Record):
     points: FrozenFile = FrozenFile()  # 2DFAN-4, the state dict of face-alignment 1.5
     identity: IdentityConfig = IdentityConfig()
     expression: ExpressionConfig = ExpressionConfig()
-    niqe: FrozenFile = FrozenFile()  # .npz or .safetensors with mu_prisparam and cov_prisparam
+    niqe: FrozenFile = FrozenFile()  # .npz or .safetensors with mu_pris_param and cov_pris_param
 
 
 class EvaluationConfig(Record):

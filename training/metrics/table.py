@@ -1,4 +1,4 @@
-"""Every metric of an evaluation: what it looks at, which way is better, where it applies, and how far it is verified."""
+"""Every metric of an evaluation: what it looks at, which way is better, where it applies, how far it is verified."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -62,11 +62,6 @@ class Metric:
     rows: tuple[Row, ...] = ("made", "truth")
     min_px: int = 1
 
-    @property
-    def beside(self) -> bool:
-        """Whether it compares picture with picture, without a network that looks at each alone."""
-        return not self.looks
-
 
 def _mean(name: str) -> Callable[[Views], tuple[float | None, int]]:
     """The mean of a figure that each picture has alone, or beside its driving frame."""
@@ -96,7 +91,7 @@ def _compared(
 
 
 def _blank(rows: np.ndarray) -> np.ndarray:
-    return np.isnan(rows.reshape(len(rows), -1)).any(axis=1)
+    return np.asarray(np.isnan(rows.reshape(len(rows), -1)).any(axis=1))
 
 
 def _fid(views: Views) -> tuple[float | None, int]:
@@ -110,7 +105,15 @@ def _fid(views: Views) -> tuple[float | None, int]:
 MIN_FID_PICTURES = 2048  # as many as there are features: below it a covariance has no full rank
 
 METRICS: tuple[Metric, ...] = (
-    Metric("fid", "lower", ALL, _fid, looks=("inception",), weights=("fid",)),
+    Metric(
+        "fid",
+        "lower",
+        ALL,
+        _fid,
+        looks=("inception",),
+        weights=("fid",),
+        verified="pytorch-fid's network, random weights in both; SciPy's distance",
+    ),
     Metric(
         "csim",
         "higher",
@@ -169,7 +172,16 @@ METRICS: tuple[Metric, ...] = (
         rows=("made", "source"),
     ),
     Metric("cpbd", "higher", ALL, _mean("cpbd"), looks=("cpbd",), verified="the package cpbd 1.0.7", min_px=64),
-    Metric("niqe", "lower", ALL, _mean("niqe"), looks=("niqe",), weights=("niqe",), min_px=96),
+    Metric(
+        "niqe",
+        "lower",
+        ALL,
+        _mean("niqe"),
+        looks=("niqe",),
+        weights=("niqe",),
+        verified="the package basicsr 1.4.2",
+        min_px=192,
+    ),
 )
 BY_NAME = {metric.name: metric for metric in METRICS}
 
