@@ -92,7 +92,7 @@ def draw_pairs(candidates: Sequence[Candidate], draw: Draw) -> list[EvaluationPa
             if (own := [one for one in usable if one.domain == domain])
         )
         raise UsageError(
-            f"the protocol {draw.protocol} needs {_NEEDS[draw.protocol]}, and those with a face are {counts or 'none'}: "
+            f"the protocol {draw.protocol} needs {_NEEDS[draw.protocol]}, and there are {counts or 'none'}: "
             "choose another protocol, split or release"
         )
     return found

@@ -115,7 +115,7 @@ def _group(about: Measured, group: Group, names: Sequence[str]) -> list[str]:
 def _cell(name: str, figure: Figure, group: Group, row: Row) -> str:
     if figure.value is None:
         return "∞" if name == "psnr" and figure.count else "none"
-    told = f"{figure.value:.4g}" if abs(figure.value) >= 1 else f"{figure.value:.4f}"
+    told = f"{figure.value:.3f}" if abs(figure.value) >= 1 else f"{figure.value:.4f}"
     if name == "fid":
         return told + ("†" if figure.count < MIN_FID_PICTURES else "")
     whole = group.num_real_frames if row == "truth" else group.num_frames

@@ -61,6 +61,6 @@ class EvaluationConfig(Record):
     seed: NonNegativeInt = 0  # of the pairs
     num_pairs: PositiveInt = 200  # per group of domains; the paper's videos of a test of one domain
     num_frames: PositiveInt = 32  # of each driving clip, evenly spread; 200 pairs are then 6400, more than FID's 2048
-    batch_size: PositiveInt = 8  # frames at once; only memory and speed depend on it
+    batch_size: PositiveInt = 8  # frames at once; beside speed only the last digits depend on it
     cache_dir: str | None = None  # of fetched shards; None: the user's cache folder
     metrics: MetricsConfig = MetricsConfig()

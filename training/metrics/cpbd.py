@@ -62,8 +62,6 @@ def edge_widths(luma: Luma) -> Float[np.ndarray, "H W"]:
     inside[1:-1, 1:-1] = True
     edges = _upright_edges(luma) & inside
     widths = np.zeros(luma.shape)
-    if not np.any(turn):
-        return widths
     for sign, angles in ((1, (0,)), (-1, (4, -4))):
         row, column = np.nonzero(edges & np.isin(turn, angles))
         rising = sign * luma
