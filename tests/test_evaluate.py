@@ -350,6 +350,26 @@ def test_what_is_no_checkpoint_and_no_release_is_told(release, run, tmp_path, ca
     assert "is a shard" in refused(capsys, command(shard, run, tmp_path / "out", "cross-domain", *chosen))
 
 
+def test_a_list_of_pairs_of_other_clips_is_refused_before_the_first_frame(release, run, tmp_path, capsys):
+    chosen = ("--metrics", "cpbd")
+    assert training_cli.run(command(release, run, tmp_path / "train", "cross-domain", *chosen, "--split", "train")) == 0
+    capsys.readouterr()
+    listed = ("--pairs", tmp_path / "train" / "pairs.jsonl")
+    told = refused(capsys, command(release, run, tmp_path / "out", "cross-domain", *chosen, *listed))
+    assert "is not in this split of the release" in told
+
+
+def test_a_model_that_makes_no_pictures_is_told(release, tmp_path, capsys):
+    config = TINY.model_copy(update={"base_channels": 4, "max_channels": 16})
+    model = AnyTalk(config)
+    torch.nn.init.constant_(
+        model.appearance.get_parameter(next(iter(dict(model.appearance.named_parameters())))), np.nan
+    )
+    path = Store(tmp_path / "checkpoints").save(1, Parts({"model": model, "average": model}), config, {})
+    told = refused(capsys, command(release, path, tmp_path / "out", "cross-domain", "--metrics", "cpbd"), code=1)
+    assert "pictures that are no numbers" in told
+
+
 def test_results_of_another_evaluation_are_not_written_over(release, run, tmp_path, capsys):
     arguments = command(release, run, tmp_path, "cross-domain", "--metrics", "cpbd")
     assert training_cli.run(arguments) == 0

@@ -152,7 +152,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
-        return _fail("interrupted: the same command with --resume goes on", EXIT_INTERRUPTED)
+        again = "" if arguments[:1] == ["evaluate"] else ": the same command with --resume goes on"
+        return _fail(f"interrupted{again}", EXIT_INTERRUPTED)
     except TrainingError as error:
         return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAULTS)
     except ModuleNotFoundError as error:

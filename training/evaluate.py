@@ -97,7 +97,7 @@ def evaluate(
 
 def _pairs(request: EvaluationRequest, stills: Stills) -> list[EvaluationPair]:
     if request.pairs is not None:
-        return read_pairs(request.pairs, request.protocol)
+        return _listed(request.pairs, request.protocol, stills)
     candidates = [
         Candidate(name, take.info.domain, take.info.identity_id, take.seen) for name, take in stills.takes.items()
     ]
@@ -110,6 +110,18 @@ def _pairs(request: EvaluationRequest, stills: Stills) -> list[EvaluationPair]:
         source_domains=request.source_domains,
     )
     return draw_pairs(candidates, draw)
+
+
+def _listed(path: Path, protocol: Protocol, stills: Stills) -> list[EvaluationPair]:
+    """The pairs of a list, all of whose frames are there."""
+    pairs = read_pairs(path, protocol)
+    for pair in pairs:
+        for clip, last in ((pair.source_clip, pair.source_frame), (pair.driving_clip, max(pair.driving_frames))):
+            if clip not in stills.takes or last >= stills.takes[clip].info.num_frames:
+                raise UsageError(
+                    f"--pairs: frame {last} of {clip} is not in this split of the release: name those that {path} is of"
+                )
+    return pairs
 
 
 def _by_group(pairs: Sequence[EvaluationPair]) -> dict[tuple[str, str], list[EvaluationPair]]:

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from training.data.stills import Stills
+from training.errors import CheckpointError
 from training.metrics.choice import Chosen
 from training.metrics.config import EvaluationConfig
 from training.metrics.eyes import Eyes, Sights
@@ -82,7 +83,7 @@ class Bench:
     def add(self, tally: Tally, pair: EvaluationPair) -> None:
         """Make the frames of a pair and look at them."""
         source = _as_float(self._stills.frames(pair.source_clip, (pair.source_frame,)), self._device)
-        tally.add("source", self._look(source, pair.source_clip))
+        tally.add("source", self._look(source, pair.source_clip, whole=False))
         looked = self._model.look(source)
         shown: Levels | None = None
         for start in range(0, len(pair.driving_frames), self._batch_size):
@@ -90,8 +91,8 @@ class Bench:
             real = _as_float(self._stills.frames(pair.driving_clip, numbers), self._device)
             levels = to_levels(moved(self._model, looked, real))
             made = _as_float(levels, self._device)
-            tally.add("made", self._look(made, pair.driving_clip))
-            tally.add("real", self._look(real, pair.driving_clip))
+            tally.add("made", self._look(made, pair.driving_clip, whole=True))
+            tally.add("real", self._look(real, pair.driving_clip, whole=pair.protocol == "same-identity"))
             copied = source.expand(len(numbers), -1, -1, -1)
             for name, pictures in (("beside", made), ("source_beside", copied)):
                 tally.add(name, {one: measure(pictures, real).cpu().numpy() for one, measure in self._beside.items()})
@@ -143,9 +144,9 @@ class Bench:
         rows = [torch.cat(list(self._rows[index]), dim=2) for index in chosen]
         return torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
 
-    def _look(self, pictures: Pictures, clip_id: str) -> Sights:
+    def _look(self, pictures: Pictures, clip_id: str, *, whole: bool) -> Sights:
         face = torch.tensor(self._stills.takes[clip_id].face, device=self._device)
-        return self._eyes.look(pictures, face.expand(len(pictures), 4))
+        return self._eyes.look(pictures, face.expand(len(pictures), 4), whole=whole)
 
     def _reference(self, pairs: Sequence[EvaluationPair], num_made: int) -> tuple[Sights, list[int], int]:
         """As many real frames of the sources' clips as were made, or as there are; with each one's source."""
@@ -161,7 +162,8 @@ class Bench:
         for clip, frames in by_clip.items():
             for start in range(0, len(frames), self._batch_size):
                 numbers = tuple(frames[start : start + self._batch_size])
-                seen.add("real", self._look(_as_float(self._stills.frames(clip, numbers), self._device), clip))
+                pictures = _as_float(self._stills.frames(clip, numbers), self._device)
+                seen.add("real", self._look(pictures, clip, whole=True))
             owners += [first[clip]] * len(frames)
         return seen.sights("real"), owners, len(wanted)
 
@@ -179,7 +181,13 @@ def moved(model: AnyTalk, source: Source, frames: Pictures) -> Pictures:
 
 
 def to_levels(pictures: Pictures) -> Levels:
-    """Whole levels of 255, as a PNG holds them."""
+    """Whole levels of 255, as a PNG holds them.
+
+    Raises:
+        CheckpointError: for pictures that are no numbers.
+    """
+    if not pictures.isfinite().all():
+        raise CheckpointError("the model makes pictures that are no numbers: evaluate an earlier checkpoint")
     return (pictures.float().clamp(0, 1) * 255).round().byte()
 
 

@@ -8,6 +8,8 @@ edges. Print the figure of real pictures beside it.
 import numpy as np
 from jaxtyping import Bool, Float
 
+from training.metrics.filters import along, both_ways
+
 Luma = Float[np.ndarray, "H W"]
 
 _BLOCK_PX = 64
@@ -16,6 +18,7 @@ _BETA = 3.6
 _WIDE_PX, _NARROW_PX, _FLAT = 5.0, 3.0, 50  # width just noticed in blocks of contrast up to 50, and above
 _LIMIT = 63.5  # hundredths of probability up to which blur is not noticed (the paper's 63 %, rounded as upstream)
 _MAX_STEPS = 101  # to either side of an edge
+_SMOOTHING, _SLOPE = np.array([1.0, 2.0, 1.0]), np.array([-1.0, 0.0, 1.0])  # Sobel's
 _LOW, _HIGH = 0.1, 0.2  # Canny's thresholds
 
 
@@ -84,8 +87,8 @@ def _run(lines: Float[np.ndarray, "N W"], start: np.ndarray, *, falling: bool) -
 
 def _upright_edges(luma: Luma) -> Bool[np.ndarray, "H W"]:
     """Local maxima, in their row or column, of the squared horizontal Sobel gradient above twice its mean's root."""
-    smooth = _along(luma, np.array([1, 2, 1]), 0, "symmetric")
-    strength = np.square(_along(smooth, np.array([-1, 0, 1]), 1, "symmetric") / 8)
+    smooth = along(luma, _SMOOTHING, 0, "symmetric")
+    strength = np.square(along(smooth, _SLOPE, 1, "symmetric") / 8)
     strength[strength <= 2 * np.sqrt(strength.mean())] = 0
     around = np.pad(strength, 1)
     here = around[1:-1, 1:-1]
@@ -102,10 +105,10 @@ def canny(luma: Luma) -> Bool[np.ndarray, "H W"]:
     taps = np.exp(-0.5 * offsets**2)
     taps /= taps.sum()
     # Outside is black; divided by the share of the window that lies inside.
-    weight = _along(_along(np.ones(luma.shape), taps, 0, "constant"), taps, 1, "constant")
-    smooth = _along(_along(luma, taps, 0, "constant"), taps, 1, "constant") / (weight + np.finfo(float).eps)
-    down = _along(_along(smooth, np.array([-1, 0, 1]), 0, "symmetric"), np.array([1, 2, 1]), 1, "symmetric")
-    across = _along(_along(smooth, np.array([1, 2, 1]), 0, "symmetric"), np.array([-1, 0, 1]), 1, "symmetric")
+    weight = both_ways(np.ones(luma.shape), taps, "constant")
+    smooth = both_ways(luma, taps, "constant") / (weight + np.finfo(float).eps)
+    down = along(along(smooth, _SLOPE, 0, "symmetric"), _SMOOTHING, 1, "symmetric")
+    across = along(along(smooth, _SMOOTHING, 0, "symmetric"), _SLOPE, 1, "symmetric")
     strength = np.hypot(down, across)
     thin = _thinned(strength, down, across)
     return _connected(thin & (strength >= _LOW), thin & (strength >= _HIGH))
@@ -144,17 +147,3 @@ def _connected(weak: np.ndarray, strong: np.ndarray) -> Bool[np.ndarray, "H W"]:
         if (grown == found).all():
             return found
         found = grown
-
-
-def _along(values: np.ndarray, taps: np.ndarray, axis: int, border: str) -> np.ndarray:
-    """Correlate along an axis; the border is black (``constant``) or mirrored with its last pixel (``symmetric``)."""
-    half = len(taps) // 2
-    pad = [(0, 0)] * values.ndim
-    pad[axis] = (half, half)
-    padded = np.pad(values, pad, mode=border)  # type: ignore[arg-type]
-    size = values.shape[axis]
-    total = np.zeros(values.shape)
-    for index, tap in enumerate(taps):
-        if tap:
-            total += tap * np.take(padded, range(index, index + size), axis=axis)
-    return total

@@ -56,25 +56,37 @@ class Eyes:
                 self._networks[look] = load(name, file, key=key).to(device)
 
     @torch.no_grad()
-    def look(self, pictures: Pictures, faces: Boxes) -> Sights:
-        """Everything that is asked for, of every picture."""
+    def look(self, pictures: Pictures, faces: Boxes, *, whole: bool) -> Sights:
+        """What is asked for, of every picture.
+
+        Args:
+            pictures: to look at.
+            faces: where each one's face is.
+            whole: also what judges a picture or a set of them, not only what is compared picture by picture.
+        """
+        return (self._pictures(pictures) if whole else {}) | self._faces(pictures, faces)
+
+    def _pictures(self, pictures: Pictures) -> Sights:
         sights: Sights = {}
-        if {"cpbd", "niqe"} & self._names:
-            grey = luma(pictures)
-            if "cpbd" in self._names:
-                sights["cpbd"] = np.array([cpbd(one) for one in grey])
-            if self._natural is not None:
-                sights["niqe"] = np.array([niqe(one, self._natural) for one in grey])
+        grey = luma(pictures)
+        if "cpbd" in self._names:
+            sights["cpbd"] = np.array([cpbd(one) for one in grey])
+        if self._natural is not None:
+            sights["niqe"] = np.array([niqe(one, self._natural) for one in grey])
         if "inception" in self._networks:
             sights["inception"] = self._networks["inception"](pictures).cpu().numpy()
+        return sights
+
+    def _faces(self, pictures: Pictures, faces: Boxes) -> Sights:
+        sights: Sights = {}
         if "points" in self._networks:
-            sights |= self._faces(pictures, faces)
+            sights |= self._points(pictures, faces)
         if "expression" in self._networks:
             logits, features = self._networks["expression"](seen(pictures, self._given, faces))
             sights |= {"emotion": logits.cpu().numpy(), "expression": features.cpu().numpy()}
         return sights
 
-    def _faces(self, pictures: Pictures, faces: Boxes) -> Sights:
+    def _points(self, pictures: Pictures, faces: Boxes) -> Sights:
         """Points in pixels at 256, and embeddings of the faces that they put into place."""
         network = self._networks["points"]
         found = cast("FaceAlignment", network).locate(pictures, faces).double().cpu().numpy()

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from training.errors import UsageError
+from training.metrics.filters import both_ways
 
 Luma = Float[np.ndarray, "H W"]
 Features = Float[np.ndarray, "N 36"]
@@ -133,7 +134,7 @@ def block_features(luma: Luma) -> tuple[Features, Float[np.ndarray, " N"]]:
     if not cut.size:
         return np.empty((0, _NUM_FEATURES)), np.empty(0)
     normal, contrast = _normalised(cut)
-    half, _ = _normalised(_filtered(cut, _HALVING, "symmetric")[::2, ::2])
+    half, _ = _normalised(both_ways(cut, _HALVING, "symmetric")[::2, ::2])
     both = [_statistics(_blocks(normal, BLOCK_PX)), _statistics(_blocks(half, BLOCK_PX // 2))]
     return np.concatenate(both, axis=1), _blocks(contrast, BLOCK_PX).mean(axis=(1, 2))
 
@@ -141,26 +142,11 @@ def block_features(luma: Luma) -> tuple[Features, Float[np.ndarray, " N"]]:
 def _normalised(luma: Luma) -> tuple[Luma, Luma]:
     """Each pixel less its surroundings' mean over their spread plus one, and that spread."""
     taps = _WINDOW / _WINDOW.sum()
-    mean = _filtered(luma, taps, "edge")
-    spread = np.sqrt(np.abs(_filtered(luma**2, taps, "edge") - mean**2))
+    mean = both_ways(luma, taps, "edge")
+    spread = np.sqrt(np.abs(both_ways(luma**2, taps, "edge") - mean**2))
     normal = (luma - mean) / (spread + 1)
     # In even surroundings only the sums' rounding is left, and its sign would decide to which side a pixel counts.
     return np.where(np.abs(normal) < _NOISE, 0, normal), spread
-
-
-def _filtered(luma: Luma, taps: np.ndarray, border: str) -> Luma:
-    """Both ways; an even number of taps gives the value between a pixel and the next."""
-    before, after = (len(taps) - 1) // 2, len(taps) // 2
-    for axis in (0, 1):
-        pad = [(0, 0), (0, 0)]
-        pad[axis] = (before, after)
-        padded = np.pad(luma, pad, mode=border)  # type: ignore[arg-type]
-        size = luma.shape[axis]
-        luma = sum(
-            (tap * np.take(padded, range(at, at + size), axis=axis) for at, tap in enumerate(taps)),
-            start=np.zeros(luma.shape),
-        )
-    return luma
 
 
 def _blocks(values: Luma, size: int) -> Float[np.ndarray, "N s s"]:
