@@ -16,6 +16,7 @@ from training.checkpoint import Parts, Store
 from training.data.config import PairsConfig
 from training.data.stills import Stills
 from training.errors import DataError
+from training.measuring import moved
 from training.metrics.table import METRICS, Views
 from training.models import fan
 from training.models.anytalk import AnyTalk
@@ -24,6 +25,7 @@ from training.models.backbones import AlexNet, EmocaResNet, ExpressionResNet
 from training.models.config import TINY
 from training.models.fan import FaceAlignment
 from training.models.inception import Inception
+from training.trained import load_anytalk
 
 PLAIN = ("l1", "psnr", "ssim", "cpbd")  # need no weights
 SMALL = ("--set", "num_frames=3", "--set", "num_pairs=2", "--set", "batch_size=2")
@@ -216,6 +218,26 @@ def test_pictures_without_a_face_count_nothing_and_are_counted():
     assert value == pytest.approx(np.abs(made["points"][[1, 3, 4]] - real["points"][[1, 3, 4]]).mean())
     made["points"][:] = np.nan
     assert akd.figure(Views(made, real, real, real)) == (None, 0)
+
+
+def test_fid_is_of_equally_many_pictures():
+    fid = next(metric for metric in METRICS if metric.name == "fid")
+    made, real = sights(0, count=9), sights(1, count=4)
+    value, count = fid.figure(Views(made, None, made, real))
+    thinned = {"inception": made["inception"][[1, 3, 5, 7]]}
+    assert (value, count) == fid.figure(Views(thinned, None, made, real))
+    assert count == 4
+
+
+def test_a_source_is_moved_as_a_training_step_moves_it(run):
+    model = load_anytalk(run, torch.device("cpu"))
+    pictures = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    source, driving = pictures[:1], pictures[1:]
+    with torch.no_grad():
+        made = moved(model, model.look(source), driving)
+        expected = model(source.expand(3, -1, -1, -1).contiguous(), driving, driving).picture
+    assert torch.allclose(made, expected, atol=2e-6)
+    assert (made[0] - made[1]).abs().max() > 2e-5  # so that another frame's would be seen
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------

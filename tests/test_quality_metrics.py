@@ -96,6 +96,14 @@ def test_a_picture_has_36_numbers_per_whole_block():
     assert (contrast > 0).all()
 
 
+@pytest.mark.parametrize(
+    ("seed", "size", "expected"),  # printed by the package basicsr 1.4.2 for these arrays and parameters
+    [(0, (200, 300), 10.3946236), (1, (192, 192), 9.3842598)],
+)
+def test_niqe_is_that_of_the_package(seed, size, expected):
+    assert niqe(scene(seed, size), Naturalness(np.zeros(36), np.eye(36))) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.assets
 def test_disturbed_pictures_are_further_from_undisturbed_ones(assets: Path, tmp_path: Path):
     names = ["aflw-test.jpg", "cat3.jpg", "einstein.jpg", "t1.jpg", "twogirls.jpg"]

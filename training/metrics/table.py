@@ -10,7 +10,7 @@ from training.metrics.config import MetricsConfig
 from training.metrics.eyes import Sights
 from training.metrics.frechet import Moments, frechet_distance
 from training.metrics.likeness import aed, akd_l1, akd_l2, mean_cosine
-from training.protocols import Protocol
+from training.protocols import Protocol, spread
 
 ALL: tuple[Protocol, ...] = ("same-identity", "cross-identity", "cross-domain")
 SAME: tuple[Protocol, ...] = ("same-identity",)  # only there a frame shows what should have come out
@@ -95,11 +95,13 @@ def _blank(rows: np.ndarray) -> np.ndarray:
 
 
 def _fid(views: Views) -> tuple[float | None, int]:
+    """Of equally many on both sides: what there are more of is thinned evenly."""
     made, real = views.made["inception"], views.reference["inception"]
     count = min(len(made), len(real))
     if count < 2:
         return None, count
-    return frechet_distance(Moments.of(made), Moments.of(real)), count
+    one, other = (Moments.of(rows[list(spread(range(len(rows)), count))]) for rows in (made, real))
+    return frechet_distance(one, other), count
 
 
 MIN_FID_PICTURES = 2048  # as many as there are features: below it a covariance has no full rank
