@@ -130,7 +130,7 @@ def test_the_table_says_what_the_figures_are_worth(release, run, tmp_path, capsy
     arguments = command(release, run, tmp_path, "same-identity", "--metrics", "l1,cpbd", "--split", "train")
     assert training_cli.run(arguments) == 0
     told = (tmp_path / "results.md").read_text()
-    assert told in capsys.readouterr().err
+    assert told in capsys.readouterr().out
     assert "**These clips are of the split `train`" in told
     assert "| *AnyTalk, published* | 0.0387 | 0.265 |" in told
     assert "| the source itself | 0." in told

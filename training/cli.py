@@ -107,7 +107,7 @@ def evaluate_anytalk(
     )
     with _bar("pairs") as tell:
         evaluate(request, one_device(device), tell)
-    _say((output / TABLE_FILE).read_text(encoding="utf-8"))
+    typer.echo((output / TABLE_FILE).read_text(encoding="utf-8"))
     return 0
 
 
