@@ -143,7 +143,15 @@ METRICS: tuple[Metric, ...] = (
         rows=("made", "source"),
     ),
     Metric("l1", "lower", SAME, _mean("l1"), verified="by its definition", rows=("made", "source")),
-    Metric("lpips", "lower", SAME, _mean("lpips"), weights=("lpips.file", "lpips.heads"), rows=("made", "source")),
+    Metric(
+        "lpips",
+        "lower",
+        SAME,
+        _mean("lpips"),
+        weights=("lpips.file", "lpips.heads"),
+        rows=("made", "source"),
+        min_px=31,  # of AlexNet
+    ),
     Metric("psnr", "higher", SAME, _mean("psnr"), verified="scikit-image", rows=("made", "source")),
     Metric("ssim", "higher", SAME, _mean("ssim"), verified="scikit-image", rows=("made", "source"), min_px=11),
     Metric(
