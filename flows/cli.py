@@ -18,7 +18,7 @@ from flows.bench import bench_app
 from flows.listing import Format, write_file, write_rows
 from flows.reviewing import review_app
 from flows.weights import weights_app
-from training.cli import train_app
+from training.cli import evaluate_app, train_app
 
 if TYPE_CHECKING:
     from flows.build import Plan
@@ -49,6 +49,7 @@ app.add_typer(weights_app, name="weights")
 app.add_typer(bench_app, name="bench")
 app.add_typer(review_app, name="review")
 app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 

@@ -77,11 +77,19 @@ def _silence(num_frames: int) -> bytes:
 
 
 def numbered_release(
-    folder: Path, counts: dict[str, int], *, min_shards: int = 2, setup=SETUP, split="train", test=None, **files
+    folder: Path,
+    counts: dict[str, int],
+    *,
+    min_shards: int = 2,
+    setup=SETUP,
+    split="train",
+    test=None,
+    strangers=False,
+    **files,
 ) -> Path:
     """A release of ``counts`` clips by domain; clip k over all domains is called DOMAIN-k. ``files``: of each clip.
 
-    ``test``: the same for clips that are held out.
+    ``test``: the same for clips that are held out. ``strangers``: each clip is of a person of its own.
     """
     shelf = Shelf()
     number = 0
@@ -92,7 +100,10 @@ def numbered_release(
             made = numbered_files(number, **files.get(domain, {}))
             name = f"film-{domain}" if split == "train" else f"film-{domain}-{split}"
             num_frames = files.get(domain, {}).get("num_frames", NUM_FRAMES)
-            shelf.add(f"{domain}-{number}", name, split=split, domain=domain, files=made, num_frames=num_frames)
+            who = f"who-{number}" if strangers else None
+            shelf.add(
+                f"{domain}-{number}", name, split=split, domain=domain, files=made, num_frames=num_frames, identity=who
+            )
             number += 1
     pack = PackConfig(min_shards=min_shards)
     write_release(Storage(folder), "v1", shelf.items, shelf.read, setup=setup, pack=pack)

@@ -1,4 +1,4 @@
-"""``anitalk train``, which also is ``python -m training.cli train``: what torchrun starts in every process.
+"""``anitalk train`` and ``anitalk evaluate``, which also are ``python -m training.cli …``: what torchrun starts.
 
 Needs the ``train`` extra alone. Whatever is heavy is imported by the command, so that ``--help`` answers at once.
 """
@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
@@ -15,7 +16,7 @@ import typer
 EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
 
 app = typer.Typer(
-    help="Train on releases.",
+    help="Train on releases, and measure what was learned.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -23,11 +24,8 @@ app = typer.Typer(
 )
 train_app = typer.Typer(help="Train a system on the shards of a release.", no_args_is_help=True)
 app.add_typer(train_app, name="train")
-
-
-@app.callback()
-def _options() -> None:
-    """Keep ``train`` a word of its own."""
+evaluate_app = typer.Typer(help="Measure what a system has learned.", no_args_is_help=True)
+app.add_typer(evaluate_app, name="evaluate")
 
 
 @train_app.command()
@@ -68,6 +66,64 @@ def anytalk(
     return 0 if outcome == "finished" else EXIT_STOPPED
 
 
+@evaluate_app.command("anytalk")
+def evaluate_anytalk(
+    checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of a run, whose best one is taken.")],
+    release: Annotated[str, typer.Option(help="Folder or URI of a release.")],
+    protocol: Annotated[
+        Literal["same-identity", "cross-identity", "cross-domain"], typer.Option(help="Who drives whom.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of table, record, pairs and pictures.")],
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Whose clips are used.")] = "test",
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Names with commas between; by default all of the protocol, and what one lacks ends it."),
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="The pairs.jsonl of another evaluation, to use its pairs.")] = None,
+    driving_domain: Annotated[list[str] | None, typer.Option(help="Only this domain drives; repeatable.")] = None,
+    source_domain: Annotated[list[str] | None, typer.Option(help="Only this domain is driven; repeatable.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings that differ.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="One setting, such as metrics.fid.path=FILE; repeatable.")
+    ] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run.")] = "auto",
+) -> int:
+    """Measure AnyTalk on held-out pairs, beside real frames, the source itself and the published figures."""
+    from training.evaluate import TABLE_FILE, EvaluationRequest, evaluate
+    from training.launch import one_device
+    from training.settings import read_evaluation
+
+    request = EvaluationRequest(
+        checkpoint=checkpoint,
+        release=release,
+        protocol=protocol,
+        output=output,
+        config=read_evaluation(config, set_ or ()),
+        split=split,
+        metrics=tuple(name.strip() for name in metrics.split(",")) if metrics else (),
+        pairs=pairs,
+        driving_domains=tuple(driving_domain or ()),
+        source_domains=tuple(source_domain or ()),
+    )
+    with _bar("pairs") as tell:
+        evaluate(request, one_device(device), tell)
+    typer.echo((output / TABLE_FILE).read_text(encoding="utf-8"))
+    return 0
+
+
+@contextlib.contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for whoever looks on; nothing where the output goes elsewhere."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
@@ -96,7 +152,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
-        return _fail("interrupted: the same command with --resume goes on", EXIT_INTERRUPTED)
+        again = "" if arguments[:1] == ["evaluate"] else ": the same command with --resume goes on"
+        return _fail(f"interrupted{again}", EXIT_INTERRUPTED)
     except TrainingError as error:
         return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAULTS)
     except ModuleNotFoundError as error:

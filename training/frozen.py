@@ -7,6 +7,7 @@ anything else could run a program of its author's, and is refused.
 import hashlib
 import pickle
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,13 +17,21 @@ from torch import Tensor, nn
 
 from schemas.base import Record
 from training.errors import UsageError
-from training.models.backbones import AlexNet, ExpressionResNet, SqueezeNet, Vgg19
+from training.models.arcface import ArcFace
+from training.models.backbones import AlexNet, EmocaResNet, ExpressionResNet, SqueezeNet, Vgg19
+from training.models.fan import FaceAlignment
+from training.models.inception import Inception
 
 _NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "vgg19": Vgg19,
     "alexnet": AlexNet,
     "squeezenet1_1": SqueezeNet,
     "expression_resnet50": ExpressionResNet,
+    "emoca_resnet50": EmocaResNet,
+    "inception": Inception,
+    "iresnet50": partial(ArcFace, "iresnet50"),
+    "iresnet100": partial(ArcFace, "iresnet100"),
+    "fan": FaceAlignment,
 }
 _COUNTER = "num_batches_tracked"  # read by training only; converted files often lack it
 
@@ -38,7 +47,8 @@ def load(name: str, file: FrozenFile, *, key: str) -> nn.Module:
     """The network, in evaluation mode and single precision, without gradients for its own weights.
 
     Args:
-        name: ``vgg19``, ``alexnet``, ``squeezenet1_1`` or ``expression_resnet50``; torchvision's tensor names.
+        name: ``vgg19``, ``alexnet``, ``squeezenet1_1`` or ``expression_resnet50`` with torchvision's tensor names;
+            ``emoca_resnet50``, ``inception``, ``iresnet50``, ``iresnet100`` or ``fan`` with their authors'.
         file: its weights.
         key: the setting that names the file, for messages.
 
@@ -46,7 +56,10 @@ def load(name: str, file: FrozenFile, *, key: str) -> nn.Module:
         UsageError: when the file is missing, damaged, untrusted, or holds another network.
     """
     network = _NETWORKS[name]()
-    return fill(network, read(file, key=key), name=name, key=key, unused=getattr(network, "UNUSED", ()))
+    tensors = read(file, key=key)
+    if isinstance(network, EmocaResNet):
+        tensors = network.renamed(tensors)
+    return fill(network, tensors, name=name, key=key, unused=getattr(network, "UNUSED", ()))
 
 
 def read(file: FrozenFile, *, key: str) -> dict[str, Tensor]:

@@ -39,3 +39,14 @@ def start(config: TrainConfig, accelerator: str = "auto") -> Fabric:
     fabric.launch()
     torch.manual_seed(config.seed)
     return fabric
+
+
+def one_device(wanted: str) -> torch.device:
+    """Where one process runs alone: ``cpu``, ``cuda``, or for ``auto`` the GPU where there is one.
+
+    Raises:
+        UsageError: when there is no GPU.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: there is no GPU here that torch can use: use cpu")
+    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

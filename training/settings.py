@@ -1,17 +1,20 @@
-"""Read the settings of a training run: defaults, then a YAML file, then single ones, then the stage."""
+"""Read the settings of a run or an evaluation: defaults, then a YAML file, then single ones, then the stage."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from schemas.base import Record
 from schemas.layers import LayerError, layered, merged
 from training.config import Stage, TrainConfig
 from training.errors import UsageError
+from training.metrics.config import EvaluationConfig
 from training.models.config import PRESETS
 
 DEFAULT_PRESET = "256"
+_R = TypeVar("_R", bound=Record)
 
 
 def read_settings(path: Path | None = None, overrides: Iterable[str] = (), stage: Stage | None = None) -> TrainConfig:
@@ -27,16 +30,30 @@ def read_settings(path: Path | None = None, overrides: Iterable[str] = (), stage
         UsageError: naming every setting that is unknown or has a value that is not allowed.
     """
     defaults = TrainConfig().model_dump(mode="json", exclude={"model"})
-    try:
-        given = layered(defaults, path, overrides, example="losses.pixel=10")
-    except LayerError as error:
-        raise UsageError(str(error)) from error
+    given = _given(defaults, path, overrides, "losses.pixel=10")
     if stage is not None:
         given["stage"] = stage
     where = str(path) if path else "--set"
     given["model"] = _model(given.get("model", {}), where)
+    return _valid(TrainConfig, given, where)
+
+
+def read_evaluation(path: Path | None = None, overrides: Iterable[str] = ()) -> EvaluationConfig:
+    """The settings of an evaluation; arguments and errors as :func:`read_settings` has them."""
+    given = _given(EvaluationConfig().model_dump(mode="json"), path, overrides, "num_pairs=50")
+    return _valid(EvaluationConfig, given, str(path) if path else "--set")
+
+
+def _given(defaults: dict[str, Any], path: Path | None, overrides: Iterable[str], example: str) -> dict[str, Any]:
     try:
-        return TrainConfig.model_validate(given)
+        return layered(defaults, path, overrides, example=example)
+    except LayerError as error:
+        raise UsageError(str(error)) from error
+
+
+def _valid(kind: type[_R], given: dict[str, Any], where: str) -> _R:
+    try:
+        return kind.model_validate(given)
     except ValidationError as error:
         problems = [
             f"{where}: {'.'.join(str(part) for part in one['loc']) or 'settings'}: {one['msg']}"

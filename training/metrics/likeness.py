@@ -35,6 +35,12 @@ def aed_squared(made: Vectors, real: Vectors) -> float:
     return float(np.square(_exact(made) - _exact(real)).sum(axis=1).mean())
 
 
+def aed(made: Vectors, real: Vectors) -> float:
+    """Mean Euclidean distance of the directions of identity vectors, 0 to 2."""
+    mine, theirs = (_exact(one) / np.linalg.norm(_exact(one), axis=1, keepdims=True) for one in (made, real))
+    return float(np.linalg.norm(mine - theirs, axis=1).mean())
+
+
 def mean_cosine(made: Vectors, real: Vectors) -> float:
     """Mean cosine: CSIM for ArcFace embeddings of generated and source, CEIM for expressions of generated and driving.
 

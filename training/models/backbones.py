@@ -3,7 +3,7 @@
 Only the layers that are looked at are built; what a file has beyond them is named in ``UNUSED``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -110,11 +110,13 @@ class SqueezeNet(_Tapped):
 
 
 class _Bottleneck(nn.Module):
-    def __init__(self, width_in: int, width: int, stride: int) -> None:
+    """Halves the picture in its second convolution, or, as Caffe's networks, in its first (``early``)."""
+
+    def __init__(self, width_in: int, width: int, stride: int, *, early: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 1, bias=False)
+        self.conv1 = nn.Conv2d(width_in, width, 1, stride if early else 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1 if early else stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * width)
@@ -132,6 +134,7 @@ class ExpressionResNet(nn.Module):
     """ResNet-50 with eight outputs, as the builder's expression stage reads it; inputs are prepared by the caller."""
 
     UNUSED: ClassVar[tuple[str, ...]] = ()
+    EARLY: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -142,15 +145,47 @@ class ExpressionResNet(nn.Module):
             width = 64 << stage
             strides = [2 if stage else 1, *[1] * (count - 1)]
             widths = [width_in, *[4 * width] * (count - 1)]
-            blocks = [_Bottleneck(before, width, stride) for before, stride in zip(widths, strides, strict=True)]
+            sizes = zip(widths, strides, strict=True)
+            blocks = [_Bottleneck(before, width, stride, early=self.EARLY) for before, stride in sizes]
             self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
             width_in = 4 * width
         self.fc = nn.Linear(width_in, 8)
 
     def forward(self, faces: Float[Tensor, "B 3 S S"]) -> tuple[Float[Tensor, "B 8"], Float[Tensor, "B 2048"]]:
         """Logits in the network's own order, and the features before them."""
-        x = functional.max_pool2d(functional.relu(self.bn1(self.conv1(faces))), 3, 2, 1)
+        x = self._pooled(functional.relu(self.bn1(self.conv1(faces))))
         for stage in range(4):
             x = self.get_submodule(f"layer{stage + 1}")(x)
         features = x.mean(dim=(2, 3))
         return self.fc(features), features
+
+    @staticmethod
+    def _pooled(x: Tensor) -> Tensor:
+        return functional.max_pool2d(x, 3, 2, 1)
+
+
+class EmocaResNet(ExpressionResNet):
+    """The ResNet-50 that EMOCA's authors trained on AffectNet, on a body of VGGFace2's (Cao et al., 2018) from Caffe.
+
+    Under its names every tensor would fit torchvision's network as well, which halves pictures elsewhere and would
+    silently give other numbers.
+    """
+
+    EARLY = True
+
+    @staticmethod
+    def _pooled(x: Tensor) -> Tensor:
+        return functional.max_pool2d(x, 3, 2, ceil_mode=True)
+
+    @staticmethod
+    def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """By the names of :class:`ExpressionResNet`, with the first eight of the head's rows.
+
+        The head has AffectNet's eight expressions first, then whatever else it was trained for: perhaps a class for
+        none, then valence and arousal. The body's own classifier, of faces, is never asked.
+        """
+        found = {name.removeprefix("backbone."): value for name, value in tensors.items() if "linear." not in name}
+        found = {name: value for name, value in found.items() if not name.startswith("fc.")}
+        return found | {
+            f"fc.{part}": tensors[f"linear.{part}"][:8] for part in ("weight", "bias") if f"linear.{part}" in tensors
+        }
