@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from training.film import Film, Picture
     from training.models.anytalk import AnyTalk
 
-ManyPaths = Annotated[list[Path], typer.Option()]
-
 
 @dataclass(frozen=True, slots=True)
 class _Job:
@@ -64,16 +62,13 @@ def animate(
     source_domain: Annotated[str, typer.Option(help="Whose detectors find the source's face.")] = "real",
     driving_domain: Annotated[str, typer.Option(help="Whose detectors find the driving face.")] = "real",
     profile: Annotated[str, typer.Option(help="Whose models find faces: embedded or standard.")] = "embedded",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting of the builder's; repeatable.")
-    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One setting of the builder's; repeatable.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Frames made at once; 8 on a GPU, else 1.")] = None,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to compute on.")] = "auto",
 ) -> None:
     """Make pictures of faces move as films do; several of either make every pair."""
     from training.animate import AnimateConfig
     from training.fast import prepared
-    from training.trained import load_anytalk
 
     jobs = plan_jobs(source, driving, output)
     place = _device(device)
@@ -90,7 +85,7 @@ def animate(
     )
     if config.doubts:
         _say(config.doubts)
-    model = prepared(load_anytalk(checkpoint, place), half=on_gpu, channels_last=on_gpu)
+    model = prepared(_loaded(checkpoint, place), half=on_gpu, channels_last=on_gpu)
     look = _Look(not no_crop, source_domain, driving_domain, profile, tuple(set_ or ()), side_by_side)
     with _bars() as bars:
         _make_all(jobs, model, config, look, bars)
@@ -132,6 +127,16 @@ def _device(wanted: str) -> "torch.device":
     if wanted == "cuda" and not there:
         raise UsageError("there is no GPU here: leave --device out")
     return torch.device("cuda" if there and wanted != "cpu" else "cpu")
+
+
+def _loaded(checkpoint: Path, device: "torch.device") -> "AnyTalk":
+    from training.errors import CheckpointError, UsageError
+    from training.trained import load_anytalk
+
+    try:
+        return load_anytalk(checkpoint, device)
+    except CheckpointError as error:
+        raise UsageError(f"--checkpoint: {error}") from error
 
 
 def _make_all(jobs: Sequence[_Job], model: "AnyTalk", config: "AnimateConfig", look: _Look, bars: Progress) -> None:
@@ -198,7 +203,9 @@ def make(
             number, reference = animator.nearest(_counted(film.frames(), film.num_frames, told))
         _say(f"{film.path.name}: motion is relative to its frame {number}, which is most like the source")
     driving, shown = itertools.tee(film.frames())  # no further apart than a batch
-    with _bar(bars, f"making {output.name}") as told, FilmWriter(output, film) as writer:
+    size_px = animator.model.config.image_px
+    width_px = 3 * size_px if side_by_side else size_px
+    with _bar(bars, f"making {output.name}") as told, FilmWriter(output, film, width_px, size_px) as writer:
         for picture in _counted(animator.frames(driving, reference), film.num_frames, told):
             given = next(shown)
             made = picture.cpu()

@@ -77,7 +77,7 @@ class Framer:
             self._say(f"{path.name} shows {len(faces)} faces: the largest is taken")
         largest = max(faces, key=lambda box: ((box[2] - box[0]) * (box[3] - box[1]), box))
         square, _ = square_around(np.array([largest], np.float64), image.size, self._config.crop)
-        corners = tuple(round(v) for v in (square.x0, square.y0, square.x1, square.y1))
+        corners = (round(square.x0), round(square.y0), round(square.x1), round(square.y1))
         return scaled(image.crop(corners), self._size_px)  # what lies outside the picture is black
 
     def _scanner(self, domain: str, width: int, height: int) -> tuple[FaceScanner, tuple[int, int]]:
@@ -168,9 +168,11 @@ def longest(
     for track in tracks:
         shot, following = shots[track.shot_index], shots[track.shot_index + 1 : track.shot_index + 2]
         window = usable_span(shot, following[0] if following else None, times, frame_s, config.crop)
+        if window is None:
+            continue
         path = smooth_path(track.boxes, config.crop.median_window)
-        for first, last in tube_breaks(path, config.crop.min_tube_iou) if window else ():
-            seen_s = track.times_s[first : last]
+        for first, last in tube_breaks(path, config.crop.min_tube_iou):
+            seen_s = track.times_s[first:last]
             start_s = max(window.start_s, seen_s[0] - (stride * frame_s if first == 0 else 0))
             stop_s = min(window.stop_s, seen_s[-1] + (stride * frame_s if last == len(path) else frame_s))
             begin = int(np.searchsorted(times, start_s - 1e-6))

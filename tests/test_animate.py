@@ -199,7 +199,7 @@ def test_the_nearest_frame_is_the_one_most_like_the_source(model, film):
 def test_what_does_not_fit_is_said(model, film):
     with pytest.raises(UsageError, match=r"\(3, 32, 32\)"):
         Animator(model, film[0][:, :16])
-    with pytest.raises(UsageError, match="torch.float32"):
+    with pytest.raises(UsageError, match=r"torch\.float32"):
         list(Animator(model, film[0]).frames([film[0].float()]))
     for needs in ({"half": True}, {"graph": True}):
         with pytest.raises(UsageError, match="need a GPU"):

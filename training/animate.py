@@ -55,7 +55,7 @@ class Animator:
         config: the motion and the speed.
 
     Raises:
-        UsageError: when the picture has another size than the model's, or a setting needs a GPU and the model is on none.
+        UsageError: when the picture has another size than the model's, or a setting needs a GPU and there is none.
     """
 
     def __init__(self, model: AnyTalk, source: Picture, config: AnimateConfig | None = None) -> None:

@@ -53,9 +53,9 @@ def prepared(
         if half and isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
             module.to(torch.bfloat16)
         if channels_last and isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
+            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         if channels_last_3d and isinstance(module, nn.Conv3d):
-            module.to(memory_format=torch.channels_last_3d)
+            module.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
     return made
 
 

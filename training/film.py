@@ -145,13 +145,19 @@ def _decoded(path: Path) -> Iterator[tuple[float, av.VideoFrame]]:
     with opened(path) as container:
         stream = _picture_stream(container, path.name)
         stream.codec_context.options = {"max_pixels": str(LIMITS.max_side_px**2)}
-        step_s, last_s = 1 / float(stream.average_rate or 25), float("-inf")
+        step_s, first_s, last_s = 1 / float(stream.average_rate or 25), None, float("-inf")
         for frame in tolerant(container, stream, path.name):
             picture = cast("av.VideoFrame", frame)
             time_s = picture.time if picture.time is not None else max(last_s + step_s, 0.0)
-            if time_s > last_s:
-                yield time_s, picture
-                last_s = time_s
+            if time_s <= last_s:
+                continue
+            first_s = time_s if first_s is None else first_s
+            if time_s - first_s > LIMITS.max_duration_s:  # headers lie, and so do time stamps
+                raise DataError(
+                    f"{path.name} has a frame at {time_s:.0f} s: at most {LIMITS.max_duration_s:.0f} s are read"
+                )
+            yield time_s, picture
+            last_s = time_s
 
 
 def tolerant(container: av.container.InputContainer, stream: Any, name: str) -> Iterator[Any]:

@@ -62,12 +62,12 @@ def _silence(num_channels: int, num_samples: int) -> Block:
 
 def _blocks(path: Path, index: int, start_s: float, layout: str, num_channels: int) -> Generator[Block]:
     """What follows one another from ``start_s`` on; gaps are silence."""
-    at: int | None = None  # where the next sample lies; negative ones are before the beginning
+    at, begun = 0, False  # where the next sample lies; negative ones are before the beginning
     with opened(path) as container:
         resampler = _resampler(layout)
         for frame in tolerant(container, container.streams[index], path.name):
-            told = at or 0 if frame.time is None else round((frame.time - start_s) * SOUND_HZ)
-            at = min(told, 0) if at is None else at
+            told = at if frame.time is None else round((frame.time - start_s) * SOUND_HZ)
+            at, begun = at if begun else min(told, 0), True
             while told - at > _GAP_S * SOUND_HZ:
                 gap = min(told - at, SOUND_HZ)  # a wrong time stamp may be hours away
                 yield _silence(num_channels, gap)

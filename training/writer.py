@@ -5,8 +5,10 @@ same memory.
 """
 
 import os
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import av
@@ -23,82 +25,106 @@ from training.sound import SOUND_HZ, Sound
 
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 _BT709, _LIMITED = 1, 1
+_CRF = 16  # x264's quality; cannot be told from the pictures themselves
+_SOUND_BPS = 160_000
 
 
 class FilmWriter:
-    """Write pictures as H.264 that browsers play, with the driving film's sound; whole or not at all.
+    """An mp4 file at a film's rate and with its sound; whole or not at all.
 
-    The file is written under another name and gets its own when everything is in it.
+    It is written under another name and gets its own when everything is in it.
 
     Args:
-        path: of the mp4 file.
+        path: of the file; what is there is replaced.
         film: whose rate and sound it has.
-        crf: x264's quality; 16 cannot be told from the pictures.
+        width_px: of its pictures, even.
+        height_px: of its pictures, even.
     """
 
-    def __init__(self, path: Path, film: Film, crf: int = 16) -> None:
-        self.path, self._film, self._crf = path, film, crf
+    def __init__(self, path: Path, film: Film, width_px: int, height_px: int) -> None:
+        self.path, self.num_frames = path, 0
+        self._film, self._size = film, (width_px, height_px)
         self._aside = path.with_name(f".{path.name}.part")
-        self._container: av.container.OutputContainer | None = None
-        self._sound: Sound | None = None
-        self.num_frames = 0
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        """Begin.
+
+        Raises:
+            UsageError: when nothing can be written there, or the film's sound is in no known coding.
+        """
+        film, sound = self._film, None
+        if film.sound_index is not None:
+            sound = Sound(film.path, film.sound_index, film.start_s)
+            self._open.callback(sound.close)
+        try:
+            container = av.open(str(self._aside), "w", format="mp4", options={"movflags": "+faststart"})
+        except (av.error.FFmpegError, OSError) as error:
+            raise UsageError(f"{self.path} cannot be written ({error.strerror}): name another place") from error
+        self._container = self._open.enter_context(container)
+        self._pictures = _declare_pictures(container, film.fps, *self._size)
+        self._sound = _SoundTrack(container, sound) if sound else None
         return self
 
     def add(self, picture: UInt8[Tensor, "3 H W"]) -> None:
-        """The next picture; all have one size, of even sides."""
-        if self._container is None:
-            self._begin(picture.shape[2], picture.shape[1])
+        """The next picture, and the sound that goes with it."""
         image = np.ascontiguousarray(picture.movedim(0, -1).cpu().numpy())
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED, interpolation=_EXACT, threads=1
         )
         frame.pts, frame.time_base = self.num_frames, 1 / self._film.fps
-        self._mux(self._pictures.encode(frame))
+        self._container.mux(self._pictures.encode(frame))
         self.num_frames += 1
-        if self._sound is not None:
-            wanted = round(self.num_frames / self._film.fps * SOUND_HZ)
-            block = av.AudioFrame.from_ndarray(self._sound.read(wanted - self._heard), "fltp", self._sound.layout)
-            block.sample_rate, block.pts, block.time_base = SOUND_HZ, self._heard, Fraction(1, SOUND_HZ)
-            self._mux(self._track.encode(block))
-            self._heard = wanted
+        if self._sound:
+            self._sound.add_until(self.num_frames / self._film.fps)
 
-    def _begin(self, width: int, height: int) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
-            self._container = av.open(str(self._aside), "w", format="mp4", options={"movflags": "+faststart"})
-        except (av.error.FFmpegError, OSError) as error:
-            raise UsageError(f"{self.path} cannot be written ({error.strerror}): name another place") from error
-        stream = self._container.add_stream("libx264", rate=self._film.fps)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = _LIMITED
-        context.thread_count = 1
-        stream.options = {"crf": str(self._crf), "preset": "medium"}
-        self._pictures = stream
-        if self._film.sound_index is not None:
-            self._sound = Sound(self._film.path, self._film.sound_index, self._film.start_s)
-            self._track = self._container.add_stream("aac", rate=SOUND_HZ, layout=self._sound.layout)
-            self._track.bit_rate = 160_000
-            self._heard = 0
-
-    def _mux(self, packets: list[av.Packet]) -> None:
-        if self._container is not None:
-            self._container.mux(packets)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._sound is not None:
-            self._sound.close()
-        if self._container is not None:
+            with self._open:
+                if kind is None:
+                    if not self.num_frames:
+                        raise DataError(f"{self._film.path.name} gave no frame: nothing was written")
+                    self._container.mux(self._pictures.encode(None))
+                    if self._sound:
+                        self._sound.finish()
             if kind is None:
-                self._mux(self._pictures.encode(None))
-                if self._sound is not None:
-                    self._mux(self._track.encode(None))
-            self._container.close()
-            if kind is None:
-                os.replace(self._aside, self.path)
-            else:
-                self._aside.unlink(missing_ok=True)
-        elif kind is None:
-            raise DataError(f"{self._film.path.name} gave no frame: nothing was written")
+                with self._aside.open("rb") as file:
+                    os.fsync(file.fileno())
+                self._aside.replace(self.path)
+        finally:
+            self._aside.unlink(missing_ok=True)
+
+
+class _SoundTrack:
+    """Sound on its way into a file."""
+
+    def __init__(self, container: av.container.OutputContainer, sound: Sound) -> None:
+        self._container, self._sound, self._num_samples = container, sound, 0
+        self._stream = container.add_stream("aac", rate=SOUND_HZ, layout=sound.layout)
+        self._stream.bit_rate = _SOUND_BPS
+
+    def add_until(self, time_s: Fraction) -> None:
+        wanted = round(time_s * SOUND_HZ)
+        samples = self._sound.read(wanted - self._num_samples)
+        block = av.AudioFrame.from_ndarray(samples, format="fltp", layout=self._sound.layout)
+        block.sample_rate, block.pts, block.time_base = SOUND_HZ, self._num_samples, Fraction(1, SOUND_HZ)
+        self._container.mux(self._stream.encode(block))
+        self._num_samples = wanted
+
+    def finish(self) -> None:
+        self._container.mux(self._stream.encode(None))
+
+
+def _declare_pictures(
+    container: av.container.OutputContainer, fps: Fraction, width_px: int, height_px: int
+) -> av.VideoStream:
+    stream = container.add_stream("libx264", rate=fps)
+    stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
+    context = stream.codec_context
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = _LIMITED
+    context.thread_count = 1  # x264's bytes depend on it
+    stream.options = {"crf": str(_CRF), "preset": "medium"}
+    return stream
