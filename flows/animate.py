@@ -68,10 +68,10 @@ def animate(
 ) -> None:
     """Make pictures of faces move as films do; several of either make every pair."""
     from training.animate import AnimateConfig
-    from training.fast import prepared
+    from training.fast import chosen_device, prepared
 
     jobs = plan_jobs(source, driving, output)
-    place = _device(device)
+    place = chosen_device(device)
     on_gpu = place.type == "cuda"
     config = AnimateConfig(
         relative=relative,
@@ -116,17 +116,6 @@ def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is no folder: make it, or name another place")
     return [_Job(source, driving, place) for (source, driving), place in zip(pairs, places, strict=True)]
-
-
-def _device(wanted: str) -> "torch.device":
-    import torch
-
-    from training.errors import UsageError
-
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise UsageError("there is no GPU here: leave --device out")
-    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
 def _loaded(checkpoint: Path, device: "torch.device") -> "AnyTalk":

@@ -25,7 +25,7 @@ SAFE_DEG = {"yaw": 45.0, "pitch": 20.0, "roll": 20.0}
 
 
 class AnimateConfig(Record):
-    """How a source is moved, and how fast. The defaults are for a processor; :func:`quick` is for a GPU."""
+    """How a source is moved, and how fast."""
 
     relative: bool = False  # add the driving head's change to the source's pose; else its pose itself
     motion_multiplier: float = Field(default=1.0, ge=0)  # of the change of expression, where motion is relative
@@ -85,7 +85,7 @@ class Animator:
             if self.config.graph:  # which has one shape
                 given = torch.cat([batch, batch[-1:].expand(self.config.batch_size - len(batch), -1, -1, -1)])
             if step is None:
-                step = self._step(reference)
+                step = self.step(reference)
                 step = Captured(step, given) if self.config.graph else step
             yield from step(given)[: len(batch)]
 
@@ -117,6 +117,7 @@ class Animator:
             motion = self.model.follow(_as_input(frames))
         return placing(motion, self.model.config)
 
+    @torch.no_grad()
     def points(self, frames: Pictures, reference: Placing | None = None) -> Float[Tensor, "B K 3"]:
         """Where the source's keypoints go for driving frames; ``reference`` as for :meth:`frames`."""
         config, heads = self.config, self.follow(frames)
@@ -125,13 +126,13 @@ class Animator:
         heads = seen_from(heads, config.yaw_deg, config.pitch_deg, config.roll_deg, self.model.config)
         return heads.points(self.source.canonical.points)
 
-    def _step(self, reference: Placing | None) -> Callable[[Pictures], Pictures]:
-        @torch.no_grad()
+    def step(self, reference: Placing | None = None) -> Callable[[Pictures], Pictures]:
+        """What makes the pictures of one batch; ``reference`` as for :meth:`frames`, where it has to be given here."""
+
         def step(frames: Pictures) -> Pictures:
             points = self.points(frames, reference)
-            with halved(self._device, on=self.config.half):
-                made = self.model.render(_repeated(self.source, len(frames)), points)
-            return (made.float().clamp(0, 1) * 255).round().byte()
+            with torch.no_grad(), halved(self._device, on=self.config.half):
+                return _as_picture(self.model.render(_repeated(self.source, len(frames)), points))
 
         return step
 
@@ -146,6 +147,10 @@ class Animator:
 
 def _as_input(pictures: Pictures) -> Float[Tensor, "B 3 S S"]:
     return pictures.float() / 255
+
+
+def _as_picture(made: Float[Tensor, "B 3 S S"]) -> Pictures:
+    return (made.float().clamp(0, 1) * 255).round().byte()
 
 
 def _repeated(source: Source, count: int) -> Source:

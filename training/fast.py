@@ -7,6 +7,7 @@ precision and a step that is recorded once spare arithmetic and the host's launc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import UInt8
@@ -20,6 +21,18 @@ from training.models.anytalk import AnyTalk
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _WARM_STEPS = 3  # cuDNN chooses its algorithms and the allocator settles before a step is recorded
+
+
+def chosen_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
+    """The GPU where there is one, unless the processor is wanted.
+
+    Raises:
+        UsageError: when a GPU is wanted and there is none.
+    """
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise UsageError("there is no GPU here: leave --device out")
+    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
 def prepared(
