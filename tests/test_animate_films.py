@@ -1,5 +1,6 @@
 """``anitalk animate``: films come out whole, in step with their sound and at the driving film's rate."""
 
+import subprocess
 import sys
 from fractions import Fraction
 
@@ -12,6 +13,7 @@ from PIL import Image
 from flows import cli
 from pipeline.demo.portrait import photograph
 from tests.animation import SMALL, stand_in_run
+from tests.conftest import ROOT
 from tests.media import Coding, Sound, clicks, flashes, iter_moving_face, onsets_s, write_video
 from training.errors import TrainingError
 from training.film import cropped_film
@@ -168,6 +170,21 @@ def test_faces_are_found_followed_and_cut(run, photo, swaying, tmp_path, capsys)
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_of_a_film_with_cuts_the_longest_look_at_a_face_drives(run, photo, tmp_path, capsys):
+    face = [image for image, _ in iter_moving_face(75, (320, 240))]
+    film, output = tmp_path / "film.mp4", tmp_path / "out.mp4"
+    sound = Sound(clicks([1.0, 3.0], 4))
+    write_video(film, [*flashes(25, [], (320, 240)), *face], sound=sound)
+    assert animate(run, photo, film, output) == 0
+    told = capsys.readouterr().err
+    assert "film.mp4: one face is seen without a cut from 1." in told
+    assert " to 4.00 s of 4.00 s, and that part drives" in told
+    frames, rate, samples, rate_hz = seen(output)
+    assert 60 <= len(frames) < 75  # the builder keeps away from a cut, as it does with clips
+    start_s = 4 - len(frames) / float(rate)
+    assert onsets_s(samples, rate_hz) == pytest.approx([3 - start_s], abs=0.004)
+
+
 def test_every_pair_of_several_goes_into_a_folder(run, face, tmp_path):
     """The folder is made."""
     other = tmp_path / "other.png"
@@ -302,8 +319,18 @@ def training_frames(monkeypatch, stop_after):
     return made
 
 
-def test_without_the_builders_packages_squares_are_taken(run, photo, swaying, tmp_path, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "flows.framing", raising=False)
-    monkeypatch.setitem(sys.modules, "cv2", None)
-    assert animate(run, photo, swaying, tmp_path / "out.mp4") == 2
-    assert "pip install 'anitalk[build]', or crop the inputs" in capsys.readouterr().err
+BUILDERS = ("cv2", "scipy", "mediapipe", "ray", "prefect", "transformers", "skimage", "matplotlib", "onnxruntime")
+
+
+def test_the_train_extra_is_enough_for_squares(run, face, tmp_path):
+    film, output = tmp_path / "film.mp4", tmp_path / "out.mp4"
+    write_video(film, flashes(3, [1], (SIZE, SIZE)))
+    places = ["--checkpoint", run, "--source", face, "--driving", film, "-o", output]
+    program = f"import sys; sys.modules |= dict.fromkeys({BUILDERS!r}); from flows import cli; sys.exit(cli.run({{}}))"
+    for more, code, told in (
+        (["--no-crop"], 0, "3 frames at 25.000 fps"),
+        ([], 2, "pip install 'anitalk[build]', or crop the inputs to squares around a face and say --no-crop"),
+    ):
+        line = program.format(["animate", *map(str, places), *more])
+        done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, told in done.stderr) == (code, True), done.stderr
