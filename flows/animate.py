@@ -85,6 +85,10 @@ def animate(
     )
     if config.doubts:
         _say(config.doubts)
+    if on_gpu:
+        import torch
+
+        torch.backends.cudnn.benchmark = True  # shapes are fixed
     model = prepared(_loaded(checkpoint, place), half=on_gpu, channels_last=on_gpu)
     look = _Look(not no_crop, source_domain, driving_domain, profile, tuple(set_ or ()), side_by_side)
     with _bars() as bars:

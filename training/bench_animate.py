@@ -100,7 +100,8 @@ def _ways(model: AnyTalk, frames: Tensor) -> Iterator[tuple[str, Step]]:
 
     yield "source looked at for every frame", anew
     yield "source once", Animator(model, source, usual).step()
-    yield "norms folded", Animator(prepared(model), source, usual).step()
+    yield "norms folded", Animator(prepared(model, fuse=False), source, usual).step()
+    yield "SPADE fused", Animator(prepared(model), source, usual).step()
     if frames.device.type != "cuda":
         yield "2D channels last", Animator(prepared(model, channels_last=True), source, usual).step()
         both = prepared(model, channels_last=True, channels_last_3d=True)
