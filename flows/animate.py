@@ -67,22 +67,29 @@ def animate(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to compute on.")] = "auto",
 ) -> None:
     """Make pictures of faces move as films do; several of either make every pair."""
+    from pydantic import ValidationError
+
     from training.animate import AnimateConfig
+    from training.errors import UsageError
     from training.fast import chosen_device, prepared
 
     jobs = plan_jobs(source, driving, output)
     place = chosen_device(device)
     on_gpu = place.type == "cuda"
-    config = AnimateConfig(
-        relative=relative,
-        motion_multiplier=multiplier,
-        yaw_deg=yaw,
-        pitch_deg=pitch,
-        roll_deg=roll,
-        batch_size=batch_size or (8 if on_gpu else 1),
-        half=on_gpu,
-        graph=on_gpu,
-    )
+    try:
+        config = AnimateConfig(
+            relative=relative,
+            motion_multiplier=multiplier,
+            yaw_deg=yaw,
+            pitch_deg=pitch,
+            roll_deg=roll,
+            batch_size=batch_size or (8 if on_gpu else 1),
+            half=on_gpu,
+            graph=on_gpu,
+        )
+    except ValidationError as error:  # what ranges of options let through
+        problem = error.errors()[0]
+        raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, found {problem['input']}") from error
     if config.doubts:
         _say(config.doubts)
     if on_gpu:

@@ -286,3 +286,17 @@ def test_a_prepared_model_is_a_copy(model):
     prepared(model)
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_half_precision_and_recorded_steps_give_nearly_the_same(model, film):
+    there = torch.device("cuda")
+    usual = torch.stack(list(Animator(model, film[0]).frames(film))).int()
+    on_gpu = random_weights_stand_in().to(there)
+    half = prepared(on_gpu, half=True, channels_last=True)
+    made = {}
+    for graph in (False, True):
+        config = AnimateConfig(batch_size=3, half=True, graph=graph)  # the last batch is no full one
+        made[graph] = torch.stack(list(Animator(half, film[0], config).frames(film))).int()
+        assert float((made[graph].cpu() - usual).abs().float().mean()) < 3
+    assert int((made[True] - made[False]).abs().max()) <= 1

@@ -267,6 +267,7 @@ MISTAKES = {
     "output is a folder": ({"output": "folder.mp4"}, [], "folder.mp4 is a folder: name an .mp4 file in it"),
     "output of another kind": ({"output": "out.avi"}, [], "out.avi is no .mp4 file"),
     "two of one name": ({"output": "made"}, ["--source", "same"], "two pairs would both be face-swaying.mp4"),
+    "multiplier": ({}, ["--multiplier", "inf"], "motion_multiplier: Input should be a finite number, found inf"),
     "domain": ({}, ["--driving-domain", "cats"], "there is no domain 'cats': choose from real, disney_human"),
     "profile": ({}, ["--profile", "other"], "profile: Input should be 'embedded' or 'standard'"),
 }
