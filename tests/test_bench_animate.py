@@ -46,6 +46,6 @@ def test_the_command_prints_a_table_and_says_what_is_wrong(capsys):
     assert cli.run([*arguments, "tiny64"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("| preset | batch | | ms per frame | frames/s | × first |\n")
-    assert f"threads, torch {torch.__version__}; pictures of 64 px" in out
+    assert f"processor time of 1 threads together, torch {torch.__version__}; pictures of 64 px" in out
     assert cli.run([*arguments, "128"]) == 2
     assert "there is no preset '128': choose from 256, 256-plain, 512, tiny64" in capsys.readouterr().err
