@@ -1,14 +1,16 @@
-"""``anitalk bench``: measure the models on hand-labelled media, and what reading shards costs."""
+"""``anitalk bench``: measure the models on hand-labelled media, what reading shards costs, and what animating does."""
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from flows.listing import write_file
 
-bench_app = typer.Typer(help="Measure the models on hand-labelled media, and the loader.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure the models on hand-labelled media, the loader, and animation.", no_args_is_help=True
+)
 
 
 @bench_app.command()
@@ -79,4 +81,20 @@ def loader(
 
     config = PairsConfig(batch_size=batch_size, num_workers=workers, size_px=size_px)
     for line in measure_loader(shards, config, num_batches=batches, step_ms=step_ms).lines():
+        print(line)  # noqa: T201
+
+
+@bench_app.command()
+def animate(
+    preset: Annotated[str, typer.Option(help="Sizes of the networks: 256, 256-plain, 512, tiny64.")] = "256",
+    batch_size: Annotated[list[int] | None, typer.Option(min=1, help="Frames at once; repeatable; 1 and 8.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured.")] = 10,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to compute on.")] = "auto",
+) -> None:
+    """Time a frame of animation, and each way of being quicker; networks of true size with random weights."""
+    from training.bench_animate import measure_animate
+    from training.fast import chosen_device
+
+    figures = measure_animate(preset, chosen_device(device), batch_sizes=batch_size or (1, 8), num_rounds=rounds)
+    for line in figures.lines():
         print(line)  # noqa: T201

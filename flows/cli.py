@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from flows.animate import animate
 from flows.bench import bench_app
 from flows.listing import Format, write_file, write_rows
 from flows.reviewing import review_app
@@ -50,6 +51,7 @@ app.add_typer(bench_app, name="bench")
 app.add_typer(review_app, name="review")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
+app.command()(animate)
 
 EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 

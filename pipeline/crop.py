@@ -89,7 +89,7 @@ def tube_breaks(path: BoxPath, min_iou: float) -> list[tuple[int, int]]:
     return [*parts, (start, len(path))]
 
 
-def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box, float]:
+def square_around(path: BoxPath, picture_px: tuple[int, int], config: CropConfig) -> tuple[Box, float]:
     """One square, in even source pixels, that holds the whole path; and the padded part of its area.
 
     Video stores colour for pairs of pixels: an even square is cut from the stored picture without dividing any.
@@ -98,6 +98,11 @@ def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box,
     is smaller than that (sources that were cropped to a face before), the square shrinks to the picture,
     but not below ``min_scale``. It is moved back into the picture as far as the faces allow; what still
     reaches beyond the picture is padding.
+
+    Args:
+        path: boxes of the face.
+        picture_px: width and height of the upright picture.
+        config: how much is seen around a face.
     """
     low, high = path[:, :2].min(axis=0), path[:, 2:].max(axis=0)
     sizes = path[:, 2:] - path[:, :2]
@@ -105,7 +110,7 @@ def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box,
     extent_px = float((high - low).max())
     extent_px = max(1.05 * extent_px, extent_px + 2)  # so that whole pixels still hold all of it
     side = max(config.scale * face_px, extent_px)
-    picture = (video.width_px // 2 * 2, video.height_px // 2 * 2)
+    picture = (picture_px[0] // 2 * 2, picture_px[1] // 2 * 2)
     side = max(min(side, *picture), config.min_scale * face_px, extent_px)
     side = math.ceil(side / 2) * 2
     centre = (low + high) / 2 + np.array([0.0, config.y_offset * side])
@@ -119,8 +124,8 @@ def square_around(path: BoxPath, video: Video, config: CropConfig) -> tuple[Box,
         corner[axis] = 2 * np.round(min(max(inside, last - side), first) / 2)
     x0, y0 = (float(v) for v in corner)
     square = Box(x0=x0, y0=y0, x1=x0 + side, y1=y0 + side)
-    covered_x = max(0.0, min(square.x1, video.width_px) - max(square.x0, 0))
-    covered_y = max(0.0, min(square.y1, video.height_px) - max(square.y0, 0))
+    covered_x = max(0.0, min(square.x1, picture_px[0]) - max(square.x0, 0))
+    covered_y = max(0.0, min(square.y1, picture_px[1]) - max(square.y0, 0))
     return square, 1 - covered_x * covered_y / square.area
 
 
@@ -277,7 +282,7 @@ def _plan_piece(
     low = max(first, int(np.searchsorted(every, piece.start_s, side="right")) - 1)
     high = min(last, int(np.searchsorted(every, piece.stop_s)) + 1)
     path, seen = path[low:high], every[low:high]
-    square, padding = square_around(path, video, config)
+    square, padding = square_around(path, (video.width_px, video.height_px), config)
     middle = np.median(path, axis=0)
     num_frames = round(piece.duration_s * config.fps)
     identity = {

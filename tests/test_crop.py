@@ -26,6 +26,7 @@ from schemas.media import Shot, Video
 
 CONFIG = CropConfig()
 STRIDE = 5
+PICTURE_PX = (1280, 720)
 
 
 def video(width=1280, height=720, fps=25, seconds=60.0, source_id="film") -> Video:
@@ -145,7 +146,7 @@ offsets = st.sampled_from([0.0, -0.125, 0.2])
 @given(st.lists(boxes, min_size=1, max_size=12), st.sampled_from([(1280, 720), (320, 240), (100, 700)]), offsets)
 def test_the_square_holds_the_whole_path(found, size, y_offset):
     path = smooth_path(found, CONFIG.median_window)
-    square, padding = square_around(path, video(*size), CropConfig(y_offset=y_offset))
+    square, padding = square_around(path, size, CropConfig(y_offset=y_offset))
     assert square.width_px == square.height_px
     assert all(v % 2 == 0 for v in (square.x0, square.y0, square.x1, square.y1))
     # What a detector claims beyond the picture is not there to be held.
@@ -164,7 +165,7 @@ def test_the_square_holds_the_whole_path(found, size, y_offset):
 def test_a_square_that_fits_is_moved_back_inside(across, down, side):
     """A single face anywhere in the picture: its square fits, so nothing is padded beyond the face's own margin."""
     x, y = across * (1280 - side), down * (720 - side)
-    square, padding = square_around(np.array([[x, y, x + side, y + side]]), video(), CONFIG)
+    square, padding = square_around(np.array([[x, y, x + side, y + side]]), PICTURE_PX, CONFIG)
     slack = 0.05 * square.width_px + 1
     assert square.x0 >= min(0, x - slack)
     assert square.y0 >= min(0, y - slack)
@@ -175,12 +176,12 @@ def test_a_square_that_fits_is_moved_back_inside(across, down, side):
 
 
 def test_the_face_fills_its_share_of_the_square():
-    square, padding = square_around(np.array([[600, 200, 760, 400.0]]), video(), CONFIG)
+    square, padding = square_around(np.array([[600, 200, 760, 400.0]]), PICTURE_PX, CONFIG)
     assert (square.x0, square.y0, square.width_px, padding) == (520, 140, 320, 0)
 
 
 def test_the_square_can_be_raised():
-    square, _ = square_around(np.array([[600, 200, 760, 400.0]]), video(), CropConfig(y_offset=-0.1))
+    square, _ = square_around(np.array([[600, 200, 760, 400.0]]), PICTURE_PX, CropConfig(y_offset=-0.1))
     assert (square.x0, square.y0) == (520, 108)
 
 
@@ -188,7 +189,7 @@ def test_the_square_can_be_raised():
 def test_in_a_small_picture_the_square_shrinks_but_not_below_its_least(picture, side):
     """Face 200 px: wanted 320, at least 280."""
     low = (picture - 200) / 2
-    square, padding = square_around(np.array([[low, low, low + 200, low + 200]]), video(picture, picture), CONFIG)
+    square, padding = square_around(np.array([[low, low, low + 200, low + 200]]), (picture, picture), CONFIG)
     assert square.width_px == side
     assert padding == pytest.approx(max(0.0, 1 - (picture / side) ** 2))
 
@@ -196,10 +197,10 @@ def test_in_a_small_picture_the_square_shrinks_but_not_below_its_least(picture, 
 def test_jitter_does_not_move_the_square():
     rng = np.random.default_rng(0)
     steady = np.array([HERE] * 40)
-    still, _ = square_around(smooth_path([tuple(b) for b in steady], 13), video(), CONFIG)
+    still, _ = square_around(smooth_path([tuple(b) for b in steady], 13), PICTURE_PX, CONFIG)
     for _ in range(30):
         shaken = steady + rng.uniform(-2, 2, steady.shape)
-        square, _ = square_around(smooth_path([tuple(b) for b in shaken], 13), video(), CONFIG)
+        square, _ = square_around(smooth_path([tuple(b) for b in shaken], 13), PICTURE_PX, CONFIG)
         for side in ("x0", "y0", "x1", "y1"):
             assert abs(getattr(square, side) - getattr(still, side)) <= 4
 

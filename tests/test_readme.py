@@ -10,6 +10,7 @@ from flows.cli import app
 from schemas.config import EMBEDDED_DOMAINS
 from schemas.sample import FIELDS
 from schemas.source import read_manifest
+from tests.animation import stand_in_run
 from tests.films import Built, built  # noqa: F401 - a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,5 +55,7 @@ def test_python_examples_run(
     monkeypatch: pytest.MonkeyPatch,
 ):
     example = blocks("python")[number].replace("out/demo/releases/demo", str(built.release))
+    if "runs/finetune" in example:
+        example = example.replace("runs/finetune", str(stand_in_run(tmp_path / "run")))  # of random weights
     monkeypatch.chdir(tmp_path)
     exec(compile(example, f"README.md example {number}", "exec"), {})  # noqa: S102 - our own README

@@ -177,3 +177,17 @@ def head_rotation(
     """
     yaw, pitch, roll = (degrees.float() * (math.pi / 180)).unbind(dim=-1)
     return euler_to_matrix(pitch_sign * pitch, yaw, roll, order)
+
+
+@single_precision
+def head_degrees(
+    rotation: Float[Tensor, "B 3 3"], order: EulerOrder = "xyz", pitch_sign: Literal[-1, 1] = -1
+) -> Float[Tensor, "B 3"]:
+    """Yaw, pitch and roll in degrees of a rotation: the inverse of ``head_rotation`` for |yaw| below 90°."""
+    r = rotation
+    if order == "xyz":
+        angles = (r[:, 0, 2], torch.atan2(-r[:, 1, 2], r[:, 2, 2]), torch.atan2(-r[:, 0, 1], r[:, 0, 0]))
+    else:
+        angles = (-r[:, 2, 0], torch.atan2(r[:, 2, 1], r[:, 2, 2]), torch.atan2(r[:, 1, 0], r[:, 0, 0]))
+    sine, pitch, roll = angles
+    return torch.stack([sine.clamp(-1, 1).asin(), pitch_sign * pitch, roll], dim=1) * (180 / math.pi)

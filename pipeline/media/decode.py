@@ -375,7 +375,9 @@ def _pulled(graph: av.filter.Graph) -> Iterator[av.video.VideoFrame]:
         yield cast("av.VideoFrame", frame)
 
 
-def iter_at_rate(frames: Iterator[Frame], start_s: float, fps: int, num_frames: int) -> Iterator[tuple[Frame, bool]]:
+def iter_at_rate(
+    frames: Iterator[Frame], start_s: float, fps: int | Fraction, num_frames: int
+) -> Iterator[tuple[Frame, bool]]:
     """For each of ``num_frames`` times ``start_s + k / fps``, the frame nearest in time.
 
     The second value says whether the frame repeats the one before. Ties go to the earlier frame.
@@ -385,7 +387,7 @@ def iter_at_rate(frames: Iterator[Frame], start_s: float, fps: int, num_frames: 
     after = next(frames, None)
     shown: int | None = None
     for k in range(num_frames):
-        time_s = start_s + k / fps
+        time_s = start_s + float(k / fps)
         while after is not None and after.time_s <= time_s:
             before, after = after, next(frames, None)
         nearest = _nearer(before, after, time_s)

@@ -1,0 +1,186 @@
+"""Cut any picture or film to what the networks have seen: the builder's detection, and its squares around a face.
+
+A film gives the one face that is followed for longest without a cut; the rest of it is left out, and that is said.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+from PIL import Image
+
+from flows.settings import Settings
+from pipeline.analyse import analyse_run, join_runs
+from pipeline.crop import smooth_path, square_around, tube_breaks, usable_span
+from pipeline.cutting import cut_square
+from pipeline.errors import DecodeError, SourceError, UsageError
+from pipeline.faces import FaceScanner
+from pipeline.media.decode import fit_within, iter_at_rate, iter_frames
+from pipeline.media.pixels import to_rgb
+from pipeline.models.registry import ModelSet
+from pipeline.models.weights import WeightsStore
+from pipeline.probe import probe
+from schemas.base import Box, TimeSpan
+from schemas.config import BuildConfig, DomainConfig
+from schemas.face import FaceTrack
+from schemas.media import Shot, Video
+from training.film import Film, Picture, read_picture, scaled, to_tensor
+
+Told = Callable[[float, float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Where one face is in a film: when, and in which square."""
+
+    span: TimeSpan
+    square: Box
+
+
+class Framer:
+    """Finds faces and cuts squares at a model's size.
+
+    Args:
+        settings: whose detectors and squares.
+        size_px: side of what is cut.
+        say: told in a sentence what a user may not expect.
+
+    Raises:
+        UsageError: for a domain that there is none of, or whose detector's file is missing (when it is first used).
+    """
+
+    def __init__(self, settings: Settings, size_px: int, say: Callable[[str], None]) -> None:
+        self._config, self._size_px, self._say = settings.build, size_px, say
+        self._models = ModelSet(settings.build, WeightsStore(settings.weights))
+
+    def picture(self, path: Path, domain: str) -> Picture:
+        """The largest face of an image file.
+
+        Raises:
+            UsageError: when it is no image, or shows no face.
+        """
+        image = read_picture(path)
+        scanner, size = self._scanner(domain, *image.size)
+        small = np.asarray(image.resize(size, Image.Resampling.BOX))
+        found = scanner.push(0, 0.0, lambda: cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        least = self._config.domains[domain].faces.min_face_px
+        faces = [one.box for one in found if one.box[3] - one.box[1] >= least]
+        if not faces:
+            raise UsageError(
+                f"no face of the domain {domain} was found in {path.name}: name its domain by --source-domain "
+                f"({', '.join(self._config.domains)}), or crop it to a square around the face and say --no-crop"
+            )
+        if len(faces) > 1:
+            self._say(f"{path.name} shows {len(faces)} faces: the largest is taken")
+        largest = max(faces, key=lambda box: ((box[2] - box[0]) * (box[3] - box[1]), box))
+        square, _ = square_around(np.array([largest], np.float64), image.size, self._config.crop)
+        corners = (round(square.x0), round(square.y0), round(square.x1), round(square.y1))
+        return scaled(image.crop(corners), self._size_px)  # what lies outside the picture is black
+
+    def _scanner(self, domain: str, width: int, height: int) -> tuple[FaceScanner, tuple[int, int]]:
+        faces = self._domain(domain).faces
+        size = fit_within(width, height, faces.analysis_side_px)
+        detectors, presence = self._models.detectors(domain), self._models.presence(domain)
+        return FaceScanner(detectors, faces, presence, scale_x=width / size[0], scale_y=height / size[1]), size
+
+    def _domain(self, name: str) -> DomainConfig:
+        if name not in self._config.domains:
+            raise UsageError(f"there is no domain {name!r}: choose from {', '.join(self._config.domains)}")
+        return self._config.domains[name]
+
+    def film(self, path: Path, domain: str, told: Told) -> Film:
+        """The longest look at one face of a film, at the film's own rate.
+
+        Args:
+            path: the file.
+            domain: whose detectors look.
+            told: how far looking is, and how far it goes, in seconds.
+
+        Raises:
+            UsageError: when it is no film, damaged, too long, or shows no face.
+        """
+        settings = self._domain(domain)
+        try:
+            video = probe(path, "driving", "", self._config.probe)
+            run, times, rows = analyse_run(
+                path, video, settings, self._models.detectors(domain), self._models.presence(domain),
+                progress=lambda time_s: told(time_s - video.start_s, video.duration_s),
+            )  # fmt: skip
+        except (SourceError, DecodeError) as error:
+            raise UsageError(str(error)) from error
+        shots, tracks = join_runs([run], times, [rows], settings.faces)
+        found = longest(video, shots, tracks, times, self._config, settings.faces.stride)
+        if found is None:
+            raise UsageError(
+                f"no face of the domain {domain} was found in the {len(times)} frames of {path.name}: name its domain "
+                f"by --driving-domain ({', '.join(self._config.domains)}), or crop it to a square and say --no-crop"
+            )
+        fps = video.average_fps
+        num_frames = max(1, round(found.span.duration_s * fps))
+        if video.duration_s - found.span.duration_s > 1 / fps:
+            self._say(
+                f"{path.name}: one face is seen without a cut from {found.span.start_s:.2f} to "
+                f"{found.span.stop_s:.2f} s of {video.duration_s:.2f} s, and that part drives"
+            )
+        return Film(
+            path=path,
+            fps=fps,
+            num_frames=num_frames,
+            start_s=found.span.start_s,
+            sound_index=video.audio.index if video.audio else None,
+            frames=lambda: self._frames(path, video, found, num_frames),
+        )
+
+    def _frames(self, path: Path, video: Video, found: Followed, num_frames: int) -> Iterator[Picture]:
+        upright, cut_px = (video.width_px, video.height_px), max(self._config.crop.size_px, self._size_px)
+        seen = iter_frames(path, video, start_s=found.span.start_s)
+        last: Picture | None = None
+        for frame, repeated in iter_at_rate(seen, found.span.start_s, video.average_fps, num_frames):
+            if last is None or not repeated:
+                # By way of the shards' own size and coding, since that is what the networks have seen.
+                last = to_tensor(to_rgb(cut_square(frame, upright, found.square, cut_px), self._size_px))
+            yield last
+
+
+def longest(
+    video: Video,
+    shots: Sequence[Shot],
+    tracks: Sequence[FaceTrack],
+    times: Float64[np.ndarray, " F"],
+    config: BuildConfig,
+    stride: int,
+) -> Followed | None:
+    """The longest span in which one face stays in one steady square, as clips are cut; of equals the larger face.
+
+    Args:
+        video: the probed file.
+        shots: in order; a shot's place is its index in ``tracks``.
+        tracks: of those shots.
+        times: presentation time of every frame, in seconds.
+        config: how squares are cut.
+        stride: frames between detections; a face stays that much beyond its last sighting.
+    """
+    frame_s = 1 / float(video.average_fps)
+    best: tuple[tuple[float, float], Followed] | None = None
+    for track in tracks:
+        shot, following = shots[track.shot_index], shots[track.shot_index + 1 : track.shot_index + 2]
+        window = usable_span(shot, following[0] if following else None, times, frame_s, config.crop)
+        if window is None:
+            continue
+        path = smooth_path(track.boxes, config.crop.median_window)
+        for first, last in tube_breaks(path, config.crop.min_tube_iou):
+            seen_s = track.times_s[first:last]
+            start_s = max(window.start_s, seen_s[0] - (stride * frame_s if first == 0 else 0))
+            stop_s = min(window.stop_s, seen_s[-1] + (stride * frame_s if last == len(path) else frame_s))
+            begin = int(np.searchsorted(times, start_s - 1e-6))
+            if begin == len(times) or stop_s - times[begin] < frame_s / 2:
+                continue
+            square, _ = square_around(path[first:last], (video.width_px, video.height_px), config.crop)
+            span = TimeSpan(start_s=float(times[begin]), stop_s=float(stop_s))
+            rank = round(span.duration_s, 6), square.width_px
+            if best is None or rank > best[0]:
+                best = rank, Followed(span, square)
+    return best[1] if best else None
