@@ -71,10 +71,11 @@ def animate(
 
     from training.animate import AnimateConfig
     from training.errors import UsageError
-    from training.fast import chosen_device, prepared
+    from training.fast import prepared
+    from training.launch import one_device
 
     jobs = plan_jobs(source, driving, output)
-    place = chosen_device(device)
+    place = one_device(device)
     on_gpu = place.type == "cuda"
     try:
         config = AnimateConfig(

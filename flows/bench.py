@@ -93,8 +93,8 @@ def animate(
 ) -> None:
     """Time a frame of animation, and each way of being quicker; networks of true size with random weights."""
     from training.bench_animate import measure_animate
-    from training.fast import chosen_device
+    from training.launch import one_device
 
-    figures = measure_animate(preset, chosen_device(device), batch_sizes=batch_size or (1, 8), num_rounds=rounds)
+    figures = measure_animate(preset, one_device(device), batch_sizes=batch_size or (1, 8), num_rounds=rounds)
     for line in figures.lines():
         print(line)  # noqa: T201

@@ -8,7 +8,6 @@ arithmetic and the host's launches.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from jaxtyping import UInt8
@@ -24,18 +23,6 @@ from training.models.quick_spade import quicken
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _WARM_STEPS = 3  # cuDNN chooses its algorithms and the allocator settles before a step is recorded
-
-
-def chosen_device(wanted: Literal["auto", "cpu", "cuda"]) -> torch.device:
-    """The GPU where there is one, unless the processor is wanted.
-
-    Raises:
-        UsageError: when a GPU is wanted and there is none.
-    """
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise UsageError("there is no GPU here: leave --device out")
-    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
 def prepared(
