@@ -16,16 +16,18 @@ from fractions import Fraction
 from typing import Self
 
 import av
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
 from training.data.batch import Batch
 from training.data.cache import ShardCache
-from training.data.clips import Entry, Packets, index_tar, open_clip, read_packets, read_table
+from training.data.clips import Entry, index_tar, open_clip
 from training.data.config import PairsConfig
-from training.data.decode import CONVERSION
+from training.data.decode import CONVERSION, open_decoder
 from training.data.loader import PairLoader, pairs
 from training.data.plan import Plan, make_plan
 from training.data.shards import Where
+from training.data.video import Packets, read_packets, read_table
 from training.errors import UsageError
 
 _WARM_BATCHES = 24  # of a small release all clips were opened once by then, which costs most the first time
@@ -93,6 +95,7 @@ def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, 
     size_px = 0
     with _Catalogue(make_plan(where, alone, 1)) as catalogue:
         batches = iter(pairs(where, alone, rank=0, world_size=1))
+        bare = _Bare()
         for batch in itertools.islice(batches, _WARM_BATCHES):
             size_px = batch.source.frames.shape[-1]
         for _ in range(num_batches):
@@ -100,7 +103,7 @@ def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, 
                 batch = next(batches)
             packets = [catalogue.packets(*drawn) for drawn in _drawn(batch)]
             with _spending(spent, "bare"):
-                _decode_bare(packets, size_px)
+                bare.decode(packets, size_px)
             videos = [(catalogue.video(clip), frames) for clip, frames in _drawn(batch)]
             with _spending(spent, "usual"):
                 _decode_usual(videos, size_px)
@@ -176,15 +179,24 @@ class _Catalogue:
         return os.pread(descriptor, num_bytes, offset)
 
 
-def _decode_bare(packets: Sequence[Packets], size_px: int) -> None:
-    converter, decoders = VideoReformatter(), {}
-    for pair in packets:
-        if pair.setup not in decoders:
-            decoders[pair.setup] = av.CodecContext.create("h264", "r")
-            decoders[pair.setup].extradata, decoders[pair.setup].thread_count = pair.setup, 1
-        for packet in pair.by_frame.values():
-            for frame in decoders[pair.setup].decode(av.Packet(packet)):
-                converter.reformat(frame, size_px, size_px, "rgb24", **CONVERSION)
+class _Bare:
+    """What nobody can do without: FFmpeg's decoder, opened once, and its conversion, over packets that lie in memory.
+
+    Pictures are let go as they come, so that nothing is copied; this is the least that PyAV needs for them.
+    """
+
+    def __init__(self) -> None:
+        self._decoders: dict[bytes, VideoCodecContext] = {}
+        self._converter = VideoReformatter()
+
+    def decode(self, packets: Sequence[Packets], size_px: int) -> None:
+        """Make every frame of some pairs."""
+        for pair in packets:
+            if pair.setup not in self._decoders:
+                self._decoders[pair.setup] = open_decoder(pair.setup)
+            for packet in pair.by_frame.values():
+                for frame in self._decoders[pair.setup].decode(av.Packet(packet)):
+                    self._converter.reformat(frame, size_px, size_px, "rgb24", **CONVERSION)
 
 
 def _decode_usual(videos: Sequence[tuple[bytes, tuple[int, int]]], size_px: int) -> None:
