@@ -53,10 +53,11 @@ def plain_table(
         track = _video_track(data, _boxes(data, 0, len(moov)))
         sample_table = _sample_table(data, track, num_frames, fps)
         setup = _setup(data, _only(sample_table, b"stsd"), size_px)
-        starts, sizes = _places(data, sample_table, num_frames)
+        sizes = _sizes(data, _only(sample_table, b"stsz"), num_frames, num_bytes)
+        starts = _starts(data, sample_table, sizes)
     except (_OtherLayoutError, struct.error):
         return None
-    if not ((sizes > 0) & (starts <= num_bytes - sizes)).all():
+    if not ((sizes > 0) & (starts >= 0) & (starts <= num_bytes - sizes)).all():
         return None
     return FrameTable(setup, starts, sizes)
 
@@ -165,25 +166,36 @@ def _setup(data: memoryview, extent: tuple[int, int], size_px: int) -> bytes:
     return bytes(data[first:last])
 
 
-def _places(data: memoryview, table: Boxes, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and sizes of the frames [T] in bytes of the file, by the chunks that hold them."""
-    start, stop = _only(table, b"stsz")
-    _need(struct.unpack_from(">3I", data, start) == (0, 0, num_frames))
+def _sizes(data: memoryview, extent: tuple[int, int], num_frames: int, num_bytes: int) -> np.ndarray:
+    """Sizes of the frames [T] in bytes: one for all, or one of each."""
+    start, stop = extent
+    version, size, count = struct.unpack_from(">3I", data, start)
+    _need((version, count) == (0, num_frames))
+    if size:
+        _need(num_frames * size <= num_bytes and start + 12 == stop)
+        return np.full(num_frames, size, np.int64)
     sizes = _numbers(data, start + 12, stop, ">u4")
+    _need(len(sizes) == num_frames)
+    return sizes
+
+
+def _starts(data: memoryview, table: Boxes, sizes: np.ndarray) -> np.ndarray:
+    """Starts of the frames [T] in bytes of the file, by the chunks that hold them."""
     kind = b"co64" if b"co64" in table else b"stco"
     chunks = _counted(data, _only(table, kind), ">u8" if kind == b"co64" else ">u4")
     # Runs of chunks with equally many frames: the first chunk of each, counted from 1, frames per chunk, description.
     runs = _counted(data, _only(table, b"stsc"), ">u4", columns=3)
     firsts, frames, descriptions = runs[:, 0], runs[:, 1], runs[:, 2]
-    _need(len(sizes) == num_frames and len(runs) and firsts[0] == 1)
+    _need(len(runs) and firsts[0] == 1)
     lengths = np.empty_like(firsts)
     lengths[:-1], lengths[-1] = firsts[1:] - firsts[:-1], len(chunks) + 1 - firsts[-1]
     _need((lengths > 0).all() and (frames > 0).all() and (descriptions == 1).all() and (chunks >= 0).all())
-    _need((lengths * frames).sum() == num_frames)  # so that what is repeated below is as long as the sizes
+    # As floats, which do not wrap around: what is repeated below is as long as the sizes.
+    _need(lengths.astype(float) @ frames.astype(float) == len(sizes))
     per_chunk = frames.repeat(lengths)
     before = sizes.cumsum() - sizes
     first_frames = per_chunk.cumsum() - per_chunk
-    return (chunks - before[first_frames]).repeat(per_chunk) + before, sizes
+    return (chunks - before[first_frames]).repeat(per_chunk) + before
 
 
 def _counted(data: memoryview, extent: tuple[int, int], kind: str, *, columns: int = 1) -> np.ndarray:

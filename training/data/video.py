@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
@@ -16,7 +17,11 @@ from av.error import FFmpegError
 from training.data.clips import ClipInfo, CorruptError, Entry, Extent
 from training.data.mp4 import FrameTable, plain_table
 
-_READER_OPTIONS = {"probesize": "32"}  # the smallest: FFmpeg would decode a frame to learn what avcC says already
+_READER: dict[str, Any] = {
+    "format": "mp4",
+    "metadata_errors": "replace",  # whatever letters a track's name has
+    "options": {"probesize": "32"},  # the smallest: FFmpeg would decode a frame to learn what avcC says already
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def demuxed_table(descriptor: int, entry: Entry, info: ClipInfo) -> FrameTable:
     problem = f"{entry.key}.mp4"
     extent = entry.members["mp4"]
     try:
-        with av.open(_Member(descriptor, extent), format="mp4", options=_READER_OPTIONS) as container:
+        with av.open(_Member(descriptor, extent), **_READER) as container:
             if not container.streams.video:
                 raise CorruptError("video", f"{problem} has no video stream")
             stream = container.streams.video[0]
