@@ -1,4 +1,4 @@
-"""``anitalk train`` on shards that it cannot or should not read: one sentence, where it can be before the first step."""
+"""``anitalk train`` on shards that it cannot or should not read: one sentence, and before the first step where it can."""
 
 import json
 import shutil
