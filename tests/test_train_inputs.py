@@ -1,4 +1,4 @@
-"""``anitalk train`` on shards that it cannot or should not read: one sentence, and before the first step where it can."""
+"""``anitalk train`` on shards that it cannot or should not read: one sentence, before the first step where it can."""
 
 import json
 import shutil

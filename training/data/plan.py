@@ -39,6 +39,11 @@ class Plan:
     layout: Layout
     num_readers: int
 
+    @property
+    def frames_shape(self) -> tuple[int, ...]:
+        """[2, B, S, S, 3], the frames of a batch as they are decoded."""
+        return (2, self.config.batch_size, self.layout.size_px, self.layout.size_px, 3)
+
 
 def make_plan(where: Where, config: PairsConfig, num_readers: int) -> Plan:
     """Find the shards and look at the first sample of every domain.

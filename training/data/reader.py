@@ -3,7 +3,6 @@
 The position travels with the batch, since a worker reads ahead of the training: what was not handed out is read again.
 """
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,20 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 
 from training.data.augment import FLIPPABLE_SCHEMES
 from training.data.batch import Batch, Side
 from training.data.cache import ShardCache
 from training.data.clips import LABELS, CorruptError
 from training.data.decode import FrameDecoder
+from training.data.memory import OwnMemory, TurnMemory
 from training.data.order import Draw, deal, generator, mixture
 from training.data.plan import Plan
 from training.data.stream import Pair, PairStream, Tally, decode_pair
-
-_MAX_KEPT = 4  # arrays: the batch in use, the next, and two that another thread is copying from
-_SOME = [object()]
-_REFERENCES_OF_UNUSED = sys.getrefcount(_SOME[0])  # the list's, and what asking takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,39 +36,31 @@ class Delivery:
         """The name that torch's DataLoader looks for."""
         return replace(self, batch=self.batch.pin_memory())
 
-
-class _Memory:
-    """Memory for the frames of batches, used again once nobody holds a view of it.
-
-    Pages that are new to a process have to be cleared and mapped first, which costs more than copying frames there.
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self._kept: list[np.ndarray] = []
-
-    def take(self) -> UInt8[np.ndarray, "2 B S S 3"]:
-        """An array with any content."""
-        for place in range(len(self._kept)):
-            if sys.getrefcount(self._kept[place]) == _REFERENCES_OF_UNUSED:  # views, and tensors of them, hold one each
-                return self._kept[place]
-        frames = np.empty(self._shape, np.uint8)
-        if len(self._kept) < _MAX_KEPT:
-            self._kept.append(frames)
-        return frames
+    def with_frames(self, frames: torch.Tensor | None) -> "Delivery":
+        """The same with other frames [2, B, S, S, 3] of both sides, or without any."""
+        batch = self.batch
+        one, other = [torch.empty(0)] * 2 if frames is None else frames.permute(0, 1, 4, 2, 3)
+        source, driving = replace(batch.source, frames=one), replace(batch.driving, frames=other)
+        return replace(self, batch=replace(batch, source=source, driving=driving))
 
 
 class Reader:
     """Batches of one reader, from a position on."""
 
-    def __init__(self, plan: Plan, reader: int, position: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        reader: int,
+        position: Mapping[str, Any] | None = None,
+        memory: OwnMemory | TurnMemory | None = None,
+    ) -> None:
         self._plan, self._reader = plan, reader
         at = position or {"batches": 0, "opened": 0, "skipped": {}, "streams": {}}
         self._num_batches = int(at["batches"])
         self._tally = Tally(int(at["opened"]), Counter(at["skipped"]))
         self._chances = mixture(plan.shards.counts, plan.config.weights, plan.config.alpha)
         self._decoder = FrameDecoder()
-        self._memory = _Memory((2, plan.config.batch_size, plan.layout.size_px, plan.layout.size_px, 3))
+        self._memory = memory or OwnMemory(plan.frames_shape)
         cache = ShardCache(plan.config)
         self._streams: list[PairStream] = []
         for number, (domain, shards) in enumerate(plan.shards.by_domain.items()):
