@@ -89,9 +89,9 @@ def demuxed_table(descriptor: int, entry: Entry, info: ClipInfo) -> FrameTable:
     extent = entry.members["mp4"]
     try:
         with av.open(_Member(descriptor, extent), **_READER) as container:
-            if not container.streams.video:
-                raise CorruptError("video", f"{problem} has no video stream")
-            stream = container.streams.video[0]
+            stream = next(iter(container.streams.video), None)
+            if stream is None or not stream.codec_context:  # PyAV has none for a coding it does not know
+                raise CorruptError("video", f"{problem} has no video that FFmpeg knows")
             context, time_base = stream.codec_context, stream.time_base
             rows = [(row.pos, row.size, row.timestamp, row.is_keyframe) for row in stream.index_entries]
             size, setup = (context.width, context.height), bytes(context.extradata or b"")
