@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -50,6 +51,35 @@ def contents(batch: Batch) -> list[object]:
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
     return [contents(batch) for batch in one] == [contents(batch) for batch in other]
+
+
+# --- memory ---
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_memory_is_used_again_only_when_nobody_looks_at_it(release, num_workers):
+    """Whatever a user keeps of batches stays as it was; a worker that runs ahead overwrites nothing."""
+    kept, before = [], []
+    for number, batch in enumerate(pairs(release, PairsConfig(**SMALL, num_workers=num_workers))):
+        part = [batch, batch.driving.frames[1:3], batch.source.frames.numpy()[0], None][number % 4]
+        kept.append(part)
+        before.append(digest(part))
+        if num_workers and number % 5 == 0:
+            time.sleep(0.05)
+        if number == 30:
+            break
+    assert [digest(part) for part in kept] == before
+
+
+def digest(part) -> object:
+    if isinstance(part, Batch):
+        return contents(part)
+    return None if part is None else np.asarray(part).tobytes()
+
+
+def test_a_worker_gives_what_the_process_itself_gives(release):
+    alone, helped = (pairs(release, PairsConfig(**SMALL, num_workers=number)) for number in (0, 1))
+    assert same(take(alone, 12), take(helped, 12))
 
 
 # --- what a pair is ---

@@ -4,11 +4,8 @@ import io
 import json
 import os
 import shutil
-import socket
-import struct
 import tarfile
 import threading
-import time
 from pathlib import Path
 
 import av
@@ -17,11 +14,12 @@ import numpy as np
 import pytest
 
 from schemas.release import RELEASE_FILE
+from tests.mishaps import FaultyFile
 from tests.pair_shards import numbered_release, rewritten, shards_of
 from tests.release_items import encode_npy
 from tests.stores import bucket, object_store
 from tests.test_loader import SMALL, same, take
-from tests.web import Exchange, Server, serving
+from tests.web import Server, serving
 from training.data import PairsConfig, pairs, remote
 from training.errors import DataError, TrainingError, UsageError
 
@@ -71,63 +69,13 @@ def test_shards_without_a_release_are_read_through(release, tmp_path):
 # --- over the network ---
 
 
-class Faults:
-    """Answers range requests, each by what is due next in a row of mishaps."""
-
-    def __init__(self, body: bytes, *mishaps: str) -> None:
-        self.body, self.mishaps, self.calls = body, mishaps, 0
-        self.lock = threading.Lock()
-
-    def __call__(self, exchange: Exchange) -> None:
-        with self.lock:
-            mishap = self.mishaps[self.calls % len(self.mishaps)] if self.mishaps else ""
-            self.calls += exchange.command == "GET"
-        if exchange.command == "HEAD" or not mishap:
-            self.part(exchange)
-        elif mishap == "503":
-            exchange.answer(503, b"busy")
-        elif mishap == "reset":
-            exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            exchange.connection.close()
-            exchange.wfile = exchange.rfile = _Gone()
-        elif mishap == "late":
-            time.sleep(0.02)
-            self.part(exchange)
-        else:
-            self.part(exchange, share=0.5)
-
-    def part(self, exchange: Exchange, share: float = 1.0) -> None:
-        told = (exchange.headers.get("Range") or "").removeprefix("bytes=")
-        start, stop = 0, len(self.body)
-        if told:
-            first, _, last = told.partition("-")
-            start, stop = int(first), min(int(last) + 1, stop)
-        length = stop - start
-        headers = {"Content_Length": length, "Accept_Ranges": "bytes", "Content_Type": "application/x-tar"}
-        if told:
-            headers["Content_Range"] = f"bytes {start}-{stop - 1}/{len(self.body)}"
-        exchange.begin(206 if told else 200, **headers)
-        if exchange.command != "HEAD":
-            exchange.send(self.body[start : start + int(length * share)])
-
-
-class _Gone:
-    """What is left of a connection that was reset."""
-
-    closed = True
-
-    def flush(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def serve(server: Server, release: Path, *mishaps: str) -> tuple[str, list[Faults]]:
+def serve(server: Server, release: Path, *mishaps: str) -> tuple[str, list[FaultyFile]]:
     """A release on the server; its shards suffer the mishaps in turn."""
     answers = []
     for path in sorted(release.rglob("*")):
         if path.is_file():
             is_shard = path.suffix == ".tar"
-            answers.append(Faults(path.read_bytes(), *(mishaps if is_shard else ())))
+            answers.append(FaultyFile(path.read_bytes(), *(mishaps if is_shard else ())))
             server.answers[f"/v1/{path.relative_to(release).as_posix()}"] = answers[-1]
     return server.url("/v1"), answers
 
@@ -161,7 +109,7 @@ def test_a_part_is_asked_for_again_from_where_it_broke_off(release, monkeypatch)
     monkeypatch.setattr(remote, "_PART_BYTES", 8 << 10)
     body = shards_of(release)[0].read_bytes()
     with serving() as server:
-        server.answers["/a.tar"] = Faults(body, "", "", "503", "", "cut")
+        server.answers["/a.tar"] = FaultyFile(body, "", "", "503", "", "cut")
         parts = list(remote.iter_parts(server.url("/a.tar"), 0, len(body), remote.Patience(3, 0.0)))
         assert b"".join(parts) == body
         starts = [int(request.headers["Range"][6:].partition("-")[0]) for request in server.asked("/a.tar")]

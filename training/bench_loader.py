@@ -9,23 +9,25 @@ import itertools
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Self
 
 import av
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
 from training.data.batch import Batch
 from training.data.cache import ShardCache
-from training.data.clips import Entry, Packets, index_tar, open_clip, read_packets, read_table
+from training.data.clips import Entry, index_tar, open_clip
 from training.data.config import PairsConfig
-from training.data.decode import CONVERSION
-from training.data.loader import PairLoader, pairs
+from training.data.decode import CONVERSION, open_decoder
+from training.data.loader import pairs
 from training.data.plan import Plan, make_plan
 from training.data.shards import Where
+from training.data.video import Packets, read_packets, read_table
 from training.errors import UsageError
 
 _WARM_BATCHES = 24  # of a small release all clips were opened once by then, which costs most the first time
@@ -42,9 +44,11 @@ class LoaderFigures:
         loader_ms: processor time per pair of the loader, in one process.
         bare_ms: the same of decoding and converting the same packets, which lie in memory, by one open decoder.
         usual_ms: the same of opening each pair's clip with PyAV, seeking, decoding, converting as exactly.
+        others_ms: the same of other loaders, by name.
         num_workers: of the run beside a step; 0 when there was none.
         step_ms: time that each step took.
         wait_ratio: of that run's time, the part spent waiting for data.
+        others_wait_ratio: the same of other loaders.
     """
 
     size_px: int
@@ -55,10 +59,13 @@ class LoaderFigures:
     num_workers: int = 0
     step_ms: float = 0.0
     wait_ratio: float = 0.0
+    others_ms: Mapping[str, float] = field(default_factory=dict)
+    others_wait_ratio: Mapping[str, float] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """As Markdown."""
-        rows = (("loader", self.loader_ms), ("bare decoding", self.bare_ms), ("a clip opened per pair", self.usual_ms))
+        rows = [("loader", self.loader_ms), ("bare decoding", self.bare_ms), ("a clip opened per pair", self.usual_ms)]
+        rows += self.others_ms.items()
         told = ["| one core | ms per pair | pairs/s | ÷ bare decoding |", "| --- | --- | --- | --- |"]
         told += [f"| {name} | {ms:.2f} | {1000 / ms:.0f} | {self.bare_ms / ms:.2f} |" for name, ms in rows]
         told += [
@@ -66,9 +73,11 @@ class LoaderFigures:
             f"{self.num_pairs} pairs of {self.size_px} px; the loader reaches {self.share:.0%} of bare decoding.",
         ]
         if self.step_ms:
+            waits = {"loader": self.wait_ratio, **self.others_wait_ratio}
+            shares = ", ".join(f"{name} {share:.1%}" for name, share in waits.items())
             told.append(
-                f"{self.num_workers} workers beside steps of {self.step_ms:.0f} ms: {self.wait_ratio:.1%} of the time "
-                "is waiting for data."
+                f"{self.num_workers} workers beside steps of {self.step_ms:.0f} ms, part of the time spent waiting for "
+                f"data: {shares}."
             )
         return told
 
@@ -78,7 +87,17 @@ class LoaderFigures:
         return self.bare_ms / self.loader_ms
 
 
-def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, step_ms: float = 0.0) -> LoaderFigures:
+Other = Callable[[int], Iterator[object]]  # given a number of workers, endless batches of as many pairs
+
+
+def measure_loader(
+    where: Where,
+    config: PairsConfig,
+    *,
+    num_batches: int = 20,
+    step_ms: float = 0.0,
+    others: Mapping[str, Other] | None = None,
+) -> LoaderFigures:
     """Read ``num_batches`` in turns with bare decoding; then, for ``step_ms``, beside steps that need no processor.
 
     Raises:
@@ -86,36 +105,56 @@ def measure_loader(where: Where, config: PairsConfig, *, num_batches: int = 20, 
     """
     if num_batches < 1:
         raise UsageError("at least one batch has to be read")
+    others = others or {}
+    size_px, ms = _in_turns(where, config, num_batches, {name: other(0) for name, other in others.items()})
+    loaders: dict[str, Iterator[object]] = {}
+    if step_ms:
+        loaders = {"loader": iter(pairs(where, config))}
+        loaders |= {name: other(config.num_workers) for name, other in others.items()}
+    waits = {name: _wait_ratio(batches, num_batches, step_ms) for name, batches in loaders.items()}
+    return LoaderFigures(
+        size_px=size_px,
+        num_pairs=num_batches * config.batch_size,
+        loader_ms=ms.pop("loader"),
+        bare_ms=ms.pop("bare"),
+        usual_ms=ms.pop("usual"),
+        num_workers=config.num_workers,
+        step_ms=step_ms,
+        wait_ratio=waits.pop("loader", 0.0),
+        others_ms=ms,
+        others_wait_ratio=waits,
+    )
+
+
+def _in_turns(
+    where: Where, config: PairsConfig, num_batches: int, others: Mapping[str, Iterator[object]]
+) -> tuple[int, dict[str, float]]:
+    """Side of the frames, and processor time per pair in ms by what it was spent on."""
     # Short blocks, so that whole ones are measured: a block opens most of its clips early.
     block = min(config.shuffle_pairs, _BLOCK_BATCHES * config.batch_size)
     alone = config.model_copy(update={"num_workers": 0, "epoch_batches": None, "shuffle_pairs": block})
     spent: defaultdict[str, float] = defaultdict(float)
-    size_px = 0
+    size_px, bare = 0, _Bare()
     with _Catalogue(make_plan(where, alone, 1)) as catalogue:
         batches = iter(pairs(where, alone, rank=0, world_size=1))
         for batch in itertools.islice(batches, _WARM_BATCHES):
             size_px = batch.source.frames.shape[-1]
+        for other in others.values():
+            next(other)
         for _ in range(num_batches):
             with _spending(spent, "loader"):
                 batch = next(batches)
             packets = [catalogue.packets(*drawn) for drawn in _drawn(batch)]
             with _spending(spent, "bare"):
-                _decode_bare(packets, size_px)
+                bare.decode(packets, size_px)
             videos = [(catalogue.video(clip), frames) for clip, frames in _drawn(batch)]
             with _spending(spent, "usual"):
                 _decode_usual(videos, size_px)
+            for name, other in others.items():
+                with _spending(spent, name):
+                    next(other)
     num_pairs = num_batches * config.batch_size
-    ms = {name: 1000 * seconds / num_pairs for name, seconds in spent.items()}
-    return LoaderFigures(
-        size_px=size_px,
-        num_pairs=num_pairs,
-        loader_ms=ms["loader"],
-        bare_ms=ms["bare"],
-        usual_ms=ms["usual"],
-        num_workers=config.num_workers,
-        step_ms=step_ms,
-        wait_ratio=_wait_ratio(pairs(where, config), num_batches, step_ms) if step_ms else 0.0,
-    )
+    return size_px, {name: 1000 * seconds / num_pairs for name, seconds in spent.items()}
 
 
 @contextmanager
@@ -125,15 +164,17 @@ def _spending(spent: defaultdict[str, float], name: str) -> Iterator[None]:
     spent[name] += time.process_time() - began
 
 
-def _wait_ratio(loader: PairLoader, num_batches: int, step_ms: float) -> float:
+def _wait_ratio(batches: Iterator[object], num_batches: int, step_ms: float) -> float:
     """Part of the time that a training whose steps take ``step_ms`` of an accelerator waits for its data."""
-    batches = iter(loader)
-    for _ in itertools.islice(batches, _WARM_BATCHES):
-        pass  # workers start, and their queues fill
-    began, waited_s = time.monotonic(), loader.wait_s
-    for _ in itertools.islice(batches, num_batches):
+    for _ in range(_WARM_BATCHES):
+        next(batches)  # workers start, and their queues fill
+    began, waited_s = time.monotonic(), 0.0
+    for _ in range(num_batches):
+        asked = time.monotonic()
+        next(batches)
+        waited_s += time.monotonic() - asked
         time.sleep(step_ms / 1000)
-    return (loader.wait_s - waited_s) / (time.monotonic() - began)
+    return waited_s / (time.monotonic() - began)
 
 
 # ---- the same frames, without a loader -----------------------------------------------------------------------------
@@ -176,15 +217,24 @@ class _Catalogue:
         return os.pread(descriptor, num_bytes, offset)
 
 
-def _decode_bare(packets: Sequence[Packets], size_px: int) -> None:
-    converter, decoders = VideoReformatter(), {}
-    for pair in packets:
-        if pair.setup not in decoders:
-            decoders[pair.setup] = av.CodecContext.create("h264", "r")
-            decoders[pair.setup].extradata, decoders[pair.setup].thread_count = pair.setup, 1
-        for packet in pair.by_frame.values():
-            for frame in decoders[pair.setup].decode(av.Packet(packet)):
-                converter.reformat(frame, size_px, size_px, "rgb24", **CONVERSION)
+class _Bare:
+    """What nobody can do without: FFmpeg's decoder, opened once, and its conversion, over packets that lie in memory.
+
+    Pictures are let go as they come, so that nothing is copied; this is the least that PyAV needs for them.
+    """
+
+    def __init__(self) -> None:
+        self._decoders: dict[bytes, VideoCodecContext] = {}
+        self._converter = VideoReformatter()
+
+    def decode(self, packets: Sequence[Packets], size_px: int) -> None:
+        """Make every frame of some pairs."""
+        for pair in packets:
+            if pair.setup not in self._decoders:
+                self._decoders[pair.setup] = open_decoder(pair.setup)
+            for packet in pair.by_frame.values():
+                for frame in self._decoders[pair.setup].decode(av.Packet(packet)):
+                    self._converter.reformat(frame, size_px, size_px, "rgb24", **CONVERSION)
 
 
 def _decode_usual(videos: Sequence[tuple[bytes, tuple[int, int]]], size_px: int) -> None:

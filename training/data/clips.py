@@ -1,31 +1,26 @@
-"""From a place in a tar to the labels and the coded packets of a few frames, reading little else.
-
-Every frame of a clip is a key frame, so a frame is one packet and can be kept undecoded: a pair that waits to be
-shuffled costs 12 kB at 256 px, not 400. Members are read where they lie; the video's index and the wanted packets are
-all that is read of it.
-"""
+"""From a place in a tar to what a sample says of itself and to its labels, which are read where they lie."""
 
 import io
 import json
 import os
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
-import av
 import numpy as np
-from av.error import FFmpegError
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from schemas.face import MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS
-from schemas.sample import Field, SampleInfo, fields_of
+from schemas.base import Id
+from schemas.expression import ExpressionInput
+from schemas.face import MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS, num_points
+from schemas.sample import Field, fields_of
 from training.errors import DataError
 
 LABELS = ("pose.npy", "landmarks.npy", "motion.npy", "valid.npy", "emotion.npy")
 _FIELDS = fields_of("visual")
 _MAX_HEADER_BYTES = 4096
-_READER_OPTIONS = {"probesize": "32"}  # the smallest: FFmpeg would decode a frame to learn what avcC says already
 
 
 class CorruptError(Exception):
@@ -72,11 +67,29 @@ def index_tar(descriptor: int, num_clips: int | None = None) -> list[Entry]:
     return entries
 
 
+class ClipInfo(BaseModel):
+    """What reading needs of a sample's ``json`` (``SampleInfo``); the rest would take most of the time to check."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    schema_version: Literal[1] = 1
+    clip_id: Id
+    domain: str
+    num_frames: PositiveInt
+    fps: PositiveInt
+    size_px: PositiveInt
+    landmark_scheme: str
+    pose_convention: str | None = None
+    pose_fields: tuple[str, ...]
+    motion_channels: tuple[str, ...]
+    expression: ExpressionInput | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """An opened sample: what it says of itself and its labels, by suffix, each with the frames first."""
 
-    info: SampleInfo
+    info: ClipInfo
     labels: Mapping[str, np.ndarray]
 
 
@@ -98,7 +111,7 @@ def open_clip(descriptor: int, entry: Entry) -> Clip:
     return Clip(info, labels)
 
 
-def parse_info(data: bytes, key: str) -> SampleInfo:
+def parse_info(data: bytes, key: str) -> ClipInfo:
     """The ``json`` of a sample.
 
     Raises:
@@ -106,19 +119,19 @@ def parse_info(data: bytes, key: str) -> SampleInfo:
         DataError: when it is of another version or convention, which would silently mean other labels.
     """
     try:
-        info = SampleInfo.model_validate_json(data)
-        sizes = info.sizes()
-        named = info.pose_convention if "pose_convention" in info.model_fields_set else None
+        info = ClipInfo.model_validate_json(data)
+        num_points(info.landmark_scheme)
     except (ValidationError, KeyError) as error:
         _check_version(data, key)
         raise CorruptError("json", f"{key}.json is no sample's record ({type(error).__name__})") from error
-    if named != POSE_CONVENTION:
+    if info.pose_convention != POSE_CONVENTION:
+        named = info.pose_convention
         found = "no pose_convention" if named is None else f"the pose_convention {named!r}"
         raise DataError(
             f"sample {key} has {found}, so its angles could mean anything; expected {POSE_CONVENTION!r}: build the "
             "release again"
         )
-    if (info.clip_id, info.pose_fields, info.motion_channels) != (key, POSE_FIELDS, MOTION_CHANNELS) or not sizes["T"]:
+    if (info.clip_id, info.pose_fields, info.motion_channels) != (key, POSE_FIELDS, MOTION_CHANNELS):
         raise CorruptError("json", f"{key}.json is of another clip, or of none")
     return info
 
@@ -145,123 +158,39 @@ def _read(descriptor: int, entry: Entry, suffix: str) -> bytes:
     return data
 
 
-def _labels(info: SampleInfo, field: Field, data: bytes) -> np.ndarray:
+def _labels(info: ClipInfo, field: Field, data: bytes) -> np.ndarray:
     """An .npy member as the field table has it: never unpickled, no more memory than bytes, all numbers finite."""
     name = f"{info.clip_id}.{field.suffix}"
     start = _data_start(data)
     try:
-        shape, fortran, dtype = _header(data[:start])
+        shape, dtype, fits = _shape(data[:start], field, info.num_frames, info.landmark_scheme)
     except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
         raise CorruptError("labels", f"{name} has no readable header") from error
-    if fortran or dtype != np.dtype(field.dtype) or not field.fits(shape, info.sizes()):
+    if not fits:
         raise CorruptError("labels", f"{name} has shape {shape} of {dtype}, which no clip of its length has")
     try:
-        array = np.frombuffer(data, dtype=dtype, offset=start).reshape(shape)
+        array = np.frombuffer(data, dtype, offset=start).reshape(shape)
     except ValueError as error:
         raise CorruptError("labels", f"{name} holds less or more than its shape {shape}") from error
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if dtype.kind == "f" and not np.isfinite(array).all():
         raise CorruptError("labels", f"{name} holds NaN or infinity")
     return array
+
+
+@lru_cache(maxsize=4096)  # clips of one length have equal headers, and reading one costs as much as its numbers
+def _shape(
+    header: bytes, field: Field, num_frames: int, landmark_scheme: str
+) -> tuple[tuple[int, ...], np.dtype, bool]:
+    """What the header of an .npy member says, and whether the field table has it so for such a clip."""
+    stream = io.BytesIO(header)
+    version = np.lib.format.read_magic(stream)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, fortran, dtype = read_header[version](stream, max_header_size=_MAX_HEADER_BYTES)
+    sizes = {"T": num_frames, "P": num_points(landmark_scheme), "M": len(MOTION_CHANNELS)}
+    return shape, dtype, not fortran and dtype == np.dtype(field.dtype) and field.fits(shape, sizes)
 
 
 def _data_start(data: bytes) -> int:
     """Where the numbers of an .npy file begin, by its own word (format versions 1 and 2)."""
     width = 2 if data[6:7] == b"\x01" else 4
     return 8 + width + int.from_bytes(data[8 : 8 + width], "little")
-
-
-@lru_cache(maxsize=1024)  # clips of one length have equal headers, and reading one costs as much as its numbers
-def _header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
-    stream = io.BytesIO(header)
-    version = np.lib.format.read_magic(stream)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    return read_header[version](stream, max_header_size=_MAX_HEADER_BYTES)
-
-
-# ---- video ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Packets:
-    """Coded frames of one clip, and what its decoder has to know before the first (avcC)."""
-
-    setup: bytes
-    by_frame: Mapping[int, bytes]
-
-
-class _Member(io.RawIOBase):
-    """A member of a tar as a file of its own."""
-
-    def __init__(self, descriptor: int, extent: Extent) -> None:
-        self._descriptor = descriptor
-        self._offset, self._length = extent
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, self._length - self._at)
-        wanted = left if size is None or size < 0 else min(size, left)
-        data = os.pread(self._descriptor, wanted, self._offset + self._at)
-        self._at += len(data)
-        return data
-
-
-@dataclass(frozen=True, slots=True)
-class FrameTable:
-    """Where the coded frames of a clip's video lie in it: starts and sizes [T] in bytes, and the decoder's setup."""
-
-    setup: bytes
-    starts: np.ndarray
-    sizes: np.ndarray
-
-
-def read_table(descriptor: int, entry: Entry, info: SampleInfo) -> FrameTable:
-    """The container's own table of frames; opening it costs as much as decoding a frame, so tables are worth keeping.
-
-    Raises:
-        CorruptError: when the video is unreadable, or has not exactly the key frames that its record says.
-    """
-    problem = f"{entry.key}.mp4"
-    extent = entry.members["mp4"]
-    try:
-        with av.open(_Member(descriptor, extent), format="mp4", options=_READER_OPTIONS) as container:
-            if not container.streams.video:
-                raise CorruptError("video", f"{problem} has no video stream")
-            stream = container.streams.video[0]
-            context, time_base = stream.codec_context, stream.time_base
-            rows = [(row.pos, row.size, row.timestamp, row.is_keyframe) for row in stream.index_entries]
-            size, setup = (context.width, context.height), bytes(context.extradata or b"")
-            codec = context.name
-    except FFmpegError as error:
-        raise CorruptError("video", f"{problem} is not readable ({type(error).__name__})") from error
-    if (codec, len(rows), size) != ("h264", info.num_frames, (info.size_px, info.size_px)) or not time_base:
-        told = f"{len(rows)} frames of {size[0]} × {size[1]} px in {codec}"
-        raise CorruptError("video", f"{problem} has {told}, not {info.num_frames} of {info.size_px} px")
-    first = rows[0][2]  # of decoding, which may lie before 0
-    for frame, (start, num_bytes, tick, is_key) in enumerate(rows):
-        if not is_key or (tick - first) * time_base * info.fps != frame:
-            raise CorruptError("video", f"{problem}: frame {frame} is no key frame in its place")
-        if not 0 < num_bytes <= extent[1] - start:
-            raise CorruptError("video", f"{problem}: frame {frame} reaches beyond the end")
-    places = np.array([row[:2] for row in rows], np.int64)
-    return FrameTable(setup, places[:, 0], places[:, 1])
-
-
-def read_packets(descriptor: int, entry: Entry, table: FrameTable, frames: Sequence[int]) -> Packets:
-    """The coded frames ``frames`` of a sample."""
-    offset = entry.members["mp4"][0]
-    rows = {frame: (int(table.sizes[frame]), offset + int(table.starts[frame])) for frame in frames}
-    return Packets(table.setup, {frame: os.pread(descriptor, *row) for frame, row in rows.items()})

@@ -38,7 +38,7 @@ class FrameDecoder:
         """
         decoder = self._decoders.get(setup)
         if decoder is None:
-            decoder = self._decoders[setup] = _open(setup)
+            decoder = self._decoders[setup] = open_decoder(setup)
             if len(self._decoders) > _NUM_DECODERS:
                 self._decoders.popitem(last=False)
         self._decoders.move_to_end(setup)
@@ -60,7 +60,8 @@ class FrameDecoder:
         into[:] = rows.reshape(height_px, width_px, 3)
 
 
-def _open(setup: bytes) -> VideoCodecContext:
+def open_decoder(setup: bytes) -> VideoCodecContext:
+    """A decoder of one thread that knows its avcC."""
     decoder = cast("VideoCodecContext", av.CodecContext.create("h264", "r"))
     decoder.extradata = setup
     decoder.thread_count = 1

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from training.data.batch import Batch
 from training.data.config import PairsConfig
+from training.data.memory import OwnMemory, TurnMemory, shared_places
 from training.data.order import mixture
 from training.data.plan import Plan, make_plan
 from training.data.reader import Delivery, Reader
@@ -26,7 +27,9 @@ from training.errors import CheckpointError, TrainingError, UsageError
 log = logging.getLogger(__name__)
 
 _STATE_VERSION = 1
-_PREFETCHED_BATCHES = 2  # per worker, beside the one it works on
+_PREFETCHED_BATCHES = 2  # per worker, of those that were asked for and not handed out
+# Of each worker: DataLoader asks for batch n + 3 when it hands out n + 1, and then the frames of n were copied.
+_NUM_PLACES = _PREFETCHED_BATCHES + 1
 
 
 def pairs(
@@ -80,6 +83,9 @@ class PairLoader:
         self._num_batches = 0
         self._positions: dict[int, dict[str, Any]] = {}
         self._running: Iterator[Any] | None = None
+        self._memory = OwnMemory(plan.frames_shape)
+        self._places: torch.Tensor | None = None  # of workers
+        self._num_taken = 0  # batches from the present workers
         self._told: set[str] = set()
 
     @property
@@ -105,18 +111,34 @@ class PairLoader:
         if self._running is None:
             self._running = iter(self._started())
         delivery = next(self._running)
-        self.wait_s += time.monotonic() - began
         if isinstance(delivery, _Failure):
             self._running = None
             raise delivery.error
+        delivery = self._received(delivery)
+        self.wait_s += time.monotonic() - began
         self._num_batches += 1
         self._positions[delivery.reader] = delivery.position
         self._tell(delivery)
         return delivery.batch
 
+    def _received(self, delivery: Delivery) -> Delivery:
+        """With the frames that a worker left in the place whose turn it was."""
+        if self._places is None:
+            return delivery
+        turn, worker = divmod(self._num_taken, len(self._places))
+        self._num_taken += 1
+        place = self._places[worker, turn % _NUM_PLACES]
+        if self._pin_memory:
+            return delivery.with_frames(torch.empty(place.shape, dtype=torch.uint8, pin_memory=True).copy_(place))
+        frames = self._memory.take()
+        frames[:] = place.numpy()
+        return delivery.with_frames(torch.from_numpy(frames))
+
     def _started(self) -> DataLoader[Any]:
-        config = self._plan.config
-        readers = _Readers(self._plan, self._rank, self._num_batches, self._positions)
+        config, self._places, self._num_taken = self._plan.config, None, 0
+        if config.num_workers:
+            self._places = shared_places(config.num_workers, _NUM_PLACES, self._plan.frames_shape)
+        readers = _Readers(self._plan, self._rank, self._num_batches, self._positions, self._places)
         return DataLoader(
             readers,
             batch_size=None,  # readers make whole batches
@@ -180,8 +202,16 @@ class PairLoader:
 class _Readers(IterableDataset[Any]):
     """One iterator per worker: the reader whose turn it is when this worker's turn comes."""
 
-    def __init__(self, plan: Plan, rank: int, num_batches: int, positions: Mapping[int, Mapping[str, Any]]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        rank: int,
+        num_batches: int,
+        positions: Mapping[int, Mapping[str, Any]],
+        places: torch.Tensor | None,
+    ) -> None:
         self._plan, self._rank, self._num_batches, self._positions = plan, rank, num_batches, positions
+        self._places = places
 
     def __iter__(self) -> "Iterator[Delivery | _Failure]":
         worker = get_worker_info()
@@ -189,7 +219,12 @@ class _Readers(IterableDataset[Any]):
         turn = (self._num_batches + (worker.id if worker else 0)) % num_workers
         number = self._rank * num_workers + turn
         try:
-            yield from Reader(self._plan, number, self._positions.get(number))
+            position = self._positions.get(number)
+            if worker is None or self._places is None:
+                yield from Reader(self._plan, number, position)
+                return
+            reader = Reader(self._plan, number, position, TurnMemory(self._places[worker.id]))
+            yield from (delivery.with_frames(None) for delivery in reader)  # they lie where both processes see them
         except TrainingError as error:
             yield _Failure(error)  # raised across processes it would be wrapped in the worker's traceback
 

@@ -7,10 +7,10 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from schemas.sample import SampleInfo
+from schemas.face import num_points
 from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache, check_cache
-from training.data.clips import CorruptError, index_tar, parse_info
+from training.data.clips import ClipInfo, CorruptError, index_tar, parse_info
 from training.data.config import PairsConfig
 from training.data.remote import Patience, read_start
 from training.data.shards import Shard, ShardSet, Where, choose, locate
@@ -38,6 +38,11 @@ class Plan:
     config: PairsConfig
     layout: Layout
     num_readers: int
+
+    @property
+    def frames_shape(self) -> tuple[int, ...]:
+        """[2, B, S, S, 3], the frames of a batch as they are decoded."""
+        return (2, self.config.batch_size, self.layout.size_px, self.layout.size_px, 3)
 
 
 def make_plan(where: Where, config: PairsConfig, num_readers: int) -> Plan:
@@ -81,7 +86,7 @@ def _read_through(shard: Shard, cache: ShardCache, patience: Patience) -> Shard:
     return replace(shard, domain=_first_record(shard, patience).domain, num_clips=len(entries))
 
 
-def _first_record(shard: Shard, patience: Patience) -> SampleInfo:
+def _first_record(shard: Shard, patience: Patience) -> ClipInfo:
     """What the first readable sample of a shard says of itself.
 
     Raises:
@@ -117,9 +122,9 @@ def _iter_records(head: bytes) -> Iterator[tuple[str, bytes]]:
         return  # the head ends inside a member; the caller asks for more of it, or gives up
 
 
-def _layout(infos: dict[str, SampleInfo], config: PairsConfig) -> Layout:
+def _layout(infos: dict[str, ClipInfo], config: PairsConfig) -> Layout:
     sizes = {domain: info.size_px for domain, info in infos.items()}
-    points = {domain: info.sizes()["P"] for domain, info in infos.items()}
+    points = {domain: num_points(info.landmark_scheme) for domain, info in infos.items()}
     if config.size_px is None and len(set(sizes.values())) > 1:
         raise UsageError(f"the domains have frames of different size ({_told(sizes.items())} px): set size_px")
     if len(set(points.values())) > 1:

@@ -16,6 +16,7 @@ from training.data.batch import Batch, Side
 from training.data.cache import ShardCache
 from training.data.clips import LABELS, CorruptError
 from training.data.decode import FrameDecoder
+from training.data.memory import OwnMemory, TurnMemory
 from training.data.order import Draw, deal, generator, mixture
 from training.data.plan import Plan
 from training.data.stream import Pair, PairStream, Tally, decode_pair
@@ -35,17 +36,31 @@ class Delivery:
         """The name that torch's DataLoader looks for."""
         return replace(self, batch=self.batch.pin_memory())
 
+    def with_frames(self, frames: torch.Tensor | None) -> "Delivery":
+        """The same with other frames [2, B, S, S, 3] of both sides, or without any."""
+        batch = self.batch
+        one, other = [torch.empty(0)] * 2 if frames is None else frames.permute(0, 1, 4, 2, 3)
+        source, driving = replace(batch.source, frames=one), replace(batch.driving, frames=other)
+        return replace(self, batch=replace(batch, source=source, driving=driving))
+
 
 class Reader:
     """Batches of one reader, from a position on."""
 
-    def __init__(self, plan: Plan, reader: int, position: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        reader: int,
+        position: Mapping[str, Any] | None = None,
+        memory: OwnMemory | TurnMemory | None = None,
+    ) -> None:
         self._plan, self._reader = plan, reader
         at = position or {"batches": 0, "opened": 0, "skipped": {}, "streams": {}}
         self._num_batches = int(at["batches"])
         self._tally = Tally(int(at["opened"]), Counter(at["skipped"]))
         self._chances = mixture(plan.shards.counts, plan.config.weights, plan.config.alpha)
         self._decoder = FrameDecoder()
+        self._memory = memory or OwnMemory(plan.frames_shape)
         cache = ShardCache(plan.config)
         self._streams: list[PairStream] = []
         for number, (domain, shards) in enumerate(plan.shards.by_domain.items()):
@@ -81,31 +96,43 @@ class Reader:
         config, layout = self._plan.config, self._plan.layout
         mix = generator(config.seed, self._reader, Draw.MIX, self._num_batches)
         domains = mix.choice(len(self._chances), size=config.batch_size, p=self._chances)
-        frames = np.empty((2, config.batch_size, layout.size_px, layout.size_px, 3), np.uint8)
-        pairs = [self._fill(self._streams[domain], frames[:, row]) for row, domain in enumerate(domains)]
+        streams = [self._streams[domain] for domain in domains]
+        # All clips first, all frames then: a decoder leaves nothing of other code in the processor's caches.
+        taken = [self._take(stream) for stream in streams]
+        frames = self._memory.take()
+        pairs = [self._decoded(*both, frames[:, row]) for row, both in enumerate(zip(streams, taken, strict=True))]
         augment = generator(config.seed, self._reader, Draw.AUGMENT, self._num_batches)
         self._num_batches += 1
-        schemes = [pair.clip.info.landmark_scheme for pair in pairs]
         return Batch(
             source=self._side(frames[0], pairs, 0),
             driving=self._side(frames[1], pairs, 1),
             domain=torch.from_numpy(domains.astype(np.int64)),
-            has_emotion=torch.tensor([layout.with_emotion and "emotion.npy" in pair.clip.labels for pair in pairs]),
-            flippable=torch.tensor([scheme in FLIPPABLE_SCHEMES for scheme in schemes]),
-            frame=torch.tensor([pair.frames for pair in pairs]),
+            has_emotion=_as_tensor([layout.with_emotion and "emotion.npy" in pair.clip.labels for pair in pairs]),
+            flippable=_as_tensor([pair.clip.info.landmark_scheme in FLIPPABLE_SCHEMES for pair in pairs]),
+            frame=_as_tensor([pair.frames for pair in pairs]),
             clip_ids=tuple(pair.clip.info.clip_id for pair in pairs),
             seed=int(augment.integers(1 << 62)),
         )
 
-    def _fill(self, stream: PairStream, into: np.ndarray) -> Pair:
-        """The stream's next pair that fits and decodes, its frames in ``into`` [2, S, S, 3]."""
+    def _take(self, stream: PairStream) -> Pair:
+        """The stream's next pair that fits."""
         while True:
             pair = stream.take()
             try:
                 self._check_layout(pair)
+            except CorruptError as error:
+                stream.skip(error)
+            else:
+                return pair
+
+    def _decoded(self, stream: PairStream, pair: Pair, into: np.ndarray) -> Pair:
+        """The pair, or the stream's next one that decodes, its frames in ``into`` [2, S, S, 3]."""
+        while True:
+            try:
                 decode_pair(self._decoder, pair, into)
             except CorruptError as error:
                 stream.skip(error)
+                pair = self._take(stream)
             else:
                 return pair
 
@@ -134,10 +161,19 @@ class Reader:
         )
 
 
+def _as_tensor(rows: list[Any]) -> torch.Tensor:
+    return torch.from_numpy(np.array(rows))  # torch.tensor reads a list ten times as slowly
+
+
 def _stack(pairs: Sequence[Pair], place: int, suffix: str) -> np.ndarray:
     """One row per pair of a label; zeros where a clip has no emotion."""
     rows = [pair.clip.labels[suffix][pair.frames[place]] if suffix in pair.clip.labels else None for pair in pairs]
-    return np.stack([np.zeros(8, np.float32) if row is None else row for row in rows])
+    some = next((row for row in rows if row is not None), np.zeros(8, np.float32))
+    stacked = np.zeros((len(rows), *some.shape), some.dtype)
+    for number, row in enumerate(rows):
+        if row is not None:
+            stacked[number] = row
+    return stacked
 
 
 def _scale(pose: np.ndarray, landmarks: np.ndarray, sizes_px: np.ndarray, to_px: int) -> None:

@@ -13,22 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from training.data.cache import DamagedShardError, ShardCache
-from training.data.clips import (
-    Clip,
-    CorruptError,
-    Entry,
-    FrameTable,
-    Packets,
-    index_tar,
-    open_clip,
-    read_packets,
-    read_table,
-)
+from training.data.clips import Clip, CorruptError, Entry, index_tar, open_clip
 from training.data.config import PairsConfig
 from training.data.decode import FrameDecoder
 from training.data.order import BlockShape, Draw, PairRef, block_of, draw_frames, generator
 from training.data.remote import is_local
 from training.data.shards import Shard
+from training.data.video import FrameTable, Packets, read_packets, read_table
 from training.errors import DataError
 
 _MIN_SKIPPED = 16  # fewer say nothing about a share
