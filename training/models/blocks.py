@@ -79,10 +79,10 @@ class EnlargedConv(nn.Conv2d):
         every = torch.stack([kernel for row in kernels for kernel in row]).flatten(0, 1)
         bias = None if self.bias is None else self.bias.repeat(kinds**2)
         # Output i of a convolution of two cells sees the cells i - 1 and i: the last pixel of a cell looks ahead.
-        found = functional.conv2d(input, every, bias, padding=1).unflatten(1, (kinds, kinds, -1))
+        found = functional.conv2d(input, every, bias, padding=1).chunk(kinds**2, dim=1)
         places = [(0, 0), *[(1, 0)] * (factor - 2), (kinds - 1, 1)]
         rows = [
-            torch.stack([found[:, i, j, :, y : y + height, x : x + width] for j, x in places], dim=-1)
+            torch.stack([found[i * kinds + j][:, :, y : y + height, x : x + width] for j, x in places], dim=-1)
             for i, y in places
         ]
         return torch.stack(rows, dim=3).flatten(4, 5).flatten(2, 3)
@@ -91,7 +91,7 @@ class EnlargedConv(nn.Conv2d):
 def _pair_kernels(weight: Tensor, axis: int, factor: int) -> list[Tensor]:
     """Three weights along ``axis`` to two per kind of pixel: the first of its cell, those in the middle, the last."""
     before, here, after = weight.split(1, dim=axis)
-    all_here = [torch.cat([torch.zeros_like(here), before + here + after], dim=axis)] if factor > 2 else []  # noqa: PLR2004
+    all_here = [torch.cat([torch.zeros_like(here), before + here + after], dim=axis)] if factor > 2 else []
     return [torch.cat([before, here + after], dim=axis), *all_here, torch.cat([before + here, after], dim=axis)]
 
 
