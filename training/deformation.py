@@ -58,5 +58,6 @@ def _deformed(points: Tensor, affine: Tensor, bend: Tensor) -> Tensor:
     axis = axis_coordinates(NUM_CONTROL, points.device)
     control = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], dim=-1).flatten(0, 1)
     radius = (points[:, :, None] - control).abs().sum(dim=-1)
-    bent = (radius**2 * torch.log(radius + _EPSILON)) @ bend[..., None]
+    # No matrix product: its last bits depend on the batch's size, and processes share what one would draw.
+    bent = (radius**2 * torch.log(radius + _EPSILON) * bend[:, None]).sum(dim=-1, keepdim=True)
     return points @ affine[:, :, :2].mT + affine[:, None, :, 2] + bent
