@@ -90,6 +90,7 @@ class Reader:
             source=self._side(frames[0], pairs, 0),
             driving=self._side(frames[1], pairs, 1),
             domain=torch.from_numpy(domains.astype(np.int64)),
+            face=torch.tensor([pair.clip.info.plan.face_in_crop() for pair in pairs]),
             has_emotion=torch.tensor([layout.with_emotion and "emotion.npy" in pair.clip.labels for pair in pairs]),
             flippable=torch.tensor([scheme in FLIPPABLE_SCHEMES for scheme in schemes]),
             frame=torch.tensor([pair.frames for pair in pairs]),
