@@ -252,6 +252,8 @@ MISTAKES = {
     "no config": (["--config", "/nowhere.yaml"], "cannot read the configuration /nowhere.yaml"),
     "precision": (["--set", "precision=bf16"], "precision 'bf16' needs an accelerator"),
     "no GPU": (["--device", "cuda"], "there are 0 GPUs here for 1 processes"),
+    "no place": (["--output", "/proc/run"], "--output: the folder /proc/run cannot be made"),
+    "a file as output": (["--output", "/proc/version"], "--output: /proc/version is no folder"),
     "no run": (["--resume"], "to resume: leave --resume out to begin one"),
 }
 

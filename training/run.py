@@ -83,7 +83,7 @@ def train(request: RunRequest, tell: Callable[[str], None]) -> tuple[Outcome, st
     recipe = AnyTalkRecipe(config)
     looked_at = held_out_domains(where, config)
     validation = held_out(where, config, *looked_at) if looked_at else []
-    request.output.mkdir(parents=True, exist_ok=True)
+    _make_folder(request.output)
     trainer = Trainer(fabric, recipe, config, request.output, validation)
     if checkpoint is not None:
         trainer.resume(checkpoint, feed)
@@ -140,6 +140,13 @@ def _beginning(request: RunRequest) -> tuple[Path | None, Path | None]:
     return None, None
 
 
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output: the folder {output} cannot be made: {error.strerror}") from error
+
+
 def _weights(path: Path, config: TrainConfig) -> Path:
     """The checkpoint that ``--init`` names, of this model."""
     inside = path / "checkpoints"
@@ -167,6 +174,8 @@ def _read_record(output: Path) -> RunRecord | None:
         return None
     except NotADirectoryError as error:
         raise UsageError(f"--output: {output} is no folder") from error
+    except OSError as error:
+        raise UsageError(f"--output: {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise UsageError(
             f"{path} is damaged or of another version: name another folder, or use the version that wrote it"
