@@ -95,8 +95,7 @@ class Clock:
             self._open.pop()
 
     def _book(self) -> None:
-        settle(self._device)
-        now = time.perf_counter()
+        now = now_s(self._device)
         if self._open:
             self.spent_s[self._open[-1]] += now - self._since
         self._since = now
@@ -105,18 +104,23 @@ class Clock:
 # ---- the machine ---------------------------------------------------------------------------------------------------
 
 
-def settle(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told."""
+def now_s(device: torch.device) -> float:
+    """Seconds once a GPU has done what it was told; of a single thread on a processor, its own, which others share."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    return time.process_time() if _single(device) else time.perf_counter()
+
+
+def _single(device: torch.device) -> bool:
+    return device.type == "cpu" and torch.get_num_threads() == 1
 
 
 def machine(device: torch.device) -> str:
     """Name of what trains, and the torch that drives it."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}"
-    threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)} of {os.cpu_count()} cores, torch {torch.__version__}"
+    threads = "processor time of 1 thread" if _single(device) else f"{torch.get_num_threads()} threads"
+    return f"{_processor()}, {threads}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
 def _processor() -> str:
@@ -142,9 +146,7 @@ def measured_peak(device: torch.device) -> tuple[float, str]:
     one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     best_s = float("inf")
     for _ in range(_MATRIX_RUNS):
-        settle(device)
-        began = time.perf_counter()
+        began = now_s(device)
         torch.mm(one, other)
-        settle(device)
-        best_s = min(best_s, time.perf_counter() - began)
+        best_s = min(best_s, now_s(device) - began)
     return 2 * side**3 / best_s / 1e12, f"a {str(dtype).removeprefix('torch.')} matrix product of {side}² in this run"

@@ -4,11 +4,9 @@ Weights and pictures are random and nothing is read, since speed depends on size
 run, so that a machine that slows down for a while slows all of them alike.
 """
 
-import gc
 import resource
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from training.bench_parts import PARTS, Clock, arithmetic, known_peak, machine, measured_peak, settle
+from training.bench_parts import PARTS, Clock, arithmetic, known_peak, machine, measured_peak, now_s
 from training.config import TrainConfig
 from training.contract import prepared
 from training.data.config import PairsConfig
@@ -124,7 +122,7 @@ class TrainFigures:
         told += ["", f"| ms by part | GFLOP per pair |{''.join(f' {one.name} |' for one in self.variants)}"]
         told.append("| --- | --- |" + " --- |" * len(self.variants))
         for part in PARTS:
-            count = f"{self.flops[part] / 1e9:.1f}" if part in self.flops else ""
+            count = f"{self.flops[part] / 1e9:.4g}" if part in self.flops else ""
             times = "".join(f" {1000 * one.parts_s.get(part, 0.0):.1f} |" for one in self.variants)
             told.append(f"| {part} | {count} |{times}")
         peak = f"peak: {self.peak_tflops:.3g} TFLOP/s, {self.peak_source}"
@@ -242,37 +240,34 @@ class _Run:
 
     def __init__(self, name: str, config: TrainConfig, accelerator: str, folder: Path) -> None:
         self.name, self.config = name, config
+        held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0  # by the variants before
         self.trainer = Trainer(start(config, accelerator), AnyTalkRecipe(config), config, folder)
         self.device = self.trainer.fabric.device
         batch = random_batch(config.data.batch_size, config.model.image_px)
         self._batch = {name: value.to(self.device) for name, value in batch.items()}
+        self._take(_WARM_STEPS)
         self._steps_s: list[float] = []
         self._memory_gib = 0.0
-        self._take(_WARM_STEPS)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._take(1)
+            self._memory_gib = (torch.cuda.max_memory_allocated(self.device) - held) / _GIB
 
     def turn(self, steps: int) -> None:
         """Take a few steps."""
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
         self._steps_s += self._take(steps)
-        if self.device.type == "cuda":
-            self._memory_gib = torch.cuda.max_memory_allocated(self.device) / _GIB
 
     def figures(self) -> Variant:
         """What came out, with one step by part at the end."""
         clock = Clock(self.trainer)
         self._take(1)
-        gc.collect()
         step_s = statistics.median(self._steps_s)
         return Variant(self.name, self.config.data.batch_size, step_s, dict(clock.spent_s), self._memory_gib)
 
     def _take(self, steps: int) -> Sequence[float]:
         taken = []
         for _ in range(steps):
-            settle(self.device)
-            began = time.perf_counter()
+            began = now_s(self.device)
             self.trainer.step(self._batch)
-            settle(self.device)
-            taken.append(time.perf_counter() - began)
+            taken.append(now_s(self.device) - began)
         return taken
