@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,21 @@ def test_what_rays_workers_import_knows_no_prefect():
 def test_how_a_training_ends_is_how_its_run_ends(code, lines, name, message):
     state = Told(deque(lines), code).state()
     assert (state.name, state.message) == (name, message)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_a_training_ends_with_a_worker_that_is_killed():
+    sleeps = [sys.executable, "-m", "flows.bound", sys.executable, "-c", "print('up', flush=True); input()"]
+    worker = f"import subprocess; print(subprocess.Popen({sleeps}, stdin=subprocess.PIPE).pid, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", worker], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        said = [parent.stdout.readline().strip() for _ in range(2)]
+        child = psutil.Process(int(next(line for line in said if line != "up")))
+        assert not is_over(child)
+        parent.kill()
+    wait(lambda: is_over(child), "it to end")
 
 
 # --- through a worker ---
