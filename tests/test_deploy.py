@@ -85,8 +85,15 @@ def test_how_a_training_ends_is_how_its_run_ends(code, lines, name, message):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
 def test_a_training_ends_with_a_worker_that_is_killed():
-    sleeps = [sys.executable, "-m", "flows.bound", sys.executable, "-c", "print('up', flush=True); input()"]
-    worker = f"import subprocess; print(subprocess.Popen({sleeps}, stdin=subprocess.PIPE).pid, flush=True); input()"
+    sleeps = [
+        sys.executable,
+        "-m",
+        "flows.bound",
+        sys.executable,
+        "-c",
+        "print('up', flush=True); import time; time.sleep(99)",
+    ]
+    worker = f"import subprocess; print(subprocess.Popen({sleeps}).pid, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", worker], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -95,7 +102,8 @@ def test_a_training_ends_with_a_worker_that_is_killed():
         child = psutil.Process(int(next(line for line in said if line != "up")))
         assert not is_over(child)
         parent.kill()
-    wait(lambda: is_over(child), "it to end")
+    psutil.wait_procs([child], timeout=30)
+    assert is_over(child)
 
 
 # --- through a worker ---
