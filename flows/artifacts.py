@@ -1,10 +1,12 @@
-"""What a run shows of itself in Prefect's pages: how far it is, its funnel, its release, and what it waits for.
+"""What a run shows of itself in Prefect's pages: how far it is, its funnel, its release or pictures, what it waits for.
 
 Titles and addresses come from manifests, so nothing of them is put into Markdown here: only counts, names that were
 checked as ids, and pictures.
 """
 
 import base64
+import io
+from pathlib import Path
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -25,14 +27,17 @@ from pipeline.workspace import Workspace
 from schemas.funnel import Funnel
 
 # Prefect lists artifacts by key, newest first: these are the names under which people find them.
-PROGRESS, FUNNEL, FUNNEL_PICTURE, CARD, RELEASE, SCREENING = (
+PROGRESS, FUNNEL, FUNNEL_PICTURE, CARD, RELEASE, SCREENING, TRAINING, TRAINED = (
     "anitalk-progress",
     "anitalk-funnel",
     "anitalk-funnel-picture",
     "anitalk-card",
     "anitalk-release",
     "anitalk-screening",
+    "anitalk-training",
+    "anitalk-trained",
 )
+_WIDEST_PX = 1200  # of a picture that is kept in Prefect's database
 
 
 class SourceProgress:
@@ -123,6 +128,46 @@ def show_screening(workspace: str, release: str) -> None:
         key=SCREENING,
         description="What to do before this run can go on",
     )
+
+
+class PairProgress:
+    """The share of a training's pairs that were drawn, in percent; shown once there is one."""
+
+    def __init__(self) -> None:
+        self._id: UUID | None = None
+
+    def reach(self, num_pairs: int, of: int) -> None:
+        """So many pairs are done."""
+        share, description = round(100.0 * num_pairs / of, 1), f"{num_pairs} of {of} pairs"
+        if self._id is not None:
+            update_progress_artifact(self._id, share, description=description)
+            return
+        created = create_progress_artifact(share, key=TRAINING, description=description)
+        assert isinstance(created, UUID)  # noqa: S101 - a coroutine only for asynchronous callers
+        self._id = created
+
+
+def show_training(output: Path, sentence: str) -> None:
+    """Publish how a training ended, with its last picture of every kind, if there is one."""
+    last = {path.name.rpartition("-")[0]: path for path in sorted((output / "pictures").glob("*-*.png"))}
+    pictures = "".join(f"## {path.stem}\n\n![{path.stem}]({_inline(_small(path))})\n\n" for path in last.values())
+    columns = "Source, driving, made, warped, keypoints, occlusion; a row per pair.\n\n" if last else ""
+    create_markdown_artifact(
+        f"# Training\n\n```\n{sentence}\n{output}\n```\n\n{columns}{pictures}",
+        key=TRAINED,
+        description=sentence[:200],
+    )
+
+
+def _small(path: Path) -> bytes:
+    """A picture as PNG, small enough for a database."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        picture.thumbnail((_WIDEST_PX, _WIDEST_PX))
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _inline(png: bytes) -> str:

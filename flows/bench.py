@@ -1,4 +1,4 @@
-"""``anitalk bench``: measure the models on hand-labelled media, what reading shards costs, and what animating does."""
+"""``anitalk bench``: measure the models on hand-labelled media, and what reading, training and animating cost."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from flows.listing import write_file
 
 bench_app = typer.Typer(
-    help="Measure the models on hand-labelled media, the loader, and animation.", no_args_is_help=True
+    help="Measure the models on hand-labelled media, the loader, training and animation.", no_args_is_help=True
 )
 
 
@@ -97,4 +97,35 @@ def animate(
 
     figures = measure_animate(preset, one_device(device), batch_sizes=batch_size or (1, 8), num_rounds=rounds)
     for line in figures.lines():
+        print(line)  # noqa: T201
+
+
+@bench_app.command()
+def train(
+    preset: Annotated[
+        Literal["256", "256-plain", "512", "tiny64"] | None,
+        typer.Option(help="Sizes of the networks; 256 on a GPU by default, tiny64 on a processor."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pairs per step.")] = 8,
+    lever: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="bf16 (GPU), channels_last, compile or batch (twice the pairs), each on top of those before it; "
+            "'none' for none of them. By default all on a GPU, and channels_last and batch on a processor."
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns that each variant takes.")] = 3,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps of a turn; 10 on a GPU, 1 on a processor.")] = None,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to train on.")] = "auto",
+    peak_tflops: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="The machine's peak; by the GPU's name, or else a matrix product, by default."),
+    ] = None,
+) -> None:
+    """Time a training step with random weights and pictures: its parts, its arithmetic, and what each lever brings."""
+    from training.bench_train import TrainBench, measure_training
+
+    levers = None if lever is None else tuple(one for one in lever if one != "none")
+    asked = TrainBench(preset, batch_size, levers, rounds, steps, device, peak_tflops)
+    for line in measure_training(asked).lines():
         print(line)  # noqa: T201

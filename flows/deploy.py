@@ -15,7 +15,6 @@ from typing import Annotated, Any, TypeVar, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import FlowRunContext
 from prefect.flow_runs import suspend_flow_run
@@ -28,6 +27,7 @@ from pydantic import Field
 
 from flows.artifacts import SourceProgress, show_funnel, show_release, show_screening
 from flows.build import BuildRequest, OpenBuild, opened_build
+from flows.endings import REFUSED, full_path, retry_no_more
 from flows.release import MadeRelease, release_workspace
 from pipeline.errors import AnitalkError, UsageError
 from pipeline.verify import verify_release
@@ -37,14 +37,14 @@ T = TypeVar("T")
 
 MAX_BATCHES = 100  # task runs of a build, however many sources it has
 _BATCHES_AT_ONCE = 16  # so that the engine has work while the last source of a batch ends
-_REFUSED, _STOPPED = "Refused", "Stopped"  # names of failed states after which trying again is no use
+_STOPPED = "Stopped"  # name of a failed state after which trying again is no use, as after REFUSED
 _SCREENING = "screening"
 _MAX_FAULTS = 5  # named in a message; 'anitalk verify' names all
 
 
 def _may_pass(_task: Task[..., Any], _run: TaskRun, state: State) -> bool:
     """Whether trying again can help; a user's mistake stays one."""
-    return state.name not in {_REFUSED, _STOPPED}
+    return state.name not in {REFUSED, _STOPPED}
 
 
 # Results stay in this process: the workspace already keeps everything that was computed.
@@ -96,10 +96,10 @@ def build_anitalk(
     """
     try:
         request = BuildRequest(
-            manifest=_full_path("manifest", manifest),
-            workspace=_full_path("workspace", workspace),
-            config=Path(_full_path("config", config)) if config else None,
-            media=Path(_full_path("media", media)) if media else None,
+            manifest=full_path("manifest", manifest),
+            workspace=full_path("workspace", workspace),
+            config=Path(full_path("config", config)) if config else None,
+            media=Path(full_path("media", media)) if media else None,
             settings=settings,
             profile=profile,
             limit=limit or None,
@@ -207,7 +207,7 @@ def verify(location: str) -> State:
     if not faults:
         return Completed(message="verified, no faults")
     named = "; ".join(f"{fault.path}: {fault.problem}" for fault in faults[:_MAX_FAULTS])
-    return Failed(name=_REFUSED, message=f"{len(faults)} faults in {location}: {named}")
+    return Failed(name=REFUSED, message=f"{len(faults)} faults in {location}: {named}")
 
 
 # ---- what it needs -------------------------------------------------------------------------------------------------
@@ -222,17 +222,6 @@ def batches(sources: Sequence[Source], most: int = MAX_BATCHES) -> list[Sequence
 def _batch_name(batch: Sequence[Source]) -> str:
     more = f" and {len(batch) - 1} more" if len(batch) > 1 else ""
     return f"{batch[0].id}{more}"
-
-
-def _full_path(what: str, given: str) -> str:
-    """The path or URI as given; a run starts in a folder that is made for it, so a relative one names nothing.
-
-    Raises:
-        UsageError: when it is relative.
-    """
-    if "://" in given or Path(given).is_absolute():
-        return given
-    raise UsageError(f"{what} {given!r} is a relative path: name the full path on the worker's machine")
 
 
 def _whole(value: T) -> T:
@@ -262,21 +251,11 @@ def _value(state: State) -> Any:
 def _refused(error: AnitalkError) -> State:
     """A failed state with the error's own sentence; no traceback in the log, since it is no bug."""
     get_run_logger().error(str(error))
-    return Failed(name=_REFUSED if isinstance(error, UsageError) else "Failed", message=str(error))
+    return Failed(name=REFUSED if isinstance(error, UsageError) else "Failed", message=str(error))
 
 
 def _ended(state: State) -> State:
     """The flow's own last state, with the sentence of the task that failed."""
-    if state.name == _REFUSED:
-        _retry_no_more()
+    if state.name == REFUSED:
+        retry_no_more()
     return Failed(name=state.name, message=state.message)
-
-
-def _retry_no_more() -> None:
-    """Take the run's retries back: they are decided where failed states are judged, and a mistake stays a mistake."""
-    context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return
-    policy = context.flow_run.empirical_policy.model_copy(update={"retries": 0})
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(context.flow_run.id, empirical_policy=policy)

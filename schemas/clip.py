@@ -30,6 +30,11 @@ class ClipPlan(Record):
     face_ratio: float
     num_neighbours: int
 
+    def face_in_crop(self) -> tuple[float, float, float, float]:
+        """The face box in the clip's own frames: xyxy as shares of their side."""
+        face, left, top, side = self.face, self.square.x0, self.square.y0, self.square.width_px
+        return (face.x0 - left) / side, (face.y0 - top) / side, (face.x1 - left) / side, (face.y1 - top) / side
+
 
 class Scores(Record):
     """What selection looks at; every value stays stored whatever the limits are. None: not measurable here.

@@ -55,17 +55,18 @@ class Prefect:
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
             return json.loads(answer.read() or b"null")
 
-    def start_by_command(self, **parameters: object) -> str:
+    def start_by_command(self, deployment: str = DEPLOYMENT, **parameters: object) -> str:
         """``prefect deployment run`` with these parameters; the run's id."""
         given = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
-        said = self.command("deployment", "run", DEPLOYMENT, *(part for one in given for part in ("--param", one)))
+        asked = [part for one in given for part in ("--param", one)]
+        said = self.command("deployment", "run", deployment, *asked)
         return said.split("UUID: ")[1].split()[0]
 
-    def start(self, **parameters: object) -> str:
+    def start(self, deployment: str = DEPLOYMENT, **parameters: object) -> str:
         """The same without the seconds that the command needs to start."""
-        deployment = self.api("GET", f"/deployments/name/{DEPLOYMENT}")
+        found = self.api("GET", f"/deployments/name/{deployment}")
         asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        return self.api("POST", f"/deployments/{deployment['id']}/create_flow_run", asked)["id"]
+        return self.api("POST", f"/deployments/{found['id']}/create_flow_run", asked)["id"]
 
     def run(self, run_id: str) -> dict[str, Any]:
         return self.api("GET", f"/flow_runs/{run_id}")

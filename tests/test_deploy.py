@@ -1,28 +1,41 @@
-"""A deployment builds what the command line builds; it can be cancelled, resumed, screened and refused."""
+"""A deployment builds or trains what the command line does; it can be cancelled, resumed, screened and refused."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.deploy import MAX_BATCHES, batches
+from flows.train import Told
 from pipeline.verify import verify_release
 from pipeline.workspace import Workspace
 from tests import films as films_module
 from tests.films import ROOT, digests, write_manifest
+from tests.pair_shards import numbered_release
 from tests.prefect_server import Prefect, is_over, prefect_server, wait
 
 films, built = films_module.films, films_module.built  # fixtures
 pytestmark = pytest.mark.prefect
 QUICK = ["crop.size_px=128"]
+TRAIN = "train-anytalk/train-anytalk"
+NUM_PAIRS = 160
+SMALL = [
+    *("model.preset=tiny64", "model.image_px=32", "model.network_px=32", "model.base_channels=4"),
+    *("model.max_channels=16", "model.generator_blocks=1", "model.spade_channels=4", "model.discriminator_blocks=2"),
+    *("data.batch_size=2", "data.shuffle_pairs=4", "losses.perceptual.weight=0", "losses.expression.weight=0"),
+    *("losses.pixel=100", f"pretrain.num_pairs={NUM_PAIRS}", "num_validation_pairs=4", "log_every=1"),
+    *("images_every=10", "validate_every=10"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +64,46 @@ def test_what_rays_workers_import_knows_no_prefect():
     """Otherwise every worker would look for a server, and start one of its own where it finds none."""
     code = "import sys, flows.worker, flows.cluster; sys.exit('prefect' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "lines", "name", "message"),
+    [
+        (0, ["finished after step 3", "a library's farewell"], "Completed", "finished after step 3"),
+        (143, ["stopped after step 3: go on"], "Cancelled", "stopped after step 3: go on"),
+        (1, ["stopped after step 3: go on", "  exitcode  : 143 (pid: 7)"], "Cancelled", "stopped after step 3: go on"),
+        (2, ["anitalk: there is no such thing"], "Refused", "there is no such thing"),
+        (1, ["anitalk: no such thing", "  exitcode  : 2 (pid: 7)"], "Refused", "no such thing"),
+        (1, ["anitalk: a shard is damaged"], "Failed", "a shard is damaged"),
+        (-9, [], "Failed", "the training ended with exit code -9: see the run's log"),
+    ],
+)
+def test_how_a_training_ends_is_how_its_run_ends(code, lines, name, message):
+    state = Told(deque(lines), code).state()
+    assert (state.name, state.message) == (name, message)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")
+def test_a_training_ends_with_a_worker_that_is_killed():
+    sleeps = [
+        sys.executable,
+        "-m",
+        "flows.bound",
+        sys.executable,
+        "-c",
+        "print('up', flush=True); import time; time.sleep(99)",
+    ]
+    worker = f"import subprocess; print(subprocess.Popen({sleeps}).pid, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", worker], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        said = [parent.stdout.readline().strip() for _ in range(2)]
+        child = psutil.Process(int(next(line for line in said if line != "up")))
+        assert not is_over(child)
+        parent.kill()
+    psutil.wait_procs([child], timeout=30)
+    assert is_over(child)
 
 
 # --- through a worker ---
@@ -114,6 +167,30 @@ def test_a_cancelled_run_leaves_no_process_and_another_one_goes_on(server, built
     assert set(done.values()) == {1}, "nothing that was done before is done again"
 
 
+def test_a_cancelled_training_saves_and_another_run_goes_on_to_its_end(server, release, tmp_path):
+    asked = {"shards": str(release), "output": str(tmp_path / "run"), "settings": SMALL, "device": "cpu"}
+    run_id = server.start_by_command(TRAIN, **asked)
+    wait(lambda: [line for line in server.logs(run_id) if " step 3: 6 of " in line], "some steps")
+    server.command("flow-run", "cancel", run_id)
+    server.wait_for(run_id, "CANCELLED")
+    saved = wait(lambda: sorted((tmp_path / "run" / "checkpoints").glob("step-*")), "what it saved")
+    wait(lambda: all(is_over(one) for one in server.worker.children(recursive=True)), "its processes to end")
+
+    run_id = server.start(TRAIN, **asked, resume=True)
+    run = server.wait_for(run_id, "COMPLETED")
+    assert re.fullmatch(rf"finished after step {NUM_PAIRS // 2}; held out: made .* gain .* dB", run["state"]["message"])
+    assert any(f"begins where {saved[-1].name} ended" in line for line in server.logs(run_id))
+    shown = server.artifacts(run_id)
+    assert shown["anitalk-training"]["data"] == 100.0
+    assert run["state"]["message"] in shown["anitalk-trained"]["data"]
+    assert f"![held-out-{NUM_PAIRS // 2:09d}](data:image/png;base64," in shown["anitalk-trained"]["data"]
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return numbered_release(tmp_path_factory.mktemp("release"), {"mesh": 2, "real": 4}, test={"real": 2})
+
+
 # --- in this process, on the same server ---
 
 
@@ -124,8 +201,8 @@ def run_here(server: Prefect) -> Iterator[Any]:
 
     from flows.deploy import build_anitalk
 
-    def run(**parameters: Any) -> dict[str, Any]:
-        state = build_anitalk(**parameters, return_state=True)
+    def run(wanted: Any = build_anitalk, **parameters: Any) -> dict[str, Any]:
+        state = wanted(**parameters, return_state=True)
         return server.run(str(state.state_details.flow_run_id))
 
     with temporary_settings({PREFECT_API_URL: server.url, PREFECT_HOME: server.environment["PREFECT_HOME"]}):
@@ -155,6 +232,22 @@ def is_refused(server: Prefect, run: dict[str, Any], sentence: str) -> None:
 def test_a_mistake_ends_the_run_with_its_sentence(server, run_here, built, tmp_path, change, sentence):
     asked = {"manifest": str(built.manifest), "workspace": str(tmp_path / "ws"), "limit": 1, "inline": True, **change}
     is_refused(server, run_here(**asked), sentence)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"output": "run"}, "output 'run' is a relative path: name the full path on the worker's machine"),
+        ({"output": "s3://bucket/run"}, "output 's3://bucket/run' is a URI: name a folder of the worker's machine"),
+        ({"settings": ["model.prset=256"]}, "model.prset"),
+        ({"num_processes": 2, "resume": True}, "there is no run in"),
+    ],
+)
+def test_a_trainings_mistake_ends_the_run_with_its_sentence(server, run_here, release, tmp_path, change, sentence):
+    from flows.train import train_anytalk
+
+    asked = {"shards": str(release), "output": str(tmp_path / "run"), "device": "cpu", **change}
+    is_refused(server, run_here(train_anytalk, **asked), sentence)
 
 
 def test_a_workspace_in_use_is_refused_with_its_owner(server, run_here, built, tmp_path):

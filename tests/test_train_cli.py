@@ -189,7 +189,7 @@ def test_a_feed_gives_what_the_loader_gives_augmented(release):
     loader = iter(pairs(release, settings))
     for table, batch in zip(feed, loader, strict=False):
         changed = augment(batch, AugmentConfig())
-        assert table.keys() == REQUIRED.keys()
+        assert table.keys() == REQUIRED.keys() | {"driving_face"}
         prepared(table, 64)
         assert torch.equal(table["source"], changed.source.frames)
         assert torch.equal(table["driving_pose"], changed.driving.pose)
@@ -252,6 +252,8 @@ MISTAKES = {
     "no config": (["--config", "/nowhere.yaml"], "cannot read the configuration /nowhere.yaml"),
     "precision": (["--set", "precision=bf16"], "precision 'bf16' needs an accelerator"),
     "no GPU": (["--device", "cuda"], "there are 0 GPUs here for 1 processes"),
+    "no place": (["--output", "/proc/run"], "--output: the folder /proc/run cannot be made"),
+    "a file as output": (["--output", "/proc/version"], "--output: /proc/version is no folder"),
     "no run": (["--resume"], "to resume: leave --resume out to begin one"),
 }
 

@@ -152,7 +152,9 @@ def test_heatmaps_are_gaussians_of_the_distance():
     points = torch.rand(2, 3, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     grid = coordinate_grid(4, 6, 8)
     squared = ((grid - points[:, :, None, None, None]) ** 2).sum(-1)
-    assert torch.allclose(gaussian_heatmaps(points, (4, 6, 8)), torch.exp(-squared / 0.02), atol=1e-6)
+    found = gaussian_heatmaps(points, (4, 6, 8))
+    assert torch.allclose(found, torch.exp(-squared / 0.02), atol=1e-6)
+    assert found[found > 0].min() >= torch.finfo(torch.float32).tiny  # below it processors are slow
 
 
 def test_coordinates_stay_single_precision_under_autocast():

@@ -19,8 +19,8 @@ REQUIRED: dict[str, tuple[int | None, ...]] = {
     "driving_valid": (),
     "domain": (),
 }
-# emotion logits in AffectNet's order; the face as xyxy shares of the driving picture's width and height
-OPTIONAL: dict[str, tuple[int | None, ...]] = {"driving_emotion": (8,), "driving_face": (4,)}
+# emotion logits in AffectNet's order, and whether there are any; the face as xyxy shares of the driving picture's sides
+OPTIONAL: dict[str, tuple[int | None, ...]] = {"driving_emotion": (8,), "has_emotion": (), "driving_face": (4,)}
 _CONFIDENCE = 6  # the last of POSE_FIELDS
 
 

@@ -41,15 +41,15 @@ class Deformation:
     def __getitem__(self, part: slice) -> "Deformation":
         return Deformation(self.affine[part], self.bend[part])
 
-    def __call__(self, points: Float[Tensor, "B N 2"]) -> Float[Tensor, "B N 2"]:
-        """Where the points of the deformed pictures lie in the originals."""
+    def __call__(self, points: Float[Tensor, "#B N 2"]) -> Float[Tensor, "B N 2"]:
+        """Where the points of the deformed pictures, or the same ones of all, lie in the originals."""
         return _deformed(points, self.affine, self.bend)
 
     def apply(self, pictures: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """The deformed pictures; what lies outside is mirrored in."""
         height, width = pictures.shape[-2:]
         grid = coordinate_grid(height, width, device=pictures.device).flatten(0, 1)
-        read = self(grid.expand(len(pictures), -1, -1)).unflatten(1, (height, width))
+        read = self(grid[None]).unflatten(1, (height, width))
         return sample(pictures, read, padding="reflection")
 
 
@@ -58,5 +58,6 @@ def _deformed(points: Tensor, affine: Tensor, bend: Tensor) -> Tensor:
     axis = axis_coordinates(NUM_CONTROL, points.device)
     control = torch.stack(torch.meshgrid(axis, axis, indexing="ij")[::-1], dim=-1).flatten(0, 1)
     radius = (points[:, :, None] - control).abs().sum(dim=-1)
+    # No matrix product: its last bits depend on the batch's size, and processes share what one would draw.
     bent = (radius**2 * torch.log(radius + _EPSILON) * bend[:, None]).sum(dim=-1, keepdim=True)
     return points @ affine[:, :, :2].mT + affine[:, None, :, 2] + bent

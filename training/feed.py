@@ -52,7 +52,9 @@ class Feed:
 
 def flat(batch: Batch) -> dict[str, Tensor]:
     """A loader's batch by the names of ``training.contract``; nothing is copied."""
-    table = {"domain": batch.domain}
+    table = {"domain": batch.domain, "driving_face": batch.face}
+    if batch.driving.emotion is not None:
+        table |= {"driving_emotion": batch.driving.emotion, "has_emotion": batch.has_emotion}
     for name, side in (("source", batch.source), ("driving", batch.driving)):
         table |= {
             name: side.frames,

@@ -18,6 +18,7 @@ from training.precision import single_precision
 EulerOrder = Literal["xyz", "zyx"]
 NUM_ANGLE_BINS = 66
 DEGREES_PER_BIN = 3.0
+_FAINT = 1e-12
 
 
 def axis_coordinates(size: int, device: torch.device | None = None) -> Float[Tensor, " S"]:
@@ -119,11 +120,15 @@ def expected_keypoints(
 def gaussian_heatmaps(
     points: Float[Tensor, "B K 3"], shape: tuple[int, int, int], variance: float = 0.01
 ) -> Float[Tensor, "B K D H W"]:
-    """exp(-|p - x|² / 2σ²) around every keypoint, as the product of three one-dimensional ones."""
+    """exp(-|p - x|² / 2σ²) around every keypoint, as the product of three one-dimensional ones.
+
+    What is below 1e-12 along an axis is 0: processors take a hundred times as long for products near 1e-40.
+    """
     x, y, z = (
         torch.exp(-0.5 * (axis_coordinates(size, points.device) - points[..., index, None]) ** 2 / variance)
         for index, size in enumerate(reversed(shape))
     )
+    x, y, z = (torch.where(one < _FAINT, torch.zeros_like(one), one) for one in (x, y, z))
     return torch.einsum("bkx,bky,bkz->bkzyx", x, y, z)
 
 

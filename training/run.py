@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 
 from schemas.base import Record
+from schemas.expression import ExpressionInput
 from schemas.uri import redact
 from training.checkpoint import Store, check_config
 from training.config import TrainConfig
@@ -23,6 +24,7 @@ from training.errors import CheckpointError, UsageError
 from training.feed import Feed, held_out, held_out_domains
 from training.launch import start
 from training.loop import Outcome, Trainer, held_out_line
+from training.losses.config import ExpressionLossConfig
 from training.recipes.anytalk import AnyTalkRecipe
 
 RUN_FILE = "run.json"
@@ -74,15 +76,14 @@ def train(request: RunRequest, tell: Callable[[str], None]) -> tuple[Outcome, st
     """
     config, where = request.config, request.shards[0] if len(request.shards) == 1 else request.shards
     checkpoint, weights = _beginning(request)
-    if config.losses.expression.weight and config.losses.expression.target == "shards":
-        raise UsageError("losses.expression.target 'shards' cannot be used here: set it to 'network'")
     fabric = start(config, request.accelerator)
     loader = pairs(where, config.loading, pin_memory=fabric.device.type == "cuda")
+    _check_expression(config.losses.expression, loader.expressions)
     feed = Feed(loader, config.augment, fabric.device)
     recipe = AnyTalkRecipe(config)
     looked_at = held_out_domains(where, config)
     validation = held_out(where, config, *looked_at) if looked_at else []
-    request.output.mkdir(parents=True, exist_ok=True)
+    _make_folder(request.output)
     trainer = Trainer(fabric, recipe, config, request.output, validation)
     if checkpoint is not None:
         trainer.resume(checkpoint, feed)
@@ -97,6 +98,23 @@ def train(request: RunRequest, tell: Callable[[str], None]) -> tuple[Outcome, st
     told = f"; {held_out_line(trainer.validated)}" if trainer.validated else ""
     skipped = f"; unusable samples skipped: {dict(loader.skipped)}" if loader.skipped else ""
     return outcome, f"{outcome} after step {trainer.progress.step}{told}{skipped}"
+
+
+def _check_expression(config: ExpressionLossConfig, made: Mapping[str, ExpressionInput | None]) -> None:
+    """Refuse targets from shards that have none, or whose network saw faces otherwise."""
+    if not config.weight or config.target != "shards":
+        return
+    for domain, given in made.items():
+        if given is None:
+            raise UsageError(
+                f"losses.expression.target is 'shards' and the domain {domain!r} has no emotion logits: build it with "
+                "an expression model, or set the target to 'network'"
+            )
+        if given != config.input:
+            raise UsageError(
+                f"the emotion logits of the domain {domain!r} were made with {given.model_dump_json()}: set "
+                "losses.expression.input to it, or the target to 'network'"
+            )
 
 
 # ---- where it begins -----------------------------------------------------------------------------------------------
@@ -120,6 +138,13 @@ def _beginning(request: RunRequest) -> tuple[Path | None, Path | None]:
     if stage == "finetune":
         raise UsageError("the stage finetune begins with the first stage's weights: name a checkpoint by --init")
     return None, None
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output: the folder {output} cannot be made: {error.strerror}") from error
 
 
 def _weights(path: Path, config: TrainConfig) -> Path:
@@ -149,6 +174,8 @@ def _read_record(output: Path) -> RunRecord | None:
         return None
     except NotADirectoryError as error:
         raise UsageError(f"--output: {output} is no folder") from error
+    except OSError as error:
+        raise UsageError(f"--output: {path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise UsageError(
             f"{path} is damaged or of another version: name another folder, or use the version that wrote it"

@@ -84,7 +84,9 @@ def _where(rows: Tensor, taken: Tensor | None, kept: Tensor | None) -> Tensor | 
 
 def mirror(batch: Batch, rows: Tensor) -> Batch:
     """Mirror left and right in ``rows`` [B] bool: pictures, and labels as if read from the mirrored pictures."""
-    return replace(batch, source=_mirrored(batch.source, rows), driving=_mirrored(batch.driving, rows))
+    left, top, right, bottom = batch.face.unbind(1)
+    face = torch.where(rows[:, None], torch.stack([1.0 - right, top, 1.0 - left, bottom], dim=1), batch.face)
+    return replace(batch, source=_mirrored(batch.source, rows), driving=_mirrored(batch.driving, rows), face=face)
 
 
 def recolour(batch: Batch, changes: Tensor) -> Batch:

@@ -43,6 +43,7 @@ class Batch:
         source: the first frame of each pair.
         driving: the second.
         domain: [B] i64, places in ``PairLoader.domains``.
+        face: [B, 4] f32: the clip's one face box, xyxy as shares of width and height.
         has_emotion: [B] bool: the clip has emotion logits.
         flippable: [B] bool: left and right of its landmarks are known.
         frame: [B, 2] i64, numbers of the source and driving frames in their clip.
@@ -53,6 +54,7 @@ class Batch:
     source: Side
     driving: Side
     domain: Tensor
+    face: Tensor
     has_emotion: Tensor
     flippable: Tensor
     frame: Tensor
@@ -64,7 +66,7 @@ class Batch:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Self:
         """The same with every tensor changed."""
-        names = ("domain", "has_emotion", "flippable", "frame")
+        names = ("domain", "face", "has_emotion", "flippable", "frame")
         changed = {name: change(getattr(self, name)) for name in names}
         return replace(self, source=self.source.map(change), driving=self.driving.map(change), **changed)
 

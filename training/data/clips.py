@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from schemas.base import Id
+from schemas.clip import ClipPlan
 from schemas.expression import ExpressionInput
 from schemas.face import MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS, num_points
 from schemas.sample import Field, fields_of
@@ -83,6 +84,7 @@ class ClipInfo(BaseModel):
     pose_fields: tuple[str, ...]
     motion_channels: tuple[str, ...]
     expression: ExpressionInput | None = None
+    plan: ClipPlan
 
 
 @dataclass(frozen=True, slots=True)

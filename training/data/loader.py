@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from schemas.expression import ExpressionInput
 from training.data.batch import Batch
 from training.data.config import PairsConfig
 from training.data.memory import OwnMemory, TurnMemory, shared_places
@@ -92,6 +93,11 @@ class PairLoader:
     def clips(self) -> dict[str, int]:
         """Clips by domain, of all ranks."""
         return self._plan.shards.counts
+
+    @property
+    def expressions(self) -> Mapping[str, ExpressionInput | None]:
+        """How each domain's emotion logits were made; None where it has none."""
+        return self._plan.expressions
 
     @property
     def shares(self) -> dict[str, float]:

@@ -4,9 +4,10 @@ import io
 import logging
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from schemas.expression import ExpressionInput
 from schemas.face import num_points
 from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache, check_cache
@@ -32,12 +33,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a reader needs, the same for all of them."""
+    """Everything that a reader needs, the same for all of them; and by domain, how its emotion logits were made."""
 
     shards: ShardSet
     config: PairsConfig
     layout: Layout
     num_readers: int
+    expressions: Mapping[str, ExpressionInput | None]
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -59,7 +61,8 @@ def make_plan(where: Where, config: PairsConfig, num_readers: int) -> Plan:
     infos = {domain: _first_record(own[0], patience) for domain, own in shards.by_domain.items()}
     clips = ", ".join(f"{count} {domain}" for domain, count in shards.counts.items())
     log.info("%s clips in %d shards for %d readers", clips, sum(map(len, shards.by_domain.values())), num_readers)
-    return Plan(shards, config, _layout(infos, config), num_readers)
+    expressions = {domain: info.expression for domain, info in infos.items()}
+    return Plan(shards, config, _layout(infos, config), num_readers, expressions)
 
 
 def _described(shards: Sequence[Shard], config: PairsConfig) -> list[Shard]:

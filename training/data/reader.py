@@ -107,6 +107,7 @@ class Reader:
             source=self._side(frames[0], pairs, 0),
             driving=self._side(frames[1], pairs, 1),
             domain=torch.from_numpy(domains.astype(np.int64)),
+            face=_as_tensor([pair.clip.info.plan.face_in_crop() for pair in pairs]),
             has_emotion=_as_tensor([layout.with_emotion and "emotion.npy" in pair.clip.labels for pair in pairs]),
             flippable=_as_tensor([pair.clip.info.landmark_scheme in FLIPPABLE_SCHEMES for pair in pairs]),
             frame=_as_tensor([pair.frames for pair in pairs]),

@@ -24,8 +24,8 @@ class ExpressionLossConfig(Record):
     weight: float = Field(default=0.1, ge=0)  # the paper's λ_exp
     file: FrozenFile = FrozenFile()
     input: ExpressionInput = ExpressionInput()
-    # Where the driving frame's logits come from. "shards" needs emotion and face boxes in the batches, made by this
-    # very network; "network" asks it again, and looks at whole pictures where batches have no boxes.
+    # Where the driving frame's logits come from. "shards" needs a release whose emotion logits this very network made;
+    # "network" asks it again, of the picture as it is trained with: scaled, recoloured.
     target: Literal["network", "shards"] = "network"
 
 

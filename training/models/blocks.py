@@ -39,6 +39,62 @@ class Up(nn.Sequential):
         super().__init__(nn.Upsample(scale_factor=factor, mode="nearest"), *Conv(width_in, width, dims=dims))
 
 
+class ColumnConv(nn.Conv3d):
+    """A 3D convolution that keeps the size; where its kernel spans the depth from every voxel, done as one in 2D.
+
+    There a column of voxels is all that a column sees, so its voxels are channels. That leaves out what would read
+    padding above and below, and small volumes under wide kernels are far slower in 3D (the gradient of the weights
+    ten times, on a processor).
+    """
+
+    def __init__(self, width_in: int, width: int, kernel: int) -> None:
+        super().__init__(width_in, width, kernel, padding=kernel // 2)
+
+    def forward(self, input: Float[Tensor, "B C D H W"]) -> Float[Tensor, "B E D H W"]:  # noqa: A002, D102
+        depth, reach = input.shape[2], self.kernel_size[0] // 2
+        if reach < depth - 1:
+            return super().forward(input)
+        planes = [self.weight[:, :, reach - z : reach - z + depth] for z in range(depth)]
+        flat = torch.stack(planes, dim=1).flatten(0, 1).flatten(1, 2)  # (E D, C D, kernel, kernel)
+        bias = None if self.bias is None else self.bias.repeat_interleave(depth)
+        return functional.conv2d(input.flatten(1, 2), flat, bias, padding=reach).unflatten(1, (-1, depth))
+
+
+class EnlargedConv(nn.Conv2d):
+    """A 3×3 convolution of a map that is enlarged first, every cell to ``factor``² equal pixels, without enlarging it.
+
+    A pixel sees no more than two cells along an axis, and which of its three weights fall on which depends only on
+    whether it is the first, a middle or the last one of its cell. So one convolution of 2×2 cells per kind of pixel
+    gives the same numbers for 4/9 of the arithmetic when the map is doubled, and for 1/4 when it is quadrupled.
+    """
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__(width_in, width, 3, padding=1)
+
+    def forward(self, input: Float[Tensor, "B C h w"], factor: int = 1) -> Float[Tensor, "B E H W"]:  # noqa: A002, D102
+        if factor == 1:
+            return super().forward(input)
+        kernels = [_pair_kernels(one, 3, factor) for one in _pair_kernels(self.weight, 2, factor)]
+        kinds, (height, width) = len(kernels), input.shape[2:]
+        every = torch.stack([kernel for row in kernels for kernel in row]).flatten(0, 1)
+        bias = None if self.bias is None else self.bias.repeat(kinds**2)
+        # Output i of a convolution of two cells sees the cells i - 1 and i: the last pixel of a cell looks ahead.
+        found = functional.conv2d(input, every, bias, padding=1).chunk(kinds**2, dim=1)
+        places = [(0, 0), *[(1, 0)] * (factor - 2), (kinds - 1, 1)]
+        rows = [
+            torch.stack([found[i * kinds + j][:, :, y : y + height, x : x + width] for j, x in places], dim=-1)
+            for i, y in places
+        ]
+        return torch.stack(rows, dim=3).flatten(4, 5).flatten(2, 3)
+
+
+def _pair_kernels(weight: Tensor, axis: int, factor: int) -> list[Tensor]:
+    """Three weights along ``axis`` to two per kind of pixel: the first of its cell, those in the middle, the last."""
+    before, here, after = weight.split(1, dim=axis)
+    all_here = [torch.cat([torch.zeros_like(here), before + here + after], dim=axis)] if factor > 2 else []
+    return [torch.cat([before, here + after], dim=axis), *all_here, torch.cat([before + here, after], dim=axis)]
+
+
 class Residual(nn.Module):
     """x + two times (norm, ReLU, convolution); 2D or 3D."""
 

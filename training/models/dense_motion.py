@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from training.geometry import coordinate_grid, gaussian_heatmaps, translated
-from training.models.blocks import Conv, Hourglass
+from training.models.blocks import ColumnConv, Conv, Hourglass
 from training.models.config import ModelConfig
 from training.precision import single_precision
 
@@ -36,7 +36,7 @@ class DenseMotionNetwork(nn.Module):
         self.hourglass = Hourglass(width_in, config.widths(config.hourglass_levels))
         width = self.hourglass.width
         self.merge = Conv(width, width, dims=3)
-        self.mask = nn.Conv3d(width, candidates, _MASK_KERNEL, padding=_MASK_KERNEL // 2)
+        self.mask = ColumnConv(width, candidates, _MASK_KERNEL)
         self.occlusion = nn.Conv2d(width * config.depth, 1, _MASK_KERNEL, padding=_MASK_KERNEL // 2)
 
     def forward(  # noqa: D102

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from training.geometry import sample
-from training.models.blocks import LEAK, Conv, Residual, Up
+from training.models.blocks import LEAK, Conv, EnlargedConv, Residual, Up
 from training.models.config import ModelConfig
 from training.models.dense_motion import DenseMotion
 
@@ -38,13 +38,12 @@ class Spade(nn.Module):
     def __init__(self, width: int, map_width: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.InstanceNorm2d(width)
-        self.shared = nn.Conv2d(map_width, hidden, 3, padding=1)
+        self.shared = EnlargedConv(map_width, hidden)
         self.scale = nn.Conv2d(hidden, width, 3, padding=1)
         self.shift = nn.Conv2d(hidden, width, 3, padding=1)
 
     def forward(self, x: Float[Tensor, "B C H W"], given: Float[Tensor, "B M h w"]) -> Tensor:  # noqa: D102
-        resized = functional.interpolate(given, size=x.shape[2:], mode="nearest")
-        hidden = functional.relu(self.shared(resized))
+        hidden = functional.relu(self.shared(given, x.shape[-1] // given.shape[-1]))
         return self.norm(x) * (1 + self.scale(hidden)) + self.shift(hidden)
 
 

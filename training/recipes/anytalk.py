@@ -169,7 +169,7 @@ class AnyTalkRecipe:
         return terms
 
     def _same_expression(self, loss: ExpressionLoss, made: Tensor, batch: Batch) -> Tensor:
-        faces = batch.get("driving_face")
+        faces, counts = batch.get("driving_face"), batch["driving_valid"]
         if self.config.losses.expression.target == "network":
             with torch.no_grad():
                 wanted = loss.logits(batch["driving"], faces)
@@ -179,8 +179,8 @@ class AnyTalkRecipe:
                 "build the release with an expression model, or set the target to 'network'"
             )
         else:
-            wanted = batch["driving_emotion"]
-        return loss(made, wanted, batch["driving_valid"].float(), faces)
+            wanted, counts = batch["driving_emotion"], counts & batch.get("has_emotion", counts)
+        return loss(made, wanted, counts.float(), faces)
 
 
 def _part(judged: Judgement, half: int) -> Judgement:
