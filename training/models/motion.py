@@ -12,6 +12,7 @@ from training.models.blocks import Conv
 from training.models.config import ModelConfig
 
 _SQUEEZE = 4  # a bottleneck's inner width is a quarter of its outer one
+_FIRST_SCALE = 0.1  # of the weights of t and δ before training
 
 
 class Motion(NamedTuple):
@@ -63,6 +64,11 @@ class MotionEstimator(nn.Module):
         self.translation = nn.Linear(width, 3)
         self.deformation = nn.Linear(width, 3 * config.num_keypoints)
         self.offset_deg = config.angle_offset_deg
+        # At torch's own scale t and δ of a new network scatter keypoints over a third of the picture at random, and
+        # the first thing a run would learn is that they mean nothing.
+        for head in (self.translation, self.deformation):
+            head.weight.data.mul_(_FIRST_SCALE)
+            head.bias.data.zero_()
 
     def forward(self, frames: Float[Tensor, "B 3 S S"]) -> Motion:  # noqa: D102
         found = self.trunk(frames).mean(dim=(2, 3))
