@@ -76,6 +76,7 @@ class ClipInfo(BaseModel):
     schema_version: Literal[1] = 1
     clip_id: Id
     domain: str
+    identity_id: Id
     num_frames: PositiveInt
     fps: PositiveInt
     size_px: PositiveInt

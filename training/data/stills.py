@@ -12,14 +12,14 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from schemas.sample import SampleInfo
 from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache
-from training.data.clips import CorruptError, Entry, index_tar, open_clip, read_packets, read_table
+from training.data.clips import ClipInfo, CorruptError, Entry, index_tar, open_clip
 from training.data.config import PairsConfig
 from training.data.decode import FrameDecoder
 from training.data.plan import make_plan
 from training.data.shards import Shard
+from training.data.video import read_packets, read_table
 from training.errors import DataError, UsageError
 
 
@@ -30,7 +30,7 @@ class Take:
     ``face`` is the clip's one face box as xyxy shares of the picture, which may reach beyond it.
     """
 
-    info: SampleInfo
+    info: ClipInfo
     seen: tuple[int, ...]
     face: tuple[float, float, float, float]
 
@@ -110,17 +110,10 @@ class Stills:
             for entry in index_tar(descriptor, shard.num_clips):
                 clip = open_clip(descriptor, entry)
                 seen = tuple(np.flatnonzero(clip.labels["valid.npy"]).tolist())
-                self.takes[entry.key] = Take(clip.info, seen, _face(clip.info))
+                self.takes[entry.key] = Take(clip.info, seen, clip.info.plan.face_in_crop())
                 self._places[entry.key] = _Place(shard, entry)
         except CorruptError as error:
             raise _damaged(shard, error) from error
-
-
-def _face(info: SampleInfo) -> tuple[float, float, float, float]:
-    square, face = info.plan.square, info.plan.face
-    side = square.width_px
-    x0, y0 = (face.x0 - square.x0) / side, (face.y0 - square.y0) / side
-    return x0, y0, x0 + face.width_px / side, y0 + face.height_px / side
 
 
 def _damaged(shard: Shard, problem: object) -> DataError:
