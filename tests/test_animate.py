@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.utils.flop_counter import FlopCounterMode
 
 from tests.animation import SMALL, films_frames, random_weights_stand_in
 from training.animate import AnimateConfig, Animator
@@ -16,7 +15,6 @@ from training.errors import UsageError
 from training.fast import folded, prepared
 from training.geometry import head_degrees, head_rotation
 from training.models.config import TINY
-from training.models.quick_spade import RepeatedConv
 from training.moves import Placing, placing, relative, seen_from, unlikeness
 
 ANGLES = st.floats(-80, 80)
@@ -226,12 +224,11 @@ def test_views_beyond_what_holds_are_doubted(angles, doubt):
 # ---- being quick -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fuse", [False, True])
 @pytest.mark.parametrize("changes", [{}, {"generator": "plain"}, {"image_px": 64}], ids=["spade", "plain", "doubled"])
-def test_folded_and_fused_networks_compute_the_same(changes, fuse):
+def test_folded_networks_compute_the_same(changes):
     config = SMALL.model_copy(update=changes)
     model = random_weights_stand_in(config)
-    quick = prepared(model, fuse=fuse)
+    quick = prepared(model)
     frames = torch.stack(films_frames(3, config.image_px)).float() / 255
     assert any(map(parametrize.is_parametrized, model.modules())) == (config.generator == "spade")
     assert not any(parametrize.is_parametrized(module) for module in quick.modules())
@@ -242,28 +239,6 @@ def test_folded_and_fused_networks_compute_the_same(changes, fuse):
     assert torch.allclose(one.canonical.points, other.canonical.points, atol=1e-4)
     points = other.points + 0.1
     assert torch.allclose(quick.render(one, points), model.render(other, points), atol=1e-4)
-
-
-@pytest.mark.parametrize("factor", [1, 2, 4, 8])
-def test_a_convolution_of_repeated_cells_needs_no_repeating(factor):
-    """Also at the border, and several at once; with random weights."""
-    torch.manual_seed(factor)
-    convs = [nn.Conv2d(3, width, 3, padding=1) for width in (4, 2)]
-    given = torch.randn(2, 3, 5, 7)
-    repeated = nn.functional.interpolate(given, scale_factor=factor, mode="nearest")
-    plain = torch.cat([conv(repeated) for conv in convs], dim=1)
-    assert torch.allclose(RepeatedConv(convs, factor)(given), plain, atol=EXACT)
-
-
-@pytest.mark.parametrize(("factor", "share"), [(1, 1), (2, 4 / 9), (4, 25 / 144)])
-def test_fewer_operations_are_needed_where_cells_repeat(factor, share):
-    conv, given = nn.Conv2d(3, 4, 3, padding=1), torch.randn(1, 3, 6, 6)
-    with FlopCounterMode(display=False) as plain:
-        conv(nn.functional.interpolate(given, scale_factor=factor, mode="nearest"))
-    repeated = RepeatedConv([conv], factor)
-    with FlopCounterMode(display=False) as quick:
-        repeated(given)
-    assert quick.get_total_flops() == pytest.approx(share * plain.get_total_flops())
 
 
 def test_only_norms_before_a_convolution_are_left():

@@ -33,7 +33,6 @@ def test_all_ways_of_a_processor_are_measured():
         "source looked at for every frame",
         "source once",
         "norms folded",
-        "SPADE fused",
         "2D channels last",
         "3D channels last",
     ]

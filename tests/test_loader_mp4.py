@@ -18,7 +18,7 @@ from pipeline.media.encode import ClipWriter, cut_clip
 from pipeline.media.pixels import to_coded
 from schemas.base import FrameSpan
 from tests.pair_shards import numbered_mp4, numbered_release, rewritten, shards_of
-from tests.release_items import SIZE_PX, encode_mp4
+from tests.release_items import SIZE_PX, encode_mp4, make_clip
 from tests.test_loader import SMALL, same, take
 from training.data import PairsConfig, mp4, pairs
 from training.data.clips import ClipInfo, CorruptError, Entry, index_tar, open_clip
@@ -27,12 +27,14 @@ from training.data.video import demuxed_table, read_packets, read_table
 INFO = ClipInfo(
     clip_id="clip",
     domain="real",
+    identity_id="someone",
     num_frames=8,
     fps=25,
     size_px=SIZE_PX,
     landmark_scheme="ibug68",
     pose_fields=(),
     motion_channels=(),
+    plan=make_clip().plan,
 )
 
 

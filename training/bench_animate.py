@@ -4,17 +4,16 @@ The networks have their true sizes and random weights, on which speed does not d
 within one run, so that a machine that slows down for a while slows all alike; each row adds one to those above it.
 """
 
-import platform
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from training.animate import AnimateConfig, Animator
+from training.bench_parts import processor
 from training.errors import UsageError
 from training.fast import Captured, prepared
 from training.models.anytalk import AnyTalk
@@ -100,8 +99,7 @@ def _ways(model: AnyTalk, frames: Tensor) -> Iterator[tuple[str, Step]]:
 
     yield "source looked at for every frame", anew
     yield "source once", Animator(model, source, usual).step()
-    yield "norms folded", Animator(prepared(model, fuse=False), source, usual).step()
-    yield "SPADE fused", Animator(prepared(model), source, usual).step()
+    yield "norms folded", Animator(prepared(model), source, usual).step()
     if frames.device.type != "cuda":
         yield "2D channels last", Animator(prepared(model, channels_last=True), source, usual).step()
         both = prepared(model, channels_last=True, channels_last_3d=True)
@@ -134,11 +132,4 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     threads = f"processor time of {torch.get_num_threads()} threads together"
-    return f"{_processor()}, {threads}, torch {torch.__version__}"
-
-
-def _processor() -> str:
-    described = Path("/proc/cpuinfo")
-    rows = described.read_text().splitlines() if described.is_file() else []
-    names = [row.split(":", 1)[1].strip() for row in rows if row.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return f"{processor()}, {threads}, torch {torch.__version__}"

@@ -120,10 +120,11 @@ def machine(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}, CUDA {torch.version.cuda}"
     threads = "processor time of 1 thread" if _single(device) else f"{torch.get_num_threads()} threads"
-    return f"{_processor()}, {threads}, {os.cpu_count()} cores, torch {torch.__version__}"
+    return f"{processor()}, {threads}, {os.cpu_count()} cores, torch {torch.__version__}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its model by name."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - no file of ours
             return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))

@@ -1,8 +1,7 @@
 """Make trained networks faster without changing what they compute.
 
-Spectral norm and batch norm are numbers once training is over and go into the weights beside them; SPADE's convolutions
-need fewer operations than they are written with. On a GPU half precision and a step that is recorded once spare
-arithmetic and the host's launches.
+Spectral norm and batch norm are numbers once training is over and go into the weights beside them. On a GPU half
+precision and a step that is recorded once spare arithmetic and the host's launches.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,8 +16,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from training.errors import UsageError
 from training.models.anytalk import AnyTalk
-from training.models.generator import SpadeDecoder
-from training.models.quick_spade import quicken
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
@@ -29,7 +26,6 @@ def prepared(
     model: AnyTalk,
     *,
     fold: bool = True,
-    fuse: bool = True,
     half: bool = False,
     channels_last: bool = False,
     channels_last_3d: bool = False,
@@ -39,7 +35,6 @@ def prepared(
     Args:
         model: in evaluation mode.
         fold: norms that are constants go into the weights.
-        fuse: SPADE blocks as ``training.models.quick_spade`` has them.
         half: the convolutions' weights in bfloat16, for use with ``AnimateConfig.half``.
         channels_last: the order of 2D weights in memory, and with it that of what they compute.
         channels_last_3d: the same of 3D weights.
@@ -54,8 +49,6 @@ def prepared(
     made.load_state_dict(model.state_dict())
     if fold:
         folded(made)
-    if fuse and isinstance(made.generator.decode, SpadeDecoder):
-        quicken(made.generator.decode)
     for module in made.modules():
         if half and isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
             module.to(torch.bfloat16)
