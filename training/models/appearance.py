@@ -1,5 +1,7 @@
 """E_a: what the source looks like, as a volume of features."""
 
+from itertools import pairwise
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,13 +14,12 @@ class AppearanceEncoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        first, second, third = config.widths(3)
+        widths = config.widths(1 + config.feature_levels)
         self.depth = config.depth
         self.flat = nn.Sequential(
-            Conv(3, first, config.appearance_kernel),
-            Down(first, second),
-            Down(second, third),
-            nn.Conv2d(third, config.depth * config.feature_channels, 1),
+            Conv(3, widths[0], config.appearance_kernel),
+            *(Down(*pair) for pair in pairwise(widths)),
+            nn.Conv2d(widths[-1], config.depth * config.feature_channels, 1),
         )
         blocks = [Residual(config.feature_channels, dims=3) for _ in range(config.appearance_blocks)]
         self.solid = nn.Sequential(*blocks)

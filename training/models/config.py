@@ -10,8 +10,6 @@ from pydantic import Field, model_validator
 
 from schemas.base import Record
 
-FEATURE_STRIDE = 4  # pixels of a network's picture per cell of the feature plane
-
 
 class ModelConfig(Record):
     """Sizes of E_a, L, M, D, G and the discriminator; the defaults are AnyTalk's at 256 px with the SPADE generator."""
@@ -25,11 +23,13 @@ class ModelConfig(Record):
     max_channels: int = Field(default=1024, ge=2)
     appearance_kernel: Literal[3, 7] = 7  # of E_a's first layer: 7 in the figure, 3 in face-vid2vid code with SPADE
     appearance_blocks: int = Field(default=6, ge=1)
+    feature_levels: Literal[1, 2] = 2  # how often E_a halves the picture; once keeps what 64 px show, see DECISIONS 77
     hourglass_levels: int = Field(default=5, ge=1)  # of L and D
     keypoint_kernel: Literal[3, 7] = 3  # of L's last layer: 3 in face-vid2vid code, 7 in the figure
     temperature: float = Field(default=0.1, gt=0)  # of the softmax over L's volume
     heatmap_variance: float = Field(default=0.01, gt=0)
     compressed_channels: int = Field(default=4, ge=1)  # of the features that D looks at
+    mask_kernel: Literal[3, 7] = 7  # of D's weights over its candidates; 7 in the figure, 3 costs a third of D less
     motion_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)  # M is a ResNet-50
     generator: Literal["spade", "plain"] = "spade"
     generator_blocks: int = Field(default=6, ge=1)
@@ -45,17 +45,22 @@ class ModelConfig(Record):
         if self.image_px % self.network_px:
             raise ValueError(f"image_px {self.image_px} is no multiple of network_px {self.network_px}")
         cells, least = self.feature_px, 2**self.hourglass_levels
-        if self.network_px % FEATURE_STRIDE or cells % least:
+        if self.network_px % self.feature_stride or cells % least:
             raise ValueError(
-                f"network_px {self.network_px} must be a multiple of {FEATURE_STRIDE * least} "
+                f"network_px {self.network_px} must be a multiple of {self.feature_stride * least} "
                 f"for {self.hourglass_levels} hourglass levels"
             )
         return self
 
     @property
+    def feature_stride(self) -> int:
+        """Pixels of a network's picture per cell of the feature plane."""
+        return 2**self.feature_levels
+
+    @property
     def feature_px(self) -> int:
         """Side of the feature plane in cells."""
-        return self.network_px // FEATURE_STRIDE
+        return self.network_px // self.feature_stride
 
     @property
     def upscale(self) -> int:
@@ -86,15 +91,17 @@ TINY = ModelConfig(
     spade_channels=16,
     discriminator_blocks=3,
 )
-# What learns to move heads in half an hour on a processor: the plain generator learns faster, and wide features a plane
-# of 16 cells needs to carry what 64 px show.
+# What learns to move heads within an hour on a processor: the plain generator, and cells of 2 px. At 64 px cells of 4
+# leave little of a picture but their mean colours: a convolution and a mean over 2 × 2 pixels, twice, take the rest.
 SMALL = TINY.model_copy(
     update={
         "generator": "plain",
         "base_channels": 16,
         "max_channels": 128,
-        "feature_channels": 32,
+        "feature_channels": 16,
+        "feature_levels": 1,
         "compressed_channels": 2,
+        "mask_kernel": 3,
         "appearance_kernel": 3,
         "appearance_blocks": 1,
         "generator_blocks": 1,

@@ -11,7 +11,7 @@ from training.models.blocks import ColumnConv, Conv, Hourglass
 from training.models.config import ModelConfig
 from training.precision import single_precision
 
-_MASK_KERNEL = 7
+_OCCLUSION_KERNEL = 7
 
 
 class DenseMotion(NamedTuple):
@@ -36,8 +36,8 @@ class DenseMotionNetwork(nn.Module):
         self.hourglass = Hourglass(width_in, config.widths(config.hourglass_levels))
         width = self.hourglass.width
         self.merge = Conv(width, width, dims=3)
-        self.mask = ColumnConv(width, candidates, _MASK_KERNEL)
-        self.occlusion = nn.Conv2d(width * config.depth, 1, _MASK_KERNEL, padding=_MASK_KERNEL // 2)
+        self.mask = ColumnConv(width, candidates, config.mask_kernel)
+        self.occlusion = nn.Conv2d(width * config.depth, 1, _OCCLUSION_KERNEL, padding=_OCCLUSION_KERNEL // 2)
 
     def forward(  # noqa: D102
         self, features: Float[Tensor, "B C D H W"], source: Float[Tensor, "B K 3"], driving: Float[Tensor, "B K 3"]

@@ -19,7 +19,7 @@ class Generator(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        width = config.widths(3)[-1]
+        width = config.widths(1 + config.feature_levels)[-1]
         self.flatten = nn.Sequential(
             Conv(config.depth * config.feature_channels, width, leak=LEAK), nn.Conv2d(width, width, 1)
         )
@@ -69,15 +69,16 @@ class SpadeBlock(nn.Module):
 
 
 class SpadeDecoder(nn.Module):
-    """Blocks at the feature plane's size, then two that each double it; at 512 px a pixel shuffle doubles once more."""
+    """Blocks at the feature plane's size, then those that double it; at 512 px a pixel shuffle doubles once more."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        narrow, _, width = config.widths(3)
+        widths = config.widths(1 + config.feature_levels)
+        narrow, width = widths[0], widths[-1]
         wide, hidden = 2 * width, config.spade_channels
         self.first = nn.Conv2d(width, wide, 3, padding=1)
         self.middle = nn.ModuleList([SpadeBlock(wide, wide, width, hidden) for _ in range(config.generator_blocks)])
-        self.up = nn.ModuleList([SpadeBlock(*widths, width, hidden) for widths in pairwise((wide, width, narrow))])
+        self.up = nn.ModuleList([SpadeBlock(*pair, width, hidden) for pair in pairwise((wide, *widths[:1:-1], narrow))])
         self.last = nn.Conv2d(narrow, 3 * config.upscale**2, 3, padding=1)
         self.shuffle = nn.PixelShuffle(config.upscale)
 
@@ -91,16 +92,15 @@ class SpadeDecoder(nn.Module):
 
 
 class PlainDecoder(nn.Module):
-    """Residual blocks, then two convolutions that each double the size (face-vid2vid's own)."""
+    """Residual blocks, then convolutions that each double the size (face-vid2vid's own)."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        narrow, middle, wide = config.widths(3)
+        widths = config.widths(1 + config.feature_levels)
         self.body = nn.Sequential(
-            *(Residual(wide, dims=2) for _ in range(config.generator_blocks)),
-            Up(wide, middle),
-            Up(middle, narrow),
-            nn.Conv2d(narrow, 3 * config.upscale**2, 7, padding=3),
+            *(Residual(widths[-1], dims=2) for _ in range(config.generator_blocks)),
+            *(Up(*pair) for pair in pairwise(reversed(widths))),
+            nn.Conv2d(widths[0], 3 * config.upscale**2, 7, padding=3),
             nn.PixelShuffle(config.upscale),
         )
 

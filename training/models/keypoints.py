@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from training.geometry import expected_keypoints
 from training.models.blocks import Down, Shrink, Up
-from training.models.config import FEATURE_STRIDE, ModelConfig
+from training.models.config import ModelConfig
 
 
 class Keypoints(NamedTuple):
@@ -25,7 +25,7 @@ class KeypointDetector(nn.Module):
         widths = config.widths(config.hourglass_levels)
         self.temperature = config.temperature
         self.depth = config.depth
-        self.shrink = Shrink(FEATURE_STRIDE)
+        self.shrink = Shrink(config.feature_stride)
         self.down = nn.Sequential(*map(Down, (3, *widths[:-1]), widths))
         self.lift = nn.Conv2d(widths[-1], widths[-1] * config.depth, 1)
         halves = tuple(width // 2 for width in reversed(widths))
