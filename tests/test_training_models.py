@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.geometry import coordinate_grid
 from training.models.anytalk import AnyTalk
 from training.models.blocks import ColumnConv, EnlargedConv, Shrink
-from training.models.config import ANYTALK_256, ANYTALK_256_PLAIN, ANYTALK_512, TINY, ModelConfig
+from training.models.config import ANYTALK_256, ANYTALK_256_PLAIN, ANYTALK_512, SMALL, TINY, ModelConfig
 from training.models.discriminator import Discriminator
 
 
@@ -105,18 +105,34 @@ def test_widths_that_do_not_fit_together_are_refused():
         ModelConfig(image_px=320, network_px=256)
 
 
+def test_halving_once_leaves_cells_of_two_pixels():
+    frame = torch.empty(1, 3, 64, 64, device="meta")
+    rendered = AnyTalk(SMALL).to("meta").eval()(frame, frame, frame)
+    assert rendered.picture.shape == (1, 3, 64, 64)
+    assert rendered.dense.grid.shape == (1, 4, 32, 32, 3)
+
+
+def test_new_networks_hardly_move_keypoints_apart():
+    """t and δ begin small, so that keypoints begin as the turned canonical ones."""
+    torch.manual_seed(0)
+    motion = AnyTalk(TINY).eval().follow(pictures())
+    assert motion.translation.abs().max() < 0.1
+    assert motion.deformation.abs().max() < 0.1
+
+
 # ---- behaviour -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tiny():
+@pytest.fixture(scope="module", params=[TINY, SMALL], ids=["tiny64", "small64"])
+def tiny(request):
     torch.manual_seed(0)
-    return AnyTalk(TINY).eval()
+    return AnyTalk(request.param).eval()
 
 
-def test_every_parameter_takes_part_in_a_training_pass():
+@pytest.mark.parametrize("config", [TINY, SMALL, SMALL.model_copy(update={"generator": "spade"})])
+def test_every_parameter_takes_part_in_a_training_pass(config):
     torch.manual_seed(0)
-    model = AnyTalk(TINY)
+    model = AnyTalk(config)
     rendered = model(pictures(), pictures(seed=1), pictures(seed=2))
     loss = rendered.picture.mean() + rendered.deformed_points.square().sum() + rendered.driving_motion.degrees.sum()
     loss.backward()
@@ -136,14 +152,14 @@ def test_the_two_halves_of_inference_make_the_training_pass(tiny):
 def test_equal_keypoints_leave_the_features_where_they_are(tiny):
     looked = tiny.look(pictures())
     dense = tiny.dense_motion(looked.features, looked.points, looked.points)
-    assert torch.equal(dense.grid, coordinate_grid(4, 16, 16).expand_as(dense.grid))
+    assert torch.equal(dense.grid, coordinate_grid(*dense.grid.shape[1:4]).expand_as(dense.grid))
 
 
 def test_moving_all_keypoints_by_one_step_moves_no_voxel_further(tiny):
     looked = tiny.look(pictures())
     moved = looked.points + torch.tensor([0.2, 0.0, 0.0])
     dense = tiny.dense_motion(looked.features, looked.points, moved)
-    flow = dense.grid - coordinate_grid(4, 16, 16)
+    flow = dense.grid - coordinate_grid(*dense.grid.shape[1:4])
     assert flow[..., 0].max() < 0  # what moved right is read further left
     assert flow[..., 0].min() >= -0.2 - 1e-6
     assert flow[..., 1:].abs().max() == 0
