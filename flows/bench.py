@@ -86,7 +86,7 @@ def loader(
 
 @bench_app.command()
 def animate(
-    preset: Annotated[str, typer.Option(help="Sizes of the networks: 256, 256-plain, 512, tiny64.")] = "256",
+    preset: Annotated[str, typer.Option(help="Sizes of the networks: 256, 256-plain, 512, small64, tiny64.")] = "256",
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="Frames at once; repeatable; 1 and 8.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured.")] = 10,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to compute on.")] = "auto",
@@ -103,7 +103,7 @@ def animate(
 @bench_app.command()
 def train(
     preset: Annotated[
-        Literal["256", "256-plain", "512", "tiny64"] | None,
+        Literal["256", "256-plain", "512", "small64", "tiny64"] | None,
         typer.Option(help="Sizes of the networks; 256 on a GPU by default, tiny64 on a processor."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs per step.")] = 8,
