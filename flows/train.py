@@ -115,9 +115,12 @@ def follow(line: Sequence[str]) -> Told:
     ) as child:
         assert child.stdout is not None  # noqa: S101 - asked for above
         try:
+            log = logger.info
             for text in child.stdout:
                 told.lines.append(text.rstrip())
-                logger.info(told.lines[-1])
+                log(told.lines[-1])
+                if text.startswith(_SAYS):  # all that was to say: what follows is torchrun's traceback about it
+                    log = logger.debug
                 if found := _PAIRS.search(text):
                     progress.reach(int(found[1]), int(found[2]))
         except BaseException:  # a cancelled run is told so by an exception, and has half a minute
