@@ -33,3 +33,14 @@ def _one_thread() -> None:
     except ImportError:  # an environment with only the train extra
         return
     cv2.setNumThreads(1)
+
+
+@pytest.fixture(scope="module")
+def one_thread_in_torch():
+    """For modules whose numbers depend on it, or that would crowd the machine; also for their other fixtures."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

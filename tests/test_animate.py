@@ -21,12 +21,7 @@ ANGLES = st.floats(-80, 80)
 EXACT = 1e-5
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 @pytest.fixture(scope="module")

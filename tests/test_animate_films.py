@@ -8,7 +8,6 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from flows import cli
@@ -23,12 +22,7 @@ SIZE = 160
 NTSC = Fraction(30000, 1001)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 @pytest.fixture(scope="module")

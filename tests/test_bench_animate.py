@@ -6,13 +6,7 @@ import torch
 from flows import cli
 from training.bench_animate import AnimateFigures, measure_animate
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 def test_figures_are_per_frame_and_compared_with_their_own_batch():

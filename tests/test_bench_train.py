@@ -19,13 +19,7 @@ from training.config import TrainConfig
 from training.errors import UsageError
 from training.models.config import ANYTALK_256, TINY
 
-
-@pytest.fixture(autouse=True)
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 def test_a_pairs_arithmetic_is_the_listed_one():

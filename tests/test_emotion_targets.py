@@ -35,12 +35,7 @@ GIVEN = ExpressionInput(size_px=48, scale=1.1)
 BUILT = replace(SETUP, expression=GIVEN)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 @pytest.fixture(scope="module")

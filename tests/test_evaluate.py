@@ -31,12 +31,7 @@ PLAIN = ("l1", "psnr", "ssim", "cpbd")  # need no weights
 SMALL = ("--set", "num_frames=3", "--set", "num_pairs=2", "--set", "batch_size=2")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 @pytest.fixture(scope="module")

@@ -50,12 +50,7 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")  # before the other fixtures, which train too
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import signal
 
 import fsspec
 import pytest
-import torch
 import yaml
 from s3fs import S3FileSystem
 
@@ -20,12 +19,7 @@ STEPS = 8
 MISHAPS = ("503", "reset", "", "cut", "late", "")
 
 
-@pytest.fixture(autouse=True, scope="module")  # before the other fixtures, which train too
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 @pytest.fixture(scope="module")

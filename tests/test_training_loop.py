@@ -26,13 +26,7 @@ from training.metrics.pictures import psnr_db
 from training.models.config import TINY
 from training.recipes.anytalk import Moment
 
-
-@pytest.fixture(autouse=True)
-def _one_thread_in_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
 
 def tensors(path):

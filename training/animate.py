@@ -14,7 +14,7 @@ from torch import Tensor
 from schemas.base import Record
 from training.errors import UsageError
 from training.fast import Captured, halved
-from training.models.anytalk import AnyTalk, Source
+from training.models.anytalk import AnyTalk
 from training.moves import Placing, placing, relative, seen_from, unlikeness
 
 Picture = UInt8[Tensor, "3 S S"]  # RGB
@@ -132,7 +132,7 @@ class Animator:
         def step(frames: Pictures) -> Pictures:
             points = self.points(frames, reference)
             with torch.no_grad(), halved(self._device, on=self.config.half):
-                return _as_picture(self.model.render(_repeated(self.source, len(frames)), points))
+                return _as_picture(self.model.render(self.source.repeated(len(frames)), points))
 
         return step
 
@@ -151,13 +151,6 @@ def _as_input(pictures: Pictures) -> Float[Tensor, "B 3 S S"]:
 
 def _as_picture(made: Float[Tensor, "B 3 S S"]) -> Pictures:
     return (made.float().clamp(0, 1) * 255).round().byte()
-
-
-def _repeated(source: Source, count: int) -> Source:
-    """A source for ``count`` frames; nothing is copied."""
-    return source._replace(
-        features=source.features.expand(count, -1, -1, -1, -1), points=source.points.expand(count, -1, -1)
-    )
 
 
 def _batches(pictures: Iterable[Picture], size: int) -> Iterator[Pictures]:

@@ -16,12 +16,12 @@ import av.container
 import av.error
 import numpy as np
 import torch
-from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 from torch import Tensor
 
 from schemas.config import ProbeConfig
+from training.data.decode import EXACT
 from training.errors import DataError, UsageError
 
 Picture = UInt8[Tensor, "3 S S"]  # RGB
@@ -30,7 +30,6 @@ LIMITS = ProbeConfig()  # sizes and lengths that the builder accepts as well
 # Playlists would make FFmpeg open other files and addresses on a film's behalf.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,m4v,ogg,nut"
 _OPTIONS = {"format_whitelist": _FORMATS, "protocol_whitelist": "file,pipe"}
-_EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 _MAX_DAMAGED = 100
 _MAX_FPS = 240
 _BT601, _BT709, _UNSPECIFIED = 5, 1, 2
@@ -203,7 +202,7 @@ def _as_picture(frame: av.VideoFrame, size_px: int) -> Picture:
     tagged = int(frame.colorspace)
     matrix = tagged if tagged != _UNSPECIFIED else _BT709 if frame.height >= 720 else _BT601
     full = _FULL if int(frame.color_range) == _FULL else _LIMITED
-    coding = {"src_colorspace": matrix, "src_color_range": full, "interpolation": _EXACT, "threads": 1}
+    coding = {"src_colorspace": matrix, "src_color_range": full, "interpolation": EXACT, "threads": 1}
     made = frame.reformat(size_px, size_px, "rgb24", **coding).to_ndarray()
     return to_tensor(np.rot90(made, (frame.rotation // 90) % 4))
 

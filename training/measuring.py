@@ -21,7 +21,6 @@ from training.metrics.lpips import Lpips
 from training.metrics.pictures import l1, psnr_db, ssim
 from training.metrics.table import Views
 from training.models.anytalk import AnyTalk, Source
-from training.models.motion import Motion
 from training.protocols import EvaluationPair, spread
 from training.results import Figure, Group, finite
 
@@ -170,14 +169,8 @@ class Bench:
 
 def moved(model: AnyTalk, source: Source, frames: Pictures) -> Pictures:
     """One source, moved as each of some frames is: x = R x_c + t + δ with the frame's motion (absolute)."""
-    count = len(frames)
-    many = Source(
-        source.features.expand(count, *[-1] * (source.features.ndim - 1)),
-        type(source.canonical)(*(one.expand(count, *[-1] * (one.ndim - 1)) for one in source.canonical)),
-        Motion(*(one.expand(count, *[-1] * (one.ndim - 1)) for one in source.motion)),
-        source.points.expand(count, -1, -1),
-    )
-    return model.render(many, model.points(many.canonical.points, model.follow(frames)))
+    canonical = source.canonical.points.expand(len(frames), -1, -1)
+    return model.render(source.repeated(len(frames)), model.points(canonical, model.follow(frames)))
 
 
 def to_levels(pictures: Pictures) -> Levels:

@@ -15,15 +15,14 @@ import av
 import av.container
 import av.error
 import numpy as np
-from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 from torch import Tensor
 
+from training.data.decode import EXACT
 from training.errors import DataError, UsageError
 from training.film import Film
 from training.sound import SOUND_HZ, Sound
 
-_EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 _BT709, _LIMITED = 1, 1
 _CRF = 16  # x264's quality; cannot be told from the pictures themselves
 _SOUND_BPS = 160_000
@@ -70,7 +69,7 @@ class FilmWriter:
         """The next picture, and the sound that goes with it."""
         image = np.ascontiguousarray(picture.movedim(0, -1).cpu().numpy())
         frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED, interpolation=_EXACT, threads=1
+            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED, interpolation=EXACT, threads=1
         )
         frame.pts, frame.time_base = self.num_frames, 1 / self._film.fps
         self._container.mux(self._pictures.encode(frame))

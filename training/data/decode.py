@@ -17,9 +17,9 @@ from jaxtyping import UInt8
 
 from training.data.clips import CorruptError
 
-_EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
+EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.BITEXACT
 # Clips are BT.709 (1) in limited range (1).
-CONVERSION: dict[str, Any] = {"src_colorspace": 1, "src_color_range": 1, "interpolation": _EXACT, "threads": 1}
+CONVERSION: dict[str, Any] = {"src_colorspace": 1, "src_color_range": 1, "interpolation": EXACT, "threads": 1}
 _NUM_DECODERS = 8  # clips of one release share their setup; a few releases of different sizes have some
 
 

@@ -30,6 +30,11 @@ class Source(NamedTuple):
     motion: Motion
     points: Float[Tensor, "B K 3"]
 
+    def repeated(self, count: int) -> "Source":
+        """A single source for ``count`` frames, as far as rendering looks at it; nothing is copied."""
+        features, points = self.features.expand(count, -1, -1, -1, -1), self.points.expand(count, -1, -1)
+        return self._replace(features=features, points=points)
+
 
 class Rendered(NamedTuple):
     """A step's results; ``deformed_points`` are of the deformed driving pictures."""
