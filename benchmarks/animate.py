@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from flows.cli import run
+from flows.cli.application import run
 
 if __name__ == "__main__":
     sys.exit(run(["bench", "animate", *sys.argv[1:]]))

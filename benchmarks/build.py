@@ -91,7 +91,16 @@ def build(folder: Path, films: list[Path], *arguments: str) -> Run:
     """Build films in a fresh workspace inside ``folder``."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         manifest = write_manifest(Path(place) / "manifest.jsonl", films)
-        command = [sys.executable, "-m", "flows.cli", "build", str(manifest), "--workspace", f"{place}/ws", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "anitalk",
+            "build",
+            str(manifest),
+            "--workspace",
+            f"{place}/ws",
+            *arguments,
+        ]
         return run(*command)
 
 

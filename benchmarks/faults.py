@@ -66,7 +66,7 @@ def timed(work: Callable[[], object]) -> float:
 def command(manifest: Path, workspace: Path, *more: str) -> list[str]:
     """A build as a process of its own."""
     build = ["build", str(manifest), "-w", str(workspace), *QUICK, "--set", "engine.workers=2", *more]
-    return [sys.executable, "-m", "flows.cli", *build]
+    return [sys.executable, "-m", "anitalk", *build]
 
 
 def finish(manifest: Path, workspace: Path, *more: str) -> None:

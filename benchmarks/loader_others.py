@@ -2,7 +2,7 @@ r"""The loader beside litdata (Lightning's streaming format), which gets the sam
 
 Both read whole clips out of large files in shuffled order and give batches of frame pairs with labels, several pairs of
 each opened clip; what a user of litdata writes for that is ``Clips`` below, with PyAV and the same exact colours. All
-are taken in turns in one process (``training.bench_loader``). litdata is no dependency of this project: it lives in an
+are taken in turns in one process (``training.bench.loader``). litdata is no dependency of this project: it lives in an
 environment of its own, which borrows torch and all else from the one in which this project is installed:
 
     python -m venv OTHER
@@ -34,7 +34,7 @@ from litdata import (  # pyright: ignore[reportMissingImports]
     optimize,
 )
 
-from training.bench_loader import measure_loader
+from training.bench.loader import measure_loader
 from training.data import PairsConfig
 from training.data.cache import ShardCache
 from training.data.clips import index_tar

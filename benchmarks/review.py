@@ -21,10 +21,10 @@ from typing import Any
 import psutil
 from playwright.sync_api import Page, sync_playwright
 
-from pipeline.results import load_build, results_of
-from pipeline.survey import MadeClip, survey
-from pipeline.workspace import Workspace
-from tests.screened import Server, start_server, stock_clips
+from pipeline.build.results import load_build, results_of
+from pipeline.build.survey import MadeClip, survey
+from pipeline.store.workspace import Workspace
+from tests.helpers.screened import Server, start_server, stock_clips
 
 PER_SOURCE = 50
 CHROMIUM = os.environ.get("ANITALK_CHROMIUM", "/usr/bin/chromium")

@@ -13,34 +13,34 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from flows import cli
+from flows.cli import application as cli
 
 # Stage or part of one: module, then class or function (a class brings a method). Stages hold what their parts leave.
 PARTS = {
-    "acquire: hash": ("pipeline.acquire", "fetch"),
-    "probe": ("pipeline.probe", "probe"),
+    "acquire: hash": ("pipeline.fetch.acquire", "fetch"),
+    "probe": ("pipeline.fetch.probe", "probe"),
     "decode": ("pipeline.media.decode", "_tolerant"),
-    "analyse: rest": ("pipeline.analyse", "analyse_run"),
+    "analyse: rest": ("pipeline.analyse.runs", "analyse_run"),
     "convert": ("pipeline.media.decode", "Frame.to_array"),
     "clip: cut and scale": ("pipeline.media.decode", "Frame.crop"),
-    "analyse: thumbnails": ("pipeline.looks", "look_at"),
-    "analyse: cut proposals": ("pipeline.shots", "_CutProposals.push"),
-    "analyse: fades, cuts": ("pipeline.shots", "ShotDetector.push"),
-    "analyse: dissolves": ("pipeline.transitions", "DissolveFinder.step"),
-    "analyse: faces, rest": ("pipeline.faces", "FaceScanner.push"),
+    "analyse: thumbnails": ("pipeline.analyse.looks", "look_at"),
+    "analyse: cut proposals": ("pipeline.analyse.shots", "_CutProposals.push"),
+    "analyse: fades, cuts": ("pipeline.analyse.shots", "ShotDetector.push"),
+    "analyse: dissolves": ("pipeline.analyse.transitions", "DissolveFinder.step"),
+    "analyse: faces, rest": ("pipeline.analyse.faces", "FaceScanner.push"),
     "analyse: detector": ("pipeline.models.detectors", "BlazeFace.detect"),
     "analyse: presence gate": ("pipeline.models.landmarkers", "shows_face"),
-    "clip: rest": ("pipeline.clips", "make_clip"),
-    "clip: pad": ("pipeline.cutting", "cut_square"),
+    "clip: rest": ("pipeline.clip.make", "make_clip"),
+    "clip: pad": ("pipeline.clip.crop", "cut_square"),
     "clip: encode": ("pipeline.media.encode", "ClipWriter.add"),
     "clip: encode sound": ("pipeline.media.encode", "ClipWriter.add_audio"),
-    "clip: quality": ("pipeline.quality", "QualityMeter.add"),
+    "clip: quality": ("pipeline.clip.quality", "QualityMeter.add"),
     "clip: landmarks": ("pipeline.models.landmarkers", "FaceMesh468.locate"),
-    "clip: pose": ("pipeline.headpose", "estimate_poses"),
+    "clip: pose": ("pipeline.clip.headpose", "estimate_poses"),
     "clip: read sound": ("pipeline.media.audio", "read_audio"),
-    "clip: voice activity": ("pipeline.speech", "voice_activity"),
-    "clip: mel": ("pipeline.speech", "log_mel"),
-    "clip: sync": ("pipeline.sync", "score_sync"),
+    "clip: voice activity": ("pipeline.clip.speech", "voice_activity"),
+    "clip: mel": ("pipeline.clip.speech", "log_mel"),
+    "clip: sync": ("pipeline.clip.sync", "score_sync"),
 }
 _SHARED = {"decode", "convert"}  # both passes use them; told apart by the stage that is running
 
@@ -106,7 +106,7 @@ class Stopwatch:
 
 def install(watch: Stopwatch) -> None:
     """Put the stopwatch around every part, wherever a module holds a name of it."""
-    import pipeline.build  # noqa: F401  # brings every stage
+    import pipeline.build.compose  # noqa: F401  # brings every stage
 
     ours = [module for name, module in sys.modules.items() if name.startswith(("pipeline.", "flows."))]
     for part, (module, name) in PARTS.items():
@@ -136,10 +136,10 @@ def main() -> int:
 
 def yielded(workspace: str) -> dict[str, float]:
     """Seconds and number of the clips that were made, and of those that a release would accept."""
-    from pipeline.release import ReleaseOptions, choose
-    from pipeline.results import Results, load_build
-    from pipeline.survey import survey
-    from pipeline.workspace import Workspace
+    from pipeline.build.results import Results, load_build
+    from pipeline.build.survey import survey
+    from pipeline.curate.choice import ReleaseOptions, choose
+    from pipeline.store.workspace import Workspace
 
     place = Workspace(workspace)
     made = load_build(place)

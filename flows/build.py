@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.settings import overlaid, read_settings
-from pipeline.acquire import HostLimiter
-from pipeline.attempts import forgive
-from pipeline.build import Builder, Engine, InlineEngine, Progress, Silent, record_build
+from pipeline.build.compose import Builder, Engine, InlineEngine, Progress, Silent, record_build
+from pipeline.build.jobs import Bench
+from pipeline.build.results import load_build, tool_version
 from pipeline.errors import UsageError
-from pipeline.jobs import Bench
+from pipeline.fetch.acquire import HostLimiter
+from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
-from pipeline.models.weights import WeightsStore
-from pipeline.results import load_build, tool_version
-from pipeline.workspace import Workspace
+from pipeline.store.ledger import forgive
+from pipeline.store.workspace import Workspace
 from schemas.cliplist import ClipList, ListedClip, is_clip_list, read_clip_list
 from schemas.config import BuildConfig, EngineConfig, WeightsConfig
 from schemas.source import ManifestError, Source, read_manifest
@@ -182,7 +182,7 @@ def engine_of(request: BuildRequest, plan: Plan, place: Workspace) -> Iterator[E
         turns = HostLimiter(plan.config.acquire, place.state_folder / "hosts")
         yield InlineEngine(Bench(place, plan.config, tool_version(), turns, WeightsStore(plan.weights)))
         return
-    from flows.cluster import ray_engine
+    from flows.ray.cluster import ray_engine
 
     uri = str(Path(place.storage.root).resolve()) if place.storage.is_local else place.storage.uri
     with ray_engine(

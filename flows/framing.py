@@ -13,21 +13,21 @@ from jaxtyping import Float64
 from PIL import Image
 
 from flows.settings import Settings
-from pipeline.analyse import analyse_run, join_runs
-from pipeline.crop import smooth_path, square_around, tube_breaks, usable_span
-from pipeline.cutting import cut_square
+from pipeline.analyse.faces import FaceScanner
+from pipeline.analyse.plan import smooth_path, square_around, tube_breaks, usable_span
+from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.clip.crop import cut_square
 from pipeline.errors import DecodeError, SourceError, UsageError
-from pipeline.faces import FaceScanner
+from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_at_rate, iter_frames
 from pipeline.media.pixels import to_rgb
+from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
-from pipeline.models.weights import WeightsStore
-from pipeline.probe import probe
 from schemas.base import Box, TimeSpan
 from schemas.config import BuildConfig, DomainConfig
 from schemas.face import FaceTrack
 from schemas.media import Shot, Video
-from training.film import Film, Picture, read_picture, scaled, to_tensor
+from training.film.film import Film, Picture, read_picture, scaled, to_tensor
 
 Told = Callable[[float, float], None]
 

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.settings import overlaid
-from pipeline.build import Progress, Silent
-from pipeline.models.weights import WeightsStore
-from pipeline.release import Choice, ReleaseOptions, make_release
-from pipeline.results import load_build
-from pipeline.workspace import Workspace
+from pipeline.build.compose import Progress, Silent
+from pipeline.build.results import load_build
+from pipeline.curate.choice import Choice, ReleaseOptions
+from pipeline.models.files.weights import WeightsStore
+from pipeline.release.make import make_release
+from pipeline.store.workspace import Workspace
 from schemas.release import Release
 
 

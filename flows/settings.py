@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from pipeline.errors import UsageError
-from pipeline.models.weights import is_path
+from pipeline.models.files.weights import is_path
 from schemas.base import Record
 from schemas.config import BuildConfig, DomainConfig, EngineConfig, WeightsConfig
 from schemas.landmarkers import UserLandmarker

@@ -48,8 +48,8 @@ def anytalk(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to train on.")] = "auto",
 ) -> int:
     """Train AnyTalk: make one frame of a clip from another. SIGTERM saves and ends with exit code 143."""
-    from training.run import RunRequest, train
-    from training.settings import read_settings
+    from training.engine.run import RunRequest, train
+    from training.engine.settings import read_settings
 
     _tell_progress()
     request = RunRequest(
@@ -89,9 +89,9 @@ def evaluate_anytalk(
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where networks run.")] = "auto",
 ) -> int:
     """Measure AnyTalk on held-out pairs, beside real frames, the source itself and the published figures."""
-    from training.evaluate import TABLE_FILE, EvaluationRequest, evaluate
-    from training.launch import one_device
-    from training.settings import read_evaluation
+    from training.engine.launch import one_device
+    from training.engine.settings import read_evaluation
+    from training.evaluation.run import TABLE_FILE, EvaluationRequest, evaluate
 
     request = EvaluationRequest(
         checkpoint=checkpoint,

@@ -10,7 +10,7 @@ from jaxtyping import Float32
 
 from pipeline.errors import UsageError
 from pipeline.models.detectors import BgrImage, BlazeFace, Detector, FaceBox
-from pipeline.models.packaged import packaged_model
+from pipeline.models.files.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
 from schemas.face import XYXY
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipeline.analyse.faces import without_doubles
 from pipeline.bench.baselines import BASELINES, HaarFrontal
 from pipeline.bench.labelled import FILM_DOMAINS, LabelledFrame, Score, labelled_frames, score_frame
 from pipeline.errors import UsageError
-from pipeline.faces import without_doubles
 from pipeline.media.decode import fit_within
 from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import BgrImage, Detector, FaceBox

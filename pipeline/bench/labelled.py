@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import UsageError
+from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_frames
 from pipeline.models.detectors import BgrImage, FaceBox, iou
-from pipeline.probe import probe
 from schemas.config import FaceConfig, ProbeConfig
 from schemas.face import XYXY
 

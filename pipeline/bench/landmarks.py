@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32
 
+from pipeline.clip.headpose import estimate_poses
+from pipeline.clip.landmarks import estimate_landmarks
 from pipeline.demo.films import ADA, BRUNO, CLEO
 from pipeline.demo.head import HeadPose, render_head
 from pipeline.demo.solids import Character
-from pipeline.headpose import estimate_poses
-from pipeline.landmarks import estimate_landmarks
 from pipeline.models.landmarkers import FaceMesh468, Image, Landmarker
 from pipeline.models.layouts import FACE_MESH_468, FacePoints
 from pipeline.models.point_networks import PFLD, OnnxLandmarker

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
-from pipeline.models.weights import WeightsStore
 from schemas.config import BuildConfig, WeightsConfig
 
 

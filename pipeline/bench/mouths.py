@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pipeline.bench.takes import Take
-from pipeline.landmarks import estimate_landmarks
+from pipeline.clip.landmarks import estimate_landmarks
+from pipeline.clip.motion import estimate_motion, from_rest
 from pipeline.models.landmarkers import Landmarker
 from pipeline.models.layouts import FACE_MESH_468
-from pipeline.motion import estimate_motion, from_rest
 from schemas.accuracy import MouthRow
 from schemas.config import LandmarkConfig
 from schemas.face import MOTION_CHANNELS

@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.bench.baselines import HaarFrontal
 from pipeline.bench.detection import BEST_SINGLE
 from pipeline.bench.report import Accuracy, summarise_faces
-from pipeline.page import FAINT, Page
+from pipeline.draw.page import FAINT, Page
 
 _COLOURS = ("#2f6db5", "#e08a1e", "#6b9a4b", "#8a8f98", "#a35fa8")
 _WIDTH, _HEIGHT = 1360, 1330

@@ -22,9 +22,9 @@ from pipeline.bench.speaker import summarise, sync_rows
 from pipeline.bench.takes import filmed_takes, render_films, rendered_takes
 from pipeline.errors import UsageError
 from pipeline.models.detector_table import detector_files
-from pipeline.models.packaged import PACKAGED_MODELS
+from pipeline.models.files.packaged import PACKAGED_MODELS
+from pipeline.models.files.weights import shipped_registry
 from pipeline.models.registry import LANDMARKER_FILES, POSE_FILES, ModelSet
-from pipeline.models.weights import shipped_registry
 from schemas.accuracy import (
     DetectionRow,
     LandmarkRow,

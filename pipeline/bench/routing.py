@@ -15,17 +15,17 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from scipy.optimize import minimize
 
+from pipeline.analyse.faces import without_doubles
 from pipeline.bench.labelled import FILM_DOMAINS, labelled_frames
+from pipeline.clip.router import combined, judge, likelihoods
 from pipeline.demo.films import DEMO_FILMS
 from pipeline.errors import UsageError
-from pipeline.faces import without_doubles
+from pipeline.fetch.probe import probe
 from pipeline.media.decode import iter_frames
 from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import BgrImage, Detector
 from pipeline.models.domain_evidence import EVIDENCE_PX, frame_evidence
 from pipeline.models.registry import ModelSet
-from pipeline.probe import probe
-from pipeline.router import combined, judge, likelihoods
 from schemas.accuracy import RouterRow
 from schemas.config import CropConfig, ProbeConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice

@@ -18,11 +18,11 @@ from scenedetect import SceneManager, open_video
 from scenedetect.detector import SceneDetector
 from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDetector, ThresholdDetector
 
+from pipeline.analyse.shots import ShotDetector
 from pipeline.demo.sources import ShotTruth
 from pipeline.errors import UsageError
+from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_frames
-from pipeline.probe import probe
-from pipeline.shots import ShotDetector
 from schemas.accuracy import ShotRow
 from schemas.config import ProbeConfig, ShotConfig
 

@@ -16,12 +16,12 @@ from jaxtyping import Float, Float32
 from scipy.ndimage import gaussian_filter1d
 
 from pipeline.bench.takes import Take
+from pipeline.clip.speaker import heard_frames, score_speaker
+from pipeline.clip.speech import speech_envelope, voice_activity
+from pipeline.clip.sync import score_sync
+from pipeline.curate.ridge import score_ridge
 from pipeline.models.registry import ModelSet
 from pipeline.models.speaker import LightAsd
-from pipeline.ridge import score_ridge
-from pipeline.speaker import heard_frames, score_speaker
-from pipeline.speech import speech_envelope, voice_activity
-from pipeline.sync import score_sync
 from schemas.accuracy import SyncRow, SyncSummary
 from schemas.config import RidgeConfig, SpeakerConfig, SyncConfig
 from schemas.sample import SAMPLE_RATE_HZ

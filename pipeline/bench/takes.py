@@ -12,21 +12,21 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from pipeline.analyse import analyse_run, join_runs, windows_of
-from pipeline.crop import plan_clips
-from pipeline.cutting import MEASURED_PX, boxes_on_crop, iter_crops
+from pipeline.analyse.plan import plan_clips
+from pipeline.analyse.runs import analyse_run, join_runs, windows_of
+from pipeline.clip.crop import MEASURED_PX, boxes_on_crop, iter_crops
+from pipeline.clip.landmarks import estimate_landmarks
+from pipeline.clip.motion import estimate_motion
+from pipeline.clip.prints import PrintMeter
+from pipeline.clip.speaker import LowerFaces
+from pipeline.clip.speech import log_mel
 from pipeline.demo.films import DEMO_FILMS, DemoFilm
 from pipeline.demo.sources import ShotTruth, render_film, timeline
-from pipeline.landmarks import estimate_landmarks
+from pipeline.fetch.probe import probe
 from pipeline.media.audio import read_audio
 from pipeline.media.pixels import to_rgb
 from pipeline.models.layouts import FACE_MESH_468
 from pipeline.models.registry import ModelSet
-from pipeline.motion import estimate_motion
-from pipeline.prints import PrintMeter
-from pipeline.probe import probe
-from pipeline.speaker import LowerFaces
-from pipeline.speech import log_mel
 from schemas.analysis import PlannedClip
 from schemas.face import XYXY
 from schemas.media import Video

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pipeline.errors import UsageError
 from pipeline.models.detectors import BlazeFace, CatCascade, Detector
-from pipeline.models.files import FindModel
-from pipeline.models.packaged import packaged_model
+from pipeline.models.files.model_file import FindModel
+from pipeline.models.files.packaged import packaged_model
 from schemas.detectors import DetectorChoice
 
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from pipeline.models.packaged import packaged_model
+from pipeline.models.files.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
 from schemas.face import XYXY
 

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
+from pipeline.models.files.packaged import packaged_model
 from pipeline.models.layouts import FACE_MESH_468, FacePoints, Layout
-from pipeline.models.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
 from schemas.face import XYXY
 

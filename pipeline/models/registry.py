@@ -17,12 +17,12 @@ from pipeline.models.detector_table import build_detectors, detector_files
 from pipeline.models.detectors import Detector
 from pipeline.models.domain_evidence import EVIDENCE_FILES
 from pipeline.models.expression import ExpressionNetwork
-from pipeline.models.files import ModelFile
+from pipeline.models.files.model_file import ModelFile
+from pipeline.models.files.packaged import PACKAGED_MODELS, packaged_model
+from pipeline.models.files.weights import WeightsStore
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
-from pipeline.models.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.speaker import LIGHT_ASD_FPS, LightAsd
 from pipeline.models.speech import Hubert, SileroVad
-from pipeline.models.weights import WeightsStore
 from pipeline.models.zero_shot import ZeroShot
 from schemas.config import BuildConfig, DomainConfig
 from schemas.landmarkers import LandmarkerChoice, UserLandmarker

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Float16, Float32
 
 from pipeline.errors import UsageError
+from pipeline.models.files.packaged import packaged_model
 from pipeline.models.one_thread import one_thread
-from pipeline.models.packaged import packaged_model
 from pipeline.models.torch_device import check_torch_device
 from schemas.models import Device
 

@@ -1,1 +1,4 @@
-"""Screening: what people say of clips, how it is kept, exchanged, and shown in a browser."""
+"""Screening in a browser: the server and its page.
+
+In: the clips of a workspace. Out: reviews in its store.
+"""

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from pipeline.collect import stored_collection
+from pipeline.build.results import BuildRecord, Results
+from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.curate.choice import identity_of
+from pipeline.curate.collect import stored_collection
+from pipeline.curate.reviewed import reviewed
+from pipeline.curate.select import decide, drop_duplicates, limits_of
+from pipeline.curate.speakers import keep_speakers
 from pipeline.errors import UsageError
-from pipeline.release import identity_of
-from pipeline.results import BuildRecord, Results
-from pipeline.review.applied import reviewed
 from pipeline.review.order import Order
-from pipeline.select import decide, drop_duplicates, limits_of
-from pipeline.speaker import keep_speakers
-from pipeline.survey import MadeClip, Survey, survey
 from schemas.collection import Collection, DuplicateLink
 from schemas.config import SelectLimits
 from schemas.decision import Decision

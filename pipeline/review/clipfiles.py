@@ -14,8 +14,8 @@ import cv2
 from av.error import FFmpegError
 
 from pipeline.errors import DecodeError, WorkspaceError
-from pipeline.storage import clear_write_errors
-from pipeline.workspace import Workspace
+from pipeline.store.storage import clear_write_errors
+from pipeline.store.workspace import Workspace
 
 THUMB_PX = 224
 _THUMB_QUALITY = 82

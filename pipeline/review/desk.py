@@ -14,13 +14,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline.build.results import load_build, results_of
 from pipeline.errors import UsageError
-from pipeline.results import load_build, results_of
 from pipeline.review.catalogue import Catalogue, Entry, read_catalogue
-from pipeline.review.decisions import ReviewLog, Standing, in_force, standing
 from pipeline.review.order import Asked
 from pipeline.review.progress import spent_s
-from pipeline.workspace import Workspace
+from pipeline.store.reviews import ReviewLog, Standing, in_force, standing
+from pipeline.store.workspace import Workspace
 from schemas.base import FrameSpan
 from schemas.review import Review, ReviewAction
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cutting import boxes_on_crop
+from pipeline.build.pictures import clip_arrays
+from pipeline.clip.crop import boxes_on_crop
+from pipeline.clip.speech import speech_envelope
+from pipeline.curate.select import RULES
 from pipeline.errors import WorkspaceError
 from pipeline.media.audio import read_flac
-from pipeline.pictures import clip_arrays
 from pipeline.review.catalogue import Catalogue, Entry
 from pipeline.review.desk import Desk
-from pipeline.select import RULES
-from pipeline.speech import speech_envelope
 from schemas.clip import Clip
 from schemas.collection import DuplicateLink
 from schemas.decision import RejectReason

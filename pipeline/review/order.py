@@ -18,9 +18,9 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from pipeline.review.decisions import in_force, standing
-from pipeline.select import RULES
-from pipeline.survey import MadeClip
+from pipeline.build.survey import MadeClip
+from pipeline.curate.select import RULES
+from pipeline.store.reviews import in_force, standing
 from schemas.clip import Clip
 from schemas.config import SelectLimits
 from schemas.decision import RejectReason

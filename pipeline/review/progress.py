@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from pipeline.review.decisions import Standing, standing
-from pipeline.survey import MadeClip
+from pipeline.build.survey import MadeClip
+from pipeline.store.reviews import Standing, standing
 from schemas.review import Review, ReviewAction
 
 IDLE_S = 120.0  # a longer pause between two words was not spent on a clip (mine)

@@ -34,8 +34,8 @@ from pipeline.review.desk import Desk
 from pipeline.review.detail import detail_of, packed_arrays
 from pipeline.review.guard import App, Guard, is_loopback, read_token
 from pipeline.review.order import Why
-from pipeline.storage import clear_write_errors
-from pipeline.workspace import Workspace
+from pipeline.store.storage import clear_write_errors
+from pipeline.store.workspace import Workspace
 from schemas.base import content_hash
 from schemas.face import MOTION_CHANNELS
 from schemas.review import MAX_NAME, REVIEW_REASONS

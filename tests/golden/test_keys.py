@@ -11,9 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.analyse import Window
-from pipeline.models.weights import WeightsStore
-from pipeline.results import Results
+from pipeline.analyse.runs import Window
+from pipeline.build.results import Results
+from pipeline.models.files.weights import WeightsStore
 from schemas.analysis import PlannedClip
 from schemas.base import Box, FrameSpan, TimeSpan
 from schemas.clip import ClipPlan

@@ -1,1 +1,4 @@
-"""The losses of AnyTalk, each with the reduction that its weight was chosen for (supplement, B.2 and C.1)."""
+"""Losses that several recipes share.
+
+In: made and true pictures, or a discriminator's answers. Out: scalars, reduced as their weights expect.
+"""

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from training.models.discriminator import Judgement
+from training.networks.discriminator import Judgement
 
 Loss = Float[Tensor, ""]
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from schemas.base import Record
 from schemas.expression import ExpressionInput
-from training.frozen import FrozenFile
+from training.networks.frozen import FrozenFile
 
 
 class PerceptualConfig(Record):

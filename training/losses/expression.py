@@ -5,10 +5,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from schemas.expression import EMOTIONS, ExpressionInput
-from training.frozen import load
-from training.geometry import sample
 from training.losses.config import ExpressionLossConfig
-from training.precision import single_precision
+from training.networks.frozen import load
+from training.networks.geometry import sample
+from training.networks.precision import single_precision
 
 Pictures = Float[Tensor, "B 3 S S"]
 Boxes = Float[Tensor, "B 4"]  # the clip's face: xyxy as shares of the picture's width and height

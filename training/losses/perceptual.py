@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.errors import UsageError
-from training.frozen import load
 from training.losses.config import PerceptualConfig
-from training.models.blocks import Shrink
+from training.networks.blocks import Shrink
+from training.networks.frozen import load
 
 Pictures = Float[Tensor, "B 3 S S"]
 

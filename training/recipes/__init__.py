@@ -1,1 +1,4 @@
-"""How each system is trained: its networks, its losses, and what to look at."""
+"""How each system is trained: a folder per recipe.
+
+In: batches. Out: losses, networks and pictures to look at.
+"""

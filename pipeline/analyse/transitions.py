@@ -1,0 +1,383 @@
+"""Find the gradual transitions: fades from and to a flat picture, and dissolves.
+
+Neither shows in the difference of neighbouring frames, which is what cut detectors look at. A fade is a
+ramp of contrast beside frames without any; in a dissolve every pixel goes straight from one scene to the
+other, while motion makes it step. Both finders also say how far the transition reaches, because a clip
+must hold no frame of it.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from jaxtyping import Float64
+
+from pipeline.analyse.looks import Film, Look, is_similar, overlap_similarity, shares_of, straightness, tint_change
+from schemas.config import ShotConfig
+from schemas.media import Boundary
+
+
+def ramp_length(strength: Float64[np.ndarray, "T"], patience: int, min_height: float) -> int | None:
+    """Number of frames that lie between a flat picture and the full one.
+
+    Args:
+        strength: contrast (or level) of the frames next to the flat picture, nearest first.
+        patience: frames without a new maximum after which the ramp is over.
+        min_height: the full picture must reach this strength.
+
+    Returns:
+        0 for a step (a hard cut), None where no picture worth the name follows.
+    """
+    if strength.size == 0:
+        return None
+    peak = 0
+    for index in range(strength.size):
+        if strength[index] > strength[peak] * 1.01 + 0.2:
+            peak = index
+        elif index - peak >= patience:
+            break
+    height = float(np.median(strength[peak : peak + patience]))
+    if height < min_height:
+        return None
+    if strength[0] >= 0.5 * height:
+        return 0
+    return max(1, _fitted_ramp(strength[: peak + 1 + patience], peak))
+
+
+def _fitted_ramp(strength: Float64[np.ndarray, "T"], longest: int) -> int:
+    """Length of the linear rise, then constant, that fits best; a slow drift after it doesn't count."""
+    steps = np.arange(1, strength.size + 1, dtype=np.float64)
+    best, best_error = longest, np.inf
+    for length in range(1, longest + 1):
+        model = np.minimum(steps / (length + 1), 1.0)
+        height = float(strength @ model / (model @ model))
+        error = float(np.square(strength - height * model).sum())
+        if error < best_error:
+            best, best_error = length, error
+    # An eased fade is slower at its end than the line: it lasts until the picture stands.
+    full = float(np.median(strength[best : best + 4])) if best < strength.size else float(strength[-1])
+    while best < longest and strength[best] < 0.97 * full:
+        best += 1
+    return best
+
+
+def ramp_ends(shares: Float64[np.ndarray, "T"]) -> tuple[float, float] | None:
+    """Where a line through the middle of a rise from 0 to 1 meets 0 and 1, in indices; None where nothing rises."""
+    above = np.flatnonzero(shares >= 0.5)
+    below = np.flatnonzero(shares < 0.5)
+    if above.size == 0 or below.size == 0:
+        return None
+    # Walk outward from the middle crossing; further away the scenes' own motion shows.
+    last = middle = int(above[above > below[0]][0]) if (above > below[0]).any() else -1
+    if middle < 0:
+        return None
+    first = middle - 1
+    while first > 0 and shares[first] > 0.12:
+        first -= 1
+    while last < shares.size - 1 and shares[last] < 0.88:
+        last += 1
+    index = np.arange(first, last + 1)
+    slope, offset = np.polyfit(index, shares[first : last + 1], 1)
+    if slope <= 0:
+        return None
+    return float(-offset / slope), float((1.0 - offset) / slope)
+
+
+@dataclass(slots=True)
+class _FlatRun:
+    """Frames of one flat colour. ``before`` and ``after`` are ramp lengths (0 a step, None nothing there)."""
+
+    start: int
+    dark: bool
+    before: int | None
+    at_start: bool
+    slid: bool
+    stop: int = -1
+    least: float = math.inf  # strength of its emptiest frames, and where those lie
+    core: tuple[int, int] = (-1, -1)
+
+    @property
+    def since(self) -> int:
+        return self.start - (self.before or 0)
+
+    def extend(self, frame: int, strength: float) -> None:
+        """The picture counts as flat a little before it is empty; a fade lasts until it is."""
+        if strength < self.least - 0.5:
+            self.least, self.core = strength, (frame, frame)
+        if strength <= self.least + 0.5:
+            self.core = (self.core[0], frame + 1)
+
+
+class FadeFinder:
+    """Finds flat pictures and the ramps or steps at their edges.
+
+    A dip through a flat colour with ramps at both sides is one boundary in the middle of the flat
+    frames (PySceneDetect's convention); a ramp at one side and a step at the other are two, since the
+    flat frames between them belong to neither scene.
+    """
+
+    def __init__(self, config: ShotConfig, fps: Fraction, film: Film, flash: int) -> None:
+        self._config, self._film, self._flash = config, film, flash
+        self._reach = math.ceil(config.max_fade_s * fps)
+        self._patience = max(3, math.ceil(config.plateau_s * fps))
+        self._run: _FlatRun | None = None
+        self._closed: list[_FlatRun] = []
+        self._first: int | None = None
+        self._last = -1
+        self._floor = 0  # no ramp reaches back over a cut
+        self._flat_floor = {True: 0, False: 0}  # nor over the last flat picture of its sort
+
+    @property
+    def pending_since(self) -> int | None:
+        """First frame of the oldest transition that is not decided yet."""
+        runs = [*self._closed, *([self._run] if self._run else [])]
+        return min((run.since for run in runs), default=None)
+
+    def step(self, frame: int, *, is_cut: bool) -> list[Boundary]:
+        """Take the next frame, whose cut is settled; return the transitions that ended."""
+        look = self._film[frame]
+        self._first = frame if self._first is None else self._first
+        self._last = frame
+        flat = look.contrast < self._config.flat_contrast
+        dark = flat and look.level < self._config.dark_level
+        found: list[Boundary] = []
+        if is_cut:
+            found += self._resolve(frame, self._closed)
+            self._floor = frame
+        found += self._resolve(frame, [run for run in self._closed if frame - run.stop >= self._reach])
+        if self._run and (not flat or dark != self._run.dark):
+            self._close(frame, flat)
+        if flat and not self._run:
+            # The picture before this run has ended: what waits for its ramp has seen all of it.
+            found += self._resolve(frame, [run for run in self._closed if dark or not run.dark])
+            self._open(frame, dark)
+        if self._run:
+            self._run.extend(frame, _strength(look, dark=self._run.dark))
+        return found
+
+    def finish(self) -> list[Boundary]:
+        """The run of frames ended."""
+        found = self._resolve(self._last + 1, self._closed)
+        if self._run:
+            run, self._run = self._run, None
+            run.stop = self._last + 1
+            found += self._boundaries(run, after=None, at_end=True)
+        return found
+
+    def _open(self, frame: int, dark: bool) -> None:
+        floor = max(self._floor, self._flat_floor[dark], frame - self._reach)
+        before = self._strength(floor, frame, dark)[::-1]
+        length = ramp_length(before, self._patience, self._config.min_fade_height)
+        slid = not dark and frame == self._flat_floor[True] and frame != self._first and not self._jumps(frame)
+        self._run = _FlatRun(start=frame, dark=dark, before=length, at_start=frame == self._first, slid=slid)
+
+    def _close(self, frame: int, flat: bool) -> None:
+        run, self._run = self._run, None
+        if run is None:
+            return
+        run.stop = frame
+        self._flat_floor[run.dark] = frame
+        # A flat picture that slides into black, or out of it, is a part of the fade around it.
+        if run.dark or not (run.slid or (flat and not self._jumps(frame))):
+            self._closed.append(run)
+
+    def _jumps(self, frame: int) -> bool:
+        return abs(self._film[frame].level - self._film[frame - 1].level) >= self._config.min_flat_jump
+
+    def _resolve(self, frame: int, runs: list[_FlatRun]) -> list[Boundary]:
+        """Decide ``runs``, whose picture afterwards lasts until ``frame``."""
+        found: list[Boundary] = []
+        for run in list(runs):
+            self._closed.remove(run)
+            strength = self._strength(run.stop, min(frame, run.stop + self._reach), run.dark)
+            after = ramp_length(strength, self._patience, self._config.min_fade_height)
+            found += self._boundaries(run, after=after, at_end=False)
+        return found
+
+    def _strength(self, start: int, stop: int, dark: bool) -> Float64[np.ndarray, "T"]:
+        return np.array([_strength(look, dark=dark) for look in self._film.between(start, stop)])
+
+    def _boundaries(self, run: _FlatRun, *, after: int | None, at_end: bool) -> list[Boundary]:
+        before = run.before
+        first, last = run.start - (before or 0), run.stop + (after or 0)
+        start, stop = run.core[0] if before else run.start, run.core[1] if after else run.stop
+        if run.at_start and at_end:
+            return []
+        if run.at_start:
+            return [_fade(start, start, last)] if after else _cuts(stop if after == 0 else None)
+        if at_end:
+            return [_fade(stop, first, stop)] if before else _cuts(start if before == 0 else None)
+        if self._is_flash(first, last):
+            return []
+        if before and after:
+            return [_fade((start + stop) // 2, first, last)]
+        if stop - start <= self._config.min_flat_frames and before is not None and after is not None:
+            # Too short to be a picture of its own: one boundary, and the flat frames are its extent.
+            return (
+                [_fade(stop if before or not after else start, first, last)]
+                if before or after
+                else [Boundary(frame=stop, kind="cut", start_frame=start, stop_frame=stop)]
+            )
+        return [
+            *([_fade(start, first, start)] if before else _cuts(start if before == 0 else None)),
+            *([_fade(stop, stop, last)] if after else _cuts(stop if after == 0 else None)),
+        ]
+
+    def _is_flash(self, first: int, last: int) -> bool:
+        if last - first > 2 * self._flash or first - 1 < self._film.first or last > self._film.last:
+            return False
+        return is_similar(self._film[first - 1], self._film[last], self._config.same_after_flash)
+
+
+def _strength(look: Look, *, dark: bool) -> float:
+    """How much picture there is: above black its light counts, above any other colour only its contrast."""
+    return math.hypot(look.level, look.contrast) if dark else look.contrast
+
+
+def _fade(frame: int, start: int, stop: int) -> Boundary:
+    return Boundary(frame=frame, kind="fade", start_frame=start, stop_frame=stop)
+
+
+def _cuts(frame: int | None) -> list[Boundary]:
+    return [] if frame is None else [Boundary(frame=frame, kind="cut", start_frame=frame, stop_frame=frame)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A stretch of frames whose middle is a mix of its ends."""
+
+    start: int
+    stop: int
+    score: float
+
+
+class DissolveFinder:
+    """Finds stretches whose frames are mixes of the stretch's two ends, the share rising from 0 to 1.
+
+    The ends must show different scenes: a slow change of light is straight too.
+    """
+
+    def __init__(self, config: ShotConfig, fps: Fraction, film: Film) -> None:
+        self._config, self._film = config, film
+        longest = config.max_dissolve_s * fps
+        # Each window length is about 1.4 times the next shorter one; a dissolve needs one that covers it, loosely.
+        self._lengths = sorted({max(4, round(longest / 2 ** (k / 2))) for k in range(8)})
+        self._margin = max(4, math.ceil(config.plateau_s * fps))
+        self._floor: int | None = None
+        self._best: _Window | None = None
+
+    def step(self, frame: int, *, is_cut: bool) -> list[Boundary]:
+        """Take the next frame, whose cut is settled; return the dissolve that ended, if one did."""
+        flat = self._film[frame].contrast < self._config.flat_contrast
+        found: list[Boundary] = []
+        if self._floor is None or is_cut or flat:
+            found = self._end(frame)
+            self._floor = frame + 1 if flat else frame
+        for length in self._moved(frame):
+            if frame - length < self._floor:  # an end has moved it
+                break
+            best = self._best
+            is_next = best is not None and frame - length >= best.stop
+            # A stretch that cannot replace the best one, and ends nothing, need not be judged.
+            score = self._score(frame - length, frame, above=0.0 if best is None or is_next else best.score)
+            if score > 0 and is_next:
+                found += self._end(frame)
+            if score > 0 and (self._best is None or score > self._best.score):
+                self._best = _Window(start=frame - length, stop=frame, score=score)
+        if self._best and frame - self._best.stop >= self._lengths[-1] // 2:
+            found += self._end(frame)
+        return found
+
+    def finish(self) -> list[Boundary]:
+        """The run of frames ended."""
+        return self._end(self._film.last + 1)
+
+    def _moved(self, frame: int) -> list[int]:
+        """The lengths of the stretches up to ``frame`` whose ends differ enough, all compared at once."""
+        lengths = [length for length in self._lengths if frame - length >= (self._floor or 0)]
+        if not lengths:
+            return []
+        change = np.stack([self._film[frame - length].small for length in lengths]) - self._film[frame].small
+        squares = np.einsum("lp,lp->l", change, change) / change.shape[1]
+        return [
+            length
+            for length, square in zip(lengths, squares, strict=True)
+            if square >= self._config.min_dissolve_step**2
+        ]
+
+    def _score(self, start: int, stop: int, above: float) -> float:
+        """Distance between the ends, less what the mix leaves unexplained; 0 for no dissolve, or one not ``above``."""
+        config, film = self._config, self._film
+        a, b = film[start].small, film[stop].small
+        distance = float(np.sqrt(np.mean(np.square(b - a))))
+        middle = film[(start + stop) // 2].small
+        if not 0.25 <= float((middle - a) @ (b - a)) / (distance * distance * a.size) <= 0.75:
+            return 0.0
+        stack = np.stack([look.small for look in film.between(start, stop + 1)])
+        straight = straightness(stack)
+        if straight < config.min_straightness or distance * straight <= above:
+            return 0.0
+        if np.diff(shares_of(stack, a, b)).max() > config.max_dissolve_jump:
+            return 0.0
+        ends = film[start], film[stop]
+        alike = overlap_similarity(*ends) >= config.same_view or is_similar(*ends, config.same_scene_dissolved)
+        if alike and not self._is_new_tint(start, stop):
+            return 0.0
+        return distance * straight
+
+    def _is_new_tint(self, start: int, stop: int) -> bool:
+        """Whether look-alike framings change their room: another colour in the same light, and no colour moves outside.
+
+        A fade changes colours along with the light, and a pan changes them before and after the stretch as well.
+        """
+        film, config = self._film, self._config
+        dark, light = sorted((film[start].level, film[stop].level))
+        if tint_change(film[start], film[stop]) < config.new_tint or dark < config.same_level * light:
+            return False
+        outside = [(start - 3, start), (stop, stop + 3)]
+        return all(
+            film.first <= a and b <= film.last and tint_change(film[a], film[b]) < config.calm_tint for a, b in outside
+        )
+
+    def _end(self, frame: int) -> list[Boundary]:
+        """Measure the best stretch's true extent; the scene after it lasts until ``frame`` at least."""
+        best, self._best = self._best, None
+        if best is None:
+            return []
+        floor = max(self._floor or 0, self._film.first)
+        start, stop = self._grown(best, floor, frame - 1)
+        looks = self._film.between(max(floor, start - self._margin), min(frame, stop + self._margin + 1))
+        stack = np.stack([look.small for look in looks])
+        ends = ramp_ends(shares_of(stack, self._film[start].small, self._film[stop].small))
+        if ends is None:
+            return []
+        first = max(looks[0].frame, looks[0].frame + math.floor(ends[0]) + 1)
+        last = min(looks[-1].frame + 1, looks[0].frame + math.ceil(ends[1]))
+        if last <= first:
+            return []
+        self._floor = max(floor, last)
+        return [Boundary(frame=(first + last) // 2, kind="dissolve", start_frame=first, stop_frame=last)]
+
+    def _grown(self, best: _Window, floor: int, ceiling: int) -> tuple[int, int]:
+        """Move the ends while the step between them grows more than the change bends.
+
+        Scenes in motion bend a long dissolve, so that only a part of it was straight enough to be found.
+        """
+        start, stop, score = best.start, best.stop, best.score
+        moves = [(sign * k, 0) for k in (8, 4, 2, 1) for sign in (-1, 1)]
+        moves += [(0, shift) for shift, _ in moves]
+        longest = 2 * (stop - start)  # further growth would be motion after the dissolve
+        improved = True
+        while improved:
+            improved = False
+            for left, right in moves:
+                a, b = start + left, stop + right
+                if not (floor <= a and a + 3 <= b <= ceiling and b - a <= longest):
+                    continue
+                stack = np.stack([look.small for look in self._film.between(a, b + 1)])
+                straight = straightness(stack)
+                moved = float(np.sqrt(np.mean(np.square(stack[-1] - stack[0])))) * straight
+                if straight >= self._config.min_straightness_grown and moved > score * 1.005:
+                    start, stop, score, improved = a, b, moved, True
+        return start, stop

@@ -1,0 +1,48 @@
+"""Pictures of finished clips, from what the workspace stores of them."""
+
+import io
+
+import numpy as np
+
+from pipeline.build.results import Results
+from pipeline.build.survey import MadeClip
+from pipeline.clip.speech import speech_envelope, voice_activity
+from pipeline.draw.sheet import NUM_TILES, draw_clip, evenly_spaced, frames_of
+from pipeline.media.audio import read_flac
+from pipeline.models.speech import VAD_STEP
+from pipeline.store.workspace import Workspace
+from schemas.sample import SAMPLE_RATE_HZ
+
+
+def clip_arrays(workspace: Workspace, key: str, stage: str = "clip") -> dict[str, np.ndarray]:
+    """The per-frame arrays of a finished clip, or of a part of one (``trim``), by name.
+
+    These are landmarks, pose, motion, valid.
+    """
+    return {
+        name: np.load(io.BytesIO(workspace.result_file(stage, key, f"{name}.npy")), allow_pickle=False)
+        for name in ("landmarks", "pose", "motion", "valid")
+    }
+
+
+def draw_made_clip(results: Results, made: MadeClip) -> bytes:
+    """Contact sheet of one finished clip, as PNG."""
+    workspace = results.workspace
+    num_frames = made.clip.plan.num_frames
+    samples = read_flac(made.read(workspace, "flac"))
+    envelope, heard = None, None
+    if made.clip.scores.speech_ratio is not None:
+        envelope = speech_envelope(samples, num_frames, made.clip.plan.fps)
+        steps = voice_activity(samples, results.models.vad())
+        at = np.arange(num_frames) * SAMPLE_RATE_HZ // made.clip.plan.fps // VAD_STEP
+        heard = steps[at] >= results.config.speech.vad_threshold
+    # Only the shown frames are decoded; the sheet reads nothing of the others.
+    shown = frames_of(made.read(workspace, "mp4"), evenly_spaced(num_frames, NUM_TILES))
+    blank = np.zeros_like(next(iter(shown.values())))
+    return draw_clip(
+        made.clip,
+        (shown.get(index, blank) for index in range(num_frames)),
+        clip_arrays(workspace, made.trim_key or made.key, "trim" if made.trim_key else "clip"),
+        envelope,
+        heard,
+    )

@@ -1,0 +1,4 @@
+"""Step 1, source to file: download, and find out what a file really is.
+
+In: a source of the manifest. Out: its bytes with their origin (``Fetched``), and a ``Video`` record.
+"""

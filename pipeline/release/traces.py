@@ -1,0 +1,213 @@
+"""What a workspace and its releases hold of one source: the knowledge that a take-down acts on.
+
+Keys of stage results are hashes of settings, so those of earlier configurations cannot be computed any more. They
+are found by looking at every result once and asking what its record names.
+"""
+
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from pipeline.build.results import load_build
+from pipeline.release.finished import read_release
+from pipeline.store.storage import Storage
+from pipeline.store.tombstones import read_tombstones
+from pipeline.store.workspace import Workspace
+from schemas.release import RELEASE_FILE, Release
+from schemas.source import Fetched, Source
+from schemas.tombstone import Tombstone, uri_hash
+
+_READERS = 16  # side by side, where reading means a request
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One stage result: which sources, clips, files and addresses its record names."""
+
+    stage: str
+    key: str
+    source_ids: frozenset[str] = frozenset()
+    clip_ids: frozenset[str] = frozenset()
+    sha256s: frozenset[str] = frozenset()
+    uri_hashes: frozenset[str] = frozenset()
+    finished: bool = True
+
+    @property
+    def folder(self) -> str:
+        """Its place in the workspace."""
+        return f"results/{self.stage}/{self.key}"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRelease:
+    """A finished release that lies in a folder of releases."""
+
+    shelf: Storage
+    folder: str
+    record: Release
+
+    @property
+    def place(self) -> Storage:
+        """Its own folder."""
+        return self.shelf.below(self.folder)
+
+    def forgotten(self, stones: Collection[Tombstone]) -> set[str]:
+        """Ids of its sources that were taken down."""
+        return {
+            source.source_id
+            for source in self.record.sources
+            for stone in stones
+            if stone.covers(source_id=source.source_id, uri=source.uri, sha256=source.sha256)
+        }
+
+
+@dataclass(slots=True)
+class Traces:
+    """All that is known of a source: what keeps it out, and what has to go.
+
+    ``source_ids`` are its own id and those under which the same file or address was used too. ``earlier`` is the
+    tombstone of an earlier run, whose knowledge is part of this one's.
+    """
+
+    source_ids: set[str]
+    sha256s: set[str] = field(default_factory=set)
+    uri_hashes: set[str] = field(default_factory=set)
+    clip_ids: set[str] = field(default_factory=set)
+    results: list[ResultRow] = field(default_factory=list)
+    earlier: Tombstone | None = None
+
+    def take(self, row: ResultRow) -> None:
+        """Learn from a result of the source."""
+        self.sha256s |= row.sha256s
+        self.uri_hashes |= row.uri_hashes
+        self.clip_ids |= row.clip_ids
+
+    def names(self, row: ResultRow) -> bool:
+        """Whether a result was made from the source, also together with others."""
+        return bool(
+            row.source_ids & self.source_ids
+            or row.sha256s & self.sha256s
+            or row.uri_hashes & self.uri_hashes
+            or row.clip_ids & self.clip_ids
+        )
+
+
+def find_releases(shelves: Sequence[Storage]) -> list[FoundRelease]:
+    """The finished releases of some folders.
+
+    Raises:
+        UsageError: for a record that cannot be read: nobody could say what that release holds.
+    """
+    return [
+        FoundRelease(shelf, folder, read_release(shelf.below(folder)))
+        for shelf in shelves
+        for folder in shelf.folders("")
+        if shelf.exists(f"{folder}/{RELEASE_FILE}")
+    ]
+
+
+def find_traces(workspace: Workspace, source_id: str, releases: Sequence[FoundRelease]) -> Traces | None:
+    """Search a workspace and its releases for a source; nothing is changed. None: nobody knows it."""
+    sources = load_build(workspace).sources
+    rows = list(_result_rows(workspace.storage))
+    published = [source for release in releases for source in release.record.sources]
+    stones = [stone for stone in read_tombstones(workspace) if stone.source_id == source_id]
+    mine = [row for row in rows if source_id in row.source_ids]
+    if not (mine or stones or workspace.ledger(source_id)) and source_id not in {
+        *(source.id for source in sources),
+        *(source.source_id for source in published),
+    }:
+        return None
+    found = Traces({source_id})
+    for stone in stones:  # what an earlier run has deleted is known from here alone
+        found.earlier = stone
+        found.sha256s |= {*stone.sha256s}
+        found.uri_hashes |= {*stone.uri_hashes}
+        found.clip_ids |= {*stone.clip_ids}
+    for source in sources:
+        if source.id == source_id:
+            found.uri_hashes.add(uri_hash(source.uri))
+            found.sha256s |= {source.sha256} if source.sha256 else set()
+    found.sha256s |= {source.sha256 for source in published if source.source_id == source_id}
+    for row in mine:
+        found.take(row)
+    _add_twins(found, rows, sources)
+    found.results = [row for row in rows if not row.finished or found.names(row)]
+    return found
+
+
+def _add_twins(found: Traces, rows: Collection[ResultRow], sources: Collection[Source]) -> None:
+    """The same film under other ids: by its file, or by its address."""
+    for source in sources:
+        if uri_hash(source.uri) in found.uri_hashes or source.sha256 in found.sha256s:
+            found.source_ids.add(source.id)
+    for row in rows:
+        if row.sha256s & found.sha256s or row.uri_hashes & found.uri_hashes:
+            found.take(row)
+            found.source_ids |= row.source_ids
+    for row in rows:
+        if row.source_ids and row.source_ids <= found.source_ids:
+            found.clip_ids |= row.clip_ids
+
+
+# ---- stage results -------------------------------------------------------------------------------------------------
+
+
+def _result_rows(storage: Storage) -> Iterator[ResultRow]:
+    """One row per stage result, finished or not."""
+    places = [(stage, key) for stage in storage.folders("results") for key in storage.folders(f"results/{stage}")]
+    readers = ThreadPoolExecutor(_READERS) if not storage.is_local else contextlib.nullcontext()
+    with readers as pool:
+        read = map if pool is None else pool.map
+        records = read(lambda place: storage.read_if_there(f"results/{place[0]}/{place[1]}/record.json"), places)
+        for (stage, key), data in zip(places, records, strict=True):
+            yield _result_row(stage, key, data)
+
+
+def _result_row(stage: str, key: str, data: bytes | None) -> ResultRow:
+    if data is None:
+        return ResultRow(stage, key, finished=False)
+    if stage == "acquire":
+        return _acquired(key, Fetched.model_validate_json(data))
+    content = json.loads(data)
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    _collect(content, found)
+    # A result of many clips together names them in whatever way it likes.
+    clip_ids = found["clip_id"] if found["source_id"] else found[""]
+    digest = content.get("sha256") if stage == "probe" else None
+    return ResultRow(
+        stage, key, frozenset(found["source_id"]), frozenset(clip_ids), frozenset({digest} if digest else ())
+    )
+
+
+def _acquired(key: str, fetched: Fetched) -> ResultRow:
+    """What was fetched is named after its source; a local file is not, and is known by its address."""
+    provenance = fetched.provenance
+    is_local = provenance.tool == "file"
+    return ResultRow(
+        "acquire",
+        key,
+        source_ids=frozenset() if is_local else frozenset({PurePosixPath(fetched.path).stem}),
+        sha256s=frozenset({fetched.sha256}),
+        uri_hashes=frozenset({uri_hash(provenance.final_url if is_local else provenance.uri)}),
+    )
+
+
+def _collect(content: Any, found: defaultdict[str, set[str]]) -> None:
+    """All texts and names in a record: by the field that held them, and under no name all together."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            found[""].add(name)
+            if isinstance(value, str):
+                found[name].add(value)
+            _collect(value, found)
+    elif isinstance(content, list):
+        for value in content:
+            _collect(value, found)
+    elif isinstance(content, str):
+        found[""].add(content)

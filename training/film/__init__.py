@@ -1,0 +1,4 @@
+"""Films in and out of a trained model.
+
+In: a film's frames and sound. Out: H.264 with the sound in step.
+"""

@@ -1,1 +1,0 @@
-"""Figures of evaluation, each by its definition; ``table`` says of every one how far it was verified."""

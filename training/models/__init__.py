@@ -1,1 +1,0 @@
-"""The networks, one module each, with their shapes named; ``anytalk`` puts them together."""
