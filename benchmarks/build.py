@@ -139,7 +139,7 @@ def table(title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]]) 
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchSettings:
     """Where films and workspaces go, how long a film is, how often runs are repeated."""
 
     assets: Path
@@ -162,7 +162,7 @@ class Bench:
         return [half, twin]
 
 
-def stages(bench: Bench) -> None:
+def stages(bench: BenchSettings) -> None:
     """(a) CPU seconds of every part of one inline build, and the share of the film that was accepted."""
     with tempfile.TemporaryDirectory(dir=bench.folder) as place:
         manifest = write_manifest(Path(place) / "manifest.jsonl", [bench.film()])
@@ -185,7 +185,7 @@ def stages(bench: Bench) -> None:
     print(f"made: {100 * told['made_s'] / bench.seconds:.0f} %")
 
 
-def ratio(bench: Bench) -> None:
+def ratio(bench: BenchSettings) -> None:
     """(b), (c) and (e): builds by one process, one worker and two, against bare decoding and the usual chain."""
     film, halves, cores, none = bench.film(), bench.halves(), os.cpu_count() or 1, [HERE / "build.py"]
 
@@ -237,7 +237,7 @@ def _tell_chain(taken: Run, two_s: float) -> None:
     )
 
 
-def memory(bench: Bench) -> None:
+def memory(bench: BenchSettings) -> None:
     """(d) Peak memory of one process for a short and a long film."""
     films = {seconds: bench.film(seconds) for seconds in (60.0, bench.long_s)}
     peaks = {seconds: build(bench.folder, [film], "--inline").peak_mib for seconds, film in films.items()}
@@ -276,7 +276,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        bench = Bench(given.assets, folder, given.seconds, given.repetitions, given.long, not given.no_chain)
+        bench = BenchSettings(given.assets, folder, given.seconds, given.repetitions, given.long, not given.no_chain)
         film = bench.film()
         print(f"Machine: {machine()}; load {os.getloadavg()[0]:.1f} before the first run")
         print(

@@ -22,7 +22,7 @@ import psutil
 from playwright.sync_api import Page, sync_playwright
 
 from pipeline.build.results import load_build, results_of
-from pipeline.build.survey import MadeClip, survey
+from pipeline.build.survey import FinishedClip, survey
 from pipeline.store.workspace import Workspace
 from tests.helpers.screened import Server, start_server, stock_clips
 
@@ -58,7 +58,7 @@ def multiplied(origin: Path, target: Path, num_clips: int) -> Workspace:
     build = load_build(source)
     results = results_of(source, build)
     found = survey(results, build.sources).clips
-    chosen: list[MadeClip] = [found[k % len(found)] for k in range(num_clips)]
+    chosen: list[FinishedClip] = [found[k % len(found)] for k in range(num_clips)]
     place = stock_clips(
         target,
         [(made.clip, {}) for made in chosen],

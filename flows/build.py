@@ -8,9 +8,8 @@ from pathlib import Path
 
 from flows.settings import overlaid, read_settings
 from pipeline.build.compose import Builder, Engine, InlineEngine, Progress, Silent, record_build
-from pipeline.build.jobs import Bench
+from pipeline.build.jobs import JobContext
 from pipeline.build.results import load_build, tool_version
-from pipeline.errors import UsageError
 from pipeline.fetch.acquire import HostLimiter
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
@@ -18,6 +17,7 @@ from pipeline.store.ledger import forgive
 from pipeline.store.workspace import Workspace
 from schemas.cliplist import ClipList, ListedClip, is_clip_list, read_clip_list
 from schemas.config import BuildConfig, EngineConfig, WeightsConfig
+from schemas.errors import UsageError
 from schemas.source import ManifestError, Source, read_manifest
 
 
@@ -180,7 +180,7 @@ def engine_of(request: BuildRequest, plan: Plan, place: Workspace) -> Iterator[E
     """Whoever performs the request's jobs."""
     if request.inline:
         turns = HostLimiter(plan.config.acquire, place.state_folder / "hosts")
-        yield InlineEngine(Bench(place, plan.config, tool_version(), turns, WeightsStore(plan.weights)))
+        yield InlineEngine(JobContext(place, plan.config, tool_version(), turns, WeightsStore(plan.weights)))
         return
     from flows.ray.cluster import ray_engine
 

@@ -17,7 +17,6 @@ from pipeline.analyse.faces import FaceScanner
 from pipeline.analyse.plan import smooth_path, square_around, tube_breaks, usable_span
 from pipeline.analyse.runs import analyse_run, join_runs
 from pipeline.clip.crop import cut_square
-from pipeline.errors import DecodeError, SourceError, UsageError
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_at_rate, iter_frames
 from pipeline.media.pixels import to_rgb
@@ -25,6 +24,7 @@ from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
 from schemas.base import Box, TimeSpan
 from schemas.config import BuildConfig, DomainConfig
+from schemas.errors import DecodeError, SourceError, UsageError
 from schemas.face import FaceTrack
 from schemas.media import Shot, Video
 from training.film.film import Film, Picture, read_picture, scaled, to_tensor

@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pipeline.errors import UsageError
 from pipeline.models.files.weights import is_path
 from schemas.base import Record
 from schemas.config import BuildConfig, DomainConfig, EngineConfig, WeightsConfig
+from schemas.errors import UsageError
 from schemas.landmarkers import UserLandmarker
 from schemas.layers import LayerError, layered, merged
 from schemas.profiles import PROFILES

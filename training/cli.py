@@ -13,7 +13,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-EXIT_FAULTS, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_STOPPED = 1, 2, 130, 143
+from schemas.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USAGE, AnitalkError
 
 app = typer.Typer(
     help="Train on releases, and measure what was learned.",
@@ -147,15 +147,13 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code: 0, 1 faults, 2 user's mistake, 130 interrupted, 143 told to end."""
-    from training.errors import TrainingError, UsageError
-
     try:
         result = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         again = "" if arguments[:1] == ["evaluate"] else ": the same command with --resume goes on"
         return _fail(f"interrupted{again}", EXIT_INTERRUPTED)
-    except TrainingError as error:
-        return _fail(str(error), EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAULTS)
+    except AnitalkError as error:
+        return _fail(str(error), error.exit_code)
     except ModuleNotFoundError as error:
         return _fail(f"{error}: pip install 'anitalk[train]', and run it from another folder", EXIT_USAGE)
     except Exception as error:  # what is no mistake of the user is raised again

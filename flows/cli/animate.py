@@ -69,8 +69,8 @@ def animate(
     """Make pictures of faces move as films do; several of either make every pair."""
     from pydantic import ValidationError
 
+    from schemas.errors import UsageError
     from training.engine.launch import one_device
-    from training.errors import UsageError
     from training.recipes.anytalk.animator import AnimateConfig
     from training.recipes.anytalk.fast import prepared
 
@@ -109,7 +109,7 @@ def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -
     Raises:
         UsageError: when the place cannot be, or two pairs have one name.
     """
-    from training.errors import UsageError
+    from schemas.errors import UsageError
 
     pairs = list(itertools.product(sources, drivings))
     if len(pairs) == 1:
@@ -131,8 +131,8 @@ def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -
 
 
 def _loaded(checkpoint: Path, device: "torch.device") -> "AnyTalk":
+    from schemas.errors import CheckpointError, UsageError
     from training.engine.trained import load_anytalk
-    from training.errors import CheckpointError, UsageError
 
     try:
         return load_anytalk(checkpoint, device)
@@ -159,7 +159,7 @@ def _make_all(jobs: Sequence[_Job], model: "AnyTalk", config: "AnimateConfig", l
 
 
 def _framer(look: _Look, size_px: int) -> "Framer":
-    from training.errors import UsageError
+    from schemas.errors import UsageError
 
     try:
         from flows.framing import Framer
@@ -192,7 +192,7 @@ def make(
     """One film: the source moved as ``film`` does, at its rate and with its sound.
 
     Raises:
-        TrainingError, AnitalkError: when the film breaks off or the output cannot be written.
+        AnitalkError, AnitalkError: when the film breaks off or the output cannot be written.
     """
     import torch
 

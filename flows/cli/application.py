@@ -19,6 +19,7 @@ from flows.cli.bench import bench_app
 from flows.cli.review import review_app
 from flows.cli.rows import Format, write_file, write_rows
 from flows.cli.weights import weights_app
+from schemas.errors import EXIT_FAULTS, EXIT_INTERRUPTED, EXIT_SCREENING, EXIT_USAGE, AnitalkError
 from training.cli import evaluate_app, train_app
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ app.add_typer(review_app, name="review")
 app.add_typer(train_app, name="train")
 app.add_typer(evaluate_app, name="evaluate")
 app.command()(animate)
-
-EXIT_FAULTS, EXIT_USAGE, EXIT_SCREENING, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 WorkspaceOption = Annotated[str, typer.Option("--workspace", "-w", help="Folder or URI (s3://…) of the workspace.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings that differ.")]
@@ -96,13 +95,8 @@ def _failure(error: Exception) -> int:
         return code
     if isinstance(error, ModuleNotFoundError):
         return _fail(_missing(error), EXIT_USAGE)
-    from pipeline.errors import AnitalkError, UsageError
-    from training import errors as training
-
-    if isinstance(error, UsageError | training.UsageError):
-        return _fail(str(error), EXIT_USAGE)
-    if isinstance(error, AnitalkError | training.TrainingError):
-        return _fail(str(error), EXIT_FAULTS)
+    if isinstance(error, AnitalkError):
+        return _fail(str(error), error.exit_code)
     if isinstance(error, BrokenPipeError):
         # The reader left before the last lines were sent; the flush at exit must not complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -421,8 +415,8 @@ def schema(name: Annotated[str | None, typer.Argument(help="A record's name; all
     """Print the JSON Schemas of sources, clips, samples, releases and the rest."""
     import json
 
-    from pipeline.errors import UsageError
     from schemas.arrow import json_schemas
+    from schemas.errors import UsageError
 
     schemas = json_schemas()
     if name is not None and name not in schemas:

@@ -11,7 +11,7 @@ from pipeline.curate.calibrate import Effect, Fit, effects, fit_limits, fitted_l
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import stored_collection
 from pipeline.curate.reviewed import survey_reviewed
-from pipeline.errors import UsageError
+from schemas.errors import UsageError
 
 
 def calibrate_workspace(

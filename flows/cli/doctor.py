@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import AnitalkError
+from schemas.errors import AnitalkError
 
 _PACKAGES = ("av", "numpy", "opencv-python-headless", "onnxruntime", "scenedetect", "torch", "transformers", "webdataset", "yt-dlp")  # fmt: skip  # noqa: E501
 _OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")

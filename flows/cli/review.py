@@ -37,8 +37,8 @@ def open_page(
     """Open the screening page, where no other command is named."""
     if context.invoked_subcommand is not None:
         return
-    from pipeline.errors import UsageError
     from pipeline.review.server import open_page as serve
+    from schemas.errors import UsageError
 
     if workspace is None:
         raise UsageError("which workspace? name it: 'anitalk review --workspace DIR'")
@@ -60,7 +60,7 @@ def export_reviews(
 ) -> None:
     """Write clips and reviews for Label Studio, for a colleague without the tool, or as a table of all reviews."""
     from flows.cli.review_exchange import export_bundle, export_tables, export_tasks
-    from pipeline.errors import UsageError
+    from schemas.errors import UsageError
 
     if video_prefix is not None and form is not ExchangeFormat.LABELSTUDIO:
         raise UsageError(f"--video-prefix belongs to --format labelstudio: leave it out for {form.value}")

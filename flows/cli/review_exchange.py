@@ -6,13 +6,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from flows.cli.rows import Format, write_file, write_rows
-from pipeline.errors import UsageError
 from pipeline.review.exchange.agreement import agreement
 from pipeline.review.exchange.importing import Incoming, read_reviews, store
 from pipeline.review.exchange.rows import to_csv, to_jsonl, to_parquet
 from pipeline.review.exchange.screened import read_screened
 from pipeline.store.reviews import ReviewLog
 from pipeline.store.workspace import Workspace
+from schemas.errors import UsageError
 from schemas.review import Review
 from schemas.review_report import AgreementRow
 

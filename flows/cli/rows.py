@@ -31,7 +31,7 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         UsageError: when it cannot be written.
     """
-    from pipeline.errors import UsageError
+    from schemas.errors import UsageError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def write_rows(rows: Sequence[Row], columns: Sequence[str], form: Format, output
     Raises:
         UsageError: for Parquet to a terminal, or a file that cannot be written.
     """
-    from pipeline.errors import UsageError
+    from schemas.errors import UsageError
 
     if form is Format.TABLE and output is None:
         # A pipe has no width; rows must not be folded to a guess of 80.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from flows.cli.rows import Row
 from pipeline.build.results import BuildRecord, Results, load_build, results_of
-from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import stored_collection
 from pipeline.curate.reviewed import survey_reviewed
@@ -156,7 +156,7 @@ _ROUTED = ("proposed", "probability", "claim", "doubtful")
 _AS_SAID = ("trim", "named")
 
 
-def _as_said(made: MadeClip, found: Survey) -> Row:
+def _as_said(made: FinishedClip, found: Survey) -> Row:
     """What people have changed: the frames that they kept (waiting, until a release cuts them), and who it is."""
     said = found.said.get(made.clip.clip_id)
     span = said.trim.trim if said and said.trim else None

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from pipeline.models.files.weights import EntryState, WeightsStore
     from schemas.weights import Weights, WeightsFile
 
-EXIT_FAULTS = 1
+from schemas.errors import EXIT_FAULTS
+
 _COLUMNS = ("name", "state", "verified", "size_mb", "commercial_use", "licence", "domains", "path", "origin", "at_hand")
 _USE = {True: "yes", False: "no", None: "unknown"}
 
@@ -119,7 +120,7 @@ def _row(found: "EntryState", store: "WeightsStore") -> Row:
 
 def _wanted(store: "WeightsStore", names: Sequence[str], *, every: bool) -> list["Weights"]:
     """The entries that were asked for and are not there yet."""
-    from pipeline.errors import UsageError
+    from schemas.errors import UsageError
 
     if bool(names) == every:
         raise UsageError("name the weights to fetch, or give --all: 'anitalk weights list' shows them")
@@ -133,7 +134,7 @@ def _agree(wanted: Sequence["Weights"], *, accepted: bool) -> None:
     Raises:
         UsageError: where nobody agreed.
     """
-    from pipeline.errors import UsageError
+    from schemas.errors import UsageError
 
     for weights in wanted:
         print(f"{weights.name}: {weights.licence}; commercial use: {_USE[weights.commercial_use]} ({weights.origin})")  # noqa: T201

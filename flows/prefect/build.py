@@ -29,8 +29,8 @@ from flows.build import BuildRequest, OpenBuild, opened_build
 from flows.prefect.artifacts import SourceProgress, show_funnel, show_release, show_screening
 from flows.prefect.endings import REFUSED, full_path, retry_no_more
 from flows.release import MadeRelease, release_workspace
-from pipeline.errors import AnitalkError, UsageError
 from pipeline.release.verify import verify_release
+from schemas.errors import AnitalkError, UsageError
 from schemas.source import Source
 
 T = TypeVar("T")

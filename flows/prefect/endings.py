@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 
-from pipeline.errors import UsageError
+from schemas.errors import UsageError
 
 REFUSED = "Refused"  # name of the failed state after a user's mistake
 

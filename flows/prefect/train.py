@@ -23,7 +23,7 @@ from pydantic import Field
 
 from flows.prefect.artifacts import PairProgress, show_training
 from flows.prefect.endings import REFUSED, full_path, retry_no_more
-from pipeline.errors import UsageError
+from schemas.errors import UsageError
 
 _USAGE, _STOPPED = 2, 143  # exit codes of the command
 _SAYS = "anitalk: "  # begins the sentence in which it says what is wrong

@@ -29,9 +29,9 @@ from flows.ray.slots import Slots
 from flows.ray.worker import Desk, Fatal, Note, Setup, do_job
 from pipeline.build.compose import Lost, Progress
 from pipeline.build.jobs import AcquireJob, AnalyseJob, ClipJob, Job
-from pipeline.errors import AnitalkError, UsageError
 from schemas.base import Record
 from schemas.config import BuildConfig, EngineConfig, WeightsConfig
+from schemas.errors import AnitalkError, UsageError
 
 log = logging.getLogger(__name__)
 

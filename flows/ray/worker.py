@@ -13,14 +13,14 @@ from typing import Any
 import psutil
 import ray
 
-from pipeline.build.jobs import Bench, Job, perform
-from pipeline.errors import AnitalkError, ThrottledError, UsageError, WorkspaceError
+from pipeline.build.jobs import Job, JobContext, perform
 from pipeline.fetch.acquire import HostLimiter
 from pipeline.fetch.politeness import Kind
 from pipeline.models.files.weights import WeightsStore
 from pipeline.store.workspace import Workspace
 from schemas.base import Record
 from schemas.config import BuildConfig, WeightsConfig
+from schemas.errors import AnitalkError, ThrottledError, UsageError, WorkspaceError
 
 _WATCH_S = 0.2
 _TELL_S = 0.5  # between two notes of progress
@@ -172,7 +172,7 @@ class _Worker:
     """What one worker process keeps between jobs."""
 
     token: str
-    bench: Bench
+    context: JobContext
     watch: _Watch
 
 
@@ -186,7 +186,7 @@ def do_job(setup: Setup, job: Job, token: str) -> Record | Fatal | None:
         worker.watch.token = token
         node = ray.get_runtime_context().get_node_id()
         setup.desk.tell.remote(Note(token, node=node))
-        return perform(job, worker.bench, _Teller(setup.desk, token))
+        return perform(job, worker.context, _Teller(setup.desk, token))
     except AnitalkError as error:
         return Fatal(type(error).__name__, str(error))
 
@@ -196,12 +196,12 @@ def _here(setup: Setup) -> _Worker:
     if _worker is None or _worker.token != setup.token:
         place = Workspace(setup.uri)
         store = WeightsStore(setup.weights)
-        bench = Bench(place, setup.config, setup.tool_version, SharedTurns(setup.desk), store)
+        context = JobContext(place, setup.config, setup.tool_version, SharedTurns(setup.desk), store)
         watch = _worker.watch if _worker else _Watch()
         watch.desk, watch.cap_bytes = setup.desk, setup.memory_cap_bytes
         if not watch.is_alive():
             watch.start()
-        _worker = _Worker(setup.token, bench, watch)
+        _worker = _Worker(setup.token, context, watch)
     return _worker
 
 

@@ -18,12 +18,12 @@ from jaxtyping import Float64, Shaped
 
 from pipeline.analyse.faces import FaceScanner, Presence, link
 from pipeline.analyse.shots import ShotDetector, shots_between
-from pipeline.errors import DecodeError
 from pipeline.media.decode import Frame, fit_within, iter_frames
 from pipeline.models.detectors import Detector
 from schemas.analysis import AnalysisRun
 from schemas.base import FrameSpan
 from schemas.config import DomainConfig, FaceConfig, ShotConfig
+from schemas.errors import DecodeError
 from schemas.face import DETECTION_ROW, Detection, FaceTrack
 from schemas.media import Boundary, Shot, Video
 

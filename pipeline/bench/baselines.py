@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from pipeline.errors import UsageError
 from pipeline.models.detectors import BgrImage, BlazeFace, Detector, FaceBox
 from pipeline.models.files.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
+from schemas.errors import UsageError
 from schemas.face import XYXY
 
 _HAAR_FILE = "haarcascade_frontalface_default.xml"

@@ -17,7 +17,6 @@ import numpy as np
 from pipeline.analyse.faces import without_doubles
 from pipeline.bench.baselines import BASELINES, HaarFrontal
 from pipeline.bench.labelled import FILM_DOMAINS, LabelledFrame, Score, labelled_frames, score_frame
-from pipeline.errors import UsageError
 from pipeline.media.decode import fit_within
 from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import BgrImage, Detector, FaceBox
@@ -26,6 +25,7 @@ from pipeline.models.registry import ModelSet
 from schemas.accuracy import DetectionRow, StillRow
 from schemas.config import EMBEDDED_DOMAINS, FaceConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, DomainDetectors
+from schemas.errors import UsageError
 
 STILLS = {"t1.jpg": 6, "aflw-test-grid3x3.jpg": 9, "twogirls.jpg": 2, "grass.jpg": 0}
 # What stands for a model in rows that choose one.

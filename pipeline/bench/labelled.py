@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import UsageError
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_frames
 from pipeline.models.detectors import BgrImage, FaceBox, iou
 from schemas.config import FaceConfig, ProbeConfig
+from schemas.errors import UsageError
 from schemas.face import XYXY
 
 FILM_DOMAINS = {

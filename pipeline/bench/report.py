@@ -20,7 +20,6 @@ from pipeline.bench.mouths import mouth_rows
 from pipeline.bench.shots import shot_rows
 from pipeline.bench.speaker import summarise, sync_rows
 from pipeline.bench.takes import filmed_takes, render_films, rendered_takes
-from pipeline.errors import UsageError
 from pipeline.models.detector_table import detector_files
 from pipeline.models.files.packaged import PACKAGED_MODELS
 from pipeline.models.files.weights import shipped_registry
@@ -38,6 +37,7 @@ from schemas.accuracy import (
 from schemas.base import Record
 from schemas.config import EMBEDDED_DOMAINS, SpeakerConfig
 from schemas.detectors import STANDARD_DETECTORS, DomainDetectors
+from schemas.errors import UsageError
 from schemas.models import ModelCard
 from schemas.weights import Weights
 

@@ -19,7 +19,6 @@ from pipeline.analyse.faces import without_doubles
 from pipeline.bench.labelled import FILM_DOMAINS, labelled_frames
 from pipeline.clip.router import combined, judge, likelihoods
 from pipeline.demo.films import DEMO_FILMS
-from pipeline.errors import UsageError
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import iter_frames
 from pipeline.models.detector_table import build_detectors
@@ -29,6 +28,7 @@ from pipeline.models.registry import ModelSet
 from schemas.accuracy import RouterRow
 from schemas.config import CropConfig, ProbeConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice
+from schemas.errors import UsageError
 from schemas.face import XYXY
 from schemas.router import DomainEvidence, RouterConfig, RouterModel
 

@@ -20,11 +20,11 @@ from scenedetect.detectors import AdaptiveDetector, ContentDetector, HistogramDe
 
 from pipeline.analyse.shots import ShotDetector
 from pipeline.demo.sources import ShotTruth
-from pipeline.errors import UsageError
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_frames
 from schemas.accuracy import ShotRow
 from schemas.config import ProbeConfig, ShotConfig
+from schemas.errors import UsageError
 
 OURS = "anitalk"
 # At their defaults, the least length of a shot (15 frames) included.

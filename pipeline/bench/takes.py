@@ -4,7 +4,6 @@ They go through the stages of the embedded profile from the file on, so that dec
 are part of what is measured.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipeline.models.layouts import FACE_MESH_468
 from pipeline.models.registry import ModelSet
 from schemas.analysis import PlannedClip
 from schemas.face import XYXY
+from schemas.files import sha256_of_file
 from schemas.media import Video
 from schemas.prints import Prints
 from schemas.sample import SAMPLE_RATE_HZ
@@ -104,7 +104,7 @@ def rendered_takes(films: Sequence[RenderedFilm], models: ModelSet) -> list[Take
 
 
 def _take(path: Path, media: str, domain: str, models: ModelSet, rendered: RenderedFilm | None = None) -> Take:
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = sha256_of_file(path)
     video = probe(path, "bench", sha256, models.config.probe)
     planned = max(_plans(path, video, domain, models), key=lambda one: one.plan.num_frames)
     plan, size_px = planned.plan, models.config.crop.size_px

@@ -16,9 +16,9 @@ from typing import Protocol, TypeVar, cast
 from pipeline.build.jobs import (
     AcquireJob,
     AnalyseJob,
-    Bench,
     ClipJob,
     Job,
+    JobContext,
     ListedPlanJob,
     PlanJob,
     ProbeJob,
@@ -28,7 +28,6 @@ from pipeline.build.jobs import (
     perform,
 )
 from pipeline.build.results import BuildRecord, Results, tool_version
-from pipeline.errors import AnitalkError
 from pipeline.models.files.weights import WeightsStore
 from pipeline.store.ledger import STRIKES, given_up, standing, strikes
 from pipeline.store.tombstones import read_tombstones
@@ -37,6 +36,7 @@ from schemas.analysis import AnalysisRun, SourcePlan
 from schemas.base import Record, canonical_json
 from schemas.cliplist import ListedClip
 from schemas.config import BuildConfig, WeightsConfig
+from schemas.errors import AnitalkError
 from schemas.ledger import LedgerRow
 from schemas.media import Video
 from schemas.source import Fetched, Source
@@ -103,14 +103,14 @@ class InlineEngine:
 
     num_sources = 1
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
+    def __init__(self, context: JobContext) -> None:
+        self.context = context
         self._one_at_a_time = threading.Lock()  # builds in several threads share models, which are not made for that
 
     async def perform(self, job: Job, progress: Progress) -> Record | None:
         """Do the job now."""
         with self._one_at_a_time:
-            return perform(job, self.bench, lambda done, total: progress.stage(job.item, job.stage, done, total))
+            return perform(job, self.context, lambda done, total: progress.stage(job.item, job.stage, done, total))
 
 
 class Builder:

@@ -5,7 +5,6 @@ result into the workspace and hands back the record alone. So the same jobs run 
 one process, or side by side on a cluster, and end in the same bytes.
 """
 
-import hashlib
 import io
 import logging
 import time
@@ -23,7 +22,6 @@ from pipeline.analyse.listed import plan_listed
 from pipeline.analyse.plan import plan_clips
 from pipeline.analyse.runs import Window, analyse_run, join_runs
 from pipeline.clip.make import make_clip, npy
-from pipeline.errors import AnitalkError, TransientError, UsageError, WorkspaceError
 from pipeline.fetch.acquire import fetch
 from pipeline.fetch.politeness import HostTurns
 from pipeline.fetch.probe import probe
@@ -36,6 +34,8 @@ from schemas.base import Record
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip
 from schemas.config import BuildConfig
+from schemas.errors import AnitalkError, TransientError, UsageError, WorkspaceError
+from schemas.files import sha256_of_file
 from schemas.ledger import LedgerRow
 from schemas.media import Video
 from schemas.source import Fetched, Source
@@ -56,7 +56,7 @@ def untold(done: float, total: float | None) -> None:
 
 
 @dataclass
-class Bench:
+class JobContext:
     """What all jobs of a build share inside one process: models are loaded once, and stay.
 
     Attributes:
@@ -118,7 +118,7 @@ class Job(ABC):
         return 0.0
 
     @abstractmethod
-    def compute(self, bench: Bench, told: Told) -> Made:
+    def compute(self, context: JobContext, told: Told) -> Made:
         """The result's record and files. May raise anything; see :func:`perform`."""
 
 
@@ -130,12 +130,12 @@ class AcquireJob(Job):
     kind = Fetched
     again = True
 
-    def compute(self, bench: Bench, told: Told) -> Made:  # noqa: D102
-        into = bench.workspace.media_path(self.source.id)
-        with nullcontext() if uri_scheme(self.source.uri) == "file" else bench.workspace.fetching(self.source.id):
-            fetched = fetch(self.source, bench.config.acquire, into, limiter=bench.limiter, progress=told)
-        refuse_forgotten(bench.workspace, self.source, fetched)
-        bench.workspace.keep_media(self.source.id, fetched.path)
+    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
+        into = context.workspace.media_path(self.source.id)
+        with nullcontext() if uri_scheme(self.source.uri) == "file" else context.workspace.fetching(self.source.id):
+            fetched = fetch(self.source, context.config.acquire, into, limiter=context.limiter, progress=told)
+        refuse_forgotten(context.workspace, self.source, fetched)
+        context.workspace.keep_media(self.source.id, fetched.path)
         return fetched, {}
 
 
@@ -147,10 +147,10 @@ class ProbeJob(Job):
     kind = Video
     fetched: Fetched
 
-    def compute(self, bench: Bench, told: Told) -> Made:  # noqa: D102
+    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
         del told
-        path = bench.media(self.source, self.fetched)
-        return probe(path, self.source.id, self.fetched.sha256, bench.config.probe), {}
+        path = context.media(self.source, self.fetched)
+        return probe(path, self.source.id, self.fetched.sha256, context.config.probe), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,13 +178,13 @@ class AnalyseJob(Job):
         start_s = video.start_s if window.start_s is None else window.start_s
         return start_s, video.stop_s if window.stop_s is None else min(window.stop_s, video.stop_s)
 
-    def compute(self, bench: Bench, told: Told) -> Made:  # noqa: D102
-        models, domain = bench.models, self.source.domain
+    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
+        models, domain = context.models, self.source.domain
         start_s, stop_s = self._extent_s()
         run, times, detections = analyse_run(
-            bench.media(self.source, self.fetched),
+            context.media(self.source, self.fetched),
             self.video,
-            bench.config.domains[domain],
+            context.config.domains[domain],
             models.detectors(domain),
             models.presence(domain),
             self.window,
@@ -202,9 +202,9 @@ class PlanJob(Job):
     video: Video
     run_keys: tuple[str, ...]
 
-    def compute(self, bench: Bench, told: Told) -> Made:  # noqa: D102
+    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
         del told
-        place, config = bench.workspace, bench.config
+        place, config = context.workspace, context.config
         runs = [self._run(place, key) for key in self.run_keys]
         times = np.concatenate([self._array(place, key, "times.npy") for key in self.run_keys])
         rows = [self._array(place, key, "detections.npy") for key in self.run_keys]
@@ -243,9 +243,9 @@ class ListedPlanJob(Job):
     video: Video
     listed: tuple[ListedClip, ...]
 
-    def compute(self, bench: Bench, told: Told) -> Made:  # noqa: D102
+    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
         del told
-        clips, refusals = plan_listed(self.video, self.listed, bench.config.crop)
+        clips, refusals = plan_listed(self.video, self.listed, context.config.crop)
         made = SourcePlan(source_id=self.source.id, shots=(), tracks=(), clips=tuple(clips), refusals=tuple(refusals))
         return made, {}
 
@@ -269,40 +269,40 @@ class ClipJob(Job):
     def media_s(self) -> float:  # noqa: D102
         return self.planned.plan.span.duration_s
 
-    def compute(self, bench: Bench, told: Told) -> Made:  # noqa: D102
+    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
         del told
-        path = bench.media(self.source, self.fetched)
+        path = context.media(self.source, self.fetched)
         plan, face = self.planned.plan, self.planned.face
-        return make_clip(path, self.video, plan, face, self.source.domain, bench.models, bench.tool_version)
+        return make_clip(path, self.video, plan, face, self.source.domain, context.models, context.tool_version)
 
 
-def perform(job: Job, bench: Bench, told: Told = untold) -> Record | None:
+def perform(job: Job, context: JobContext, told: Told = untold) -> Record | None:
     """Do a job and publish its result with a row in the ledger; None when it failed, which is a row as well.
 
     Raises:
         WorkspaceError: when the workspace cannot be written; no item is at fault, and the build must end.
         UsageError: a model that is missing ends the build too; a login that one source lacks costs that source.
     """
-    row = ledger_row(job, bench.tool_version)
+    row = ledger_row(job, context.tool_version)
     began = time.monotonic()
     try:
-        record, files = job.compute(bench, told)
-        bench.workspace.publish(job.stage, job.key, record, files)
+        record, files = job.compute(context, told)
+        context.workspace.publish(job.stage, job.key, record, files)
     except WorkspaceError:
         raise
     except AnitalkError as error:
         if isinstance(error, UsageError) and job.stage != "acquire":
             raise
-        log_failure(bench.workspace, row, error.reason, type(error).__name__, str(error))
+        log_failure(context.workspace, row, error.reason, type(error).__name__, str(error))
         return None
     except Exception as error:
         # The item's boundary: a bug or a decoder's surprise costs this item and is kept for repair.
         log.info("%s of %s crashed", job.stage, job.item, exc_info=True)
         message = f"{type(error).__name__}: {error} (in {_place_of(error)}; 'anitalk --verbose build' shows more)"
-        log_failure(bench.workspace, row, "crash", type(error).__name__, message)
+        log_failure(context.workspace, row, "crash", type(error).__name__, message)
         return None
     took_s = time.monotonic() - began
-    bench.workspace.log(row.model_copy(update={"took_s": round(took_s, 3)}))
+    context.workspace.log(row.model_copy(update={"took_s": round(took_s, 3)}))
     log.info("%s %s done in %.2f s", job.stage, job.item, took_s)
     return record
 
@@ -339,5 +339,4 @@ def is_unchanged(path: Path, fetched: Fetched) -> bool:
     """Whether the file is still the one that was hashed; content decides, so a copied or touched file is fine."""
     if not path.is_file() or path.stat().st_size != fetched.num_bytes:
         return False
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == fetched.sha256
+    return sha256_of_file(path) == fetched.sha256

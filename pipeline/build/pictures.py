@@ -5,7 +5,7 @@ import io
 import numpy as np
 
 from pipeline.build.results import Results
-from pipeline.build.survey import MadeClip
+from pipeline.build.survey import FinishedClip
 from pipeline.clip.speech import speech_envelope, voice_activity
 from pipeline.draw.sheet import NUM_TILES, draw_clip, evenly_spaced, frames_of
 from pipeline.media.audio import read_flac
@@ -25,7 +25,7 @@ def clip_arrays(workspace: Workspace, key: str, stage: str = "clip") -> dict[str
     }
 
 
-def draw_made_clip(results: Results, made: MadeClip) -> bytes:
+def draw_made_clip(results: Results, made: FinishedClip) -> bytes:
     """Contact sheet of one finished clip, as PNG."""
     workspace = results.workspace
     num_frames = made.clip.plan.num_frames

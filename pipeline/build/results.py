@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from pipeline.analyse.runs import Window, windows_of
 from pipeline.clip.router import shipped_router
-from pipeline.errors import UsageError
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet, domain_prompts
 from pipeline.store.workspace import Workspace
@@ -23,6 +22,7 @@ from schemas.base import FrameSpan, Record, content_hash
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip, by_source
 from schemas.config import BuildConfig, WeightsConfig
+from schemas.errors import UsageError
 from schemas.landmarkers import UserLandmarker
 from schemas.media import Video
 from schemas.source import Fetched, Source

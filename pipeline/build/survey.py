@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipeline.build.results import Results
-from pipeline.errors import UsageError
 from pipeline.store.ledger import standing
 from pipeline.store.reviews import Standing
 from pipeline.store.tombstones import read_tombstones
@@ -13,6 +12,7 @@ from pipeline.store.workspace import Workspace
 from schemas.analysis import Refusal, SourcePlan
 from schemas.clip import Clip
 from schemas.decision import RejectReason
+from schemas.errors import UsageError
 from schemas.ledger import LedgerRow
 from schemas.media import Video
 from schemas.source import Source
@@ -20,7 +20,7 @@ from schemas.tombstone import covering
 
 
 @dataclass(frozen=True, slots=True)
-class MadeClip:
+class FinishedClip:
     """A finished clip with its source and its key in the workspace.
 
     ``key`` is the version that reviews name. Where people have changed the clip (``pipeline.curate.reviewed``),
@@ -52,7 +52,7 @@ class Survey:
     """
 
     rows: list[LedgerRow] = field(default_factory=list)
-    clips: list[MadeClip] = field(default_factory=list)
+    clips: list[FinishedClip] = field(default_factory=list)
     num_shots: int = 0
     num_tracks: int = 0
     left: list[str] = field(default_factory=list)
@@ -123,7 +123,7 @@ def _survey_source(
         found.num_shots += len(plan.shots)
         found.num_tracks += sum(f"shot{track.shot_index:05d}" not in refused_shots for track in plan.tracks)
     found.rows += [_refused(source, refusal) for refusal in plan.refusals]
-    made = [MadeClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source, video, plan)]
+    made = [FinishedClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source, video, plan)]
     found.clips += made
     missing = {one.plan.clip_id for one in plan.clips} - {one.clip.clip_id for one in made}
     if missing:
@@ -176,7 +176,7 @@ def _stopped(source: Source, found: Survey, failures: list[LedgerRow], stage: st
     found.left.append(source.id)
 
 
-def find_clip(found: Survey, wanted: str) -> MadeClip:
+def find_clip(found: Survey, wanted: str) -> FinishedClip:
     """The clip of that id, or the only one whose id contains the text.
 
     Raises:

@@ -23,9 +23,9 @@ from pipeline.draw.sheet import (
     evenly_spaced,
     frames_of,
 )
-from pipeline.errors import WorkspaceError
 from pipeline.media.tars import HashedStream, iter_samples
 from pipeline.store.storage import Storage
+from schemas.errors import WorkspaceError
 from schemas.release import OVERVIEW_FILE, ManifestRow, sheet_file
 
 

@@ -25,7 +25,6 @@ from pipeline.clip.quality import QualityMeter
 from pipeline.clip.speaker import LowerFaces, heard_frames, score_speaker
 from pipeline.clip.speech import log_mel, speech_envelope, speech_ratio, voice_activity
 from pipeline.clip.sync import score_sync
-from pipeline.errors import DecodeError
 from pipeline.media.audio import read_audio, write_flac
 from pipeline.media.encode import ClipWriter
 from pipeline.models.landmarkers import Landmarker
@@ -34,6 +33,7 @@ from pipeline.models.registry import ModelSet
 from pipeline.models.speaker import LightAsd
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
 from schemas.config import BuildConfig
+from schemas.errors import DecodeError
 from schemas.face import POSE_FIELDS, XYXY, FacePath, num_points
 from schemas.media import Video
 from schemas.prints import PRINTS_FILE

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pipeline.build.results import BuildRecord, Results
-from pipeline.build.survey import MadeClip, Survey
+from pipeline.build.survey import FinishedClip, Survey
 from pipeline.curate.collect import copied_sources, member_of
 from pipeline.curate.select import apply_license, apply_reviews, decide, drop_duplicates, funnel, limits_of
 from pipeline.curate.speakers import keep_speakers
@@ -106,7 +106,7 @@ def _decisions(
 
 
 def identity_of(
-    made: MadeClip,
+    made: FinishedClip,
     build: BuildRecord,
     collection: Collection | None,
     said: Mapping[str, Standing] = MappingProxyType({}),

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from pipeline.build.results import STAGE_VERSIONS, Results
-from pipeline.build.survey import MadeClip, Survey
+from pipeline.build.survey import FinishedClip, Survey
 from pipeline.clip.embedding import EMBEDDING_FILE, read_embedding
 from pipeline.clip.prints import from_bytes
 from pipeline.curate.distributions import calibrate
@@ -20,13 +20,13 @@ from pipeline.curate.duplicates import Take, components, find_duplicates
 from pipeline.curate.identities import Sighting, distance_of, identify, seen_in_both
 from pipeline.curate.ridge import score_ridge
 from pipeline.curate.split import Member, groups_of
-from pipeline.errors import WorkspaceError
 from pipeline.models.identity import Embedding
 from pipeline.store.workspace import Workspace
 from schemas.base import content_hash
 from schemas.clip import Clip
 from schemas.collection import Collection, DuplicateGroup
 from schemas.config import IdentityConfig, RidgeConfig
+from schemas.errors import WorkspaceError
 from schemas.prints import PRINTS_FILE, Prints
 
 _KEPT = 2048  # prints in memory at once: at most 120 MB
@@ -48,7 +48,7 @@ def collection_key(results: Results, found: Survey) -> str:
     return content_hash(["collection", STAGE_VERSIONS["collection"], settings, clips, *cosines])
 
 
-def _put_in(made: MadeClip) -> list[str]:
+def _put_in(made: FinishedClip) -> list[str]:
     """The domain that people put a clip in, where it is not its source's: what is usual depends on it."""
     return [made.clip.domain] if made.clip.domain != made.source.domain else []
 
@@ -96,7 +96,7 @@ def collect(results: Results, found: Survey, report: Report | None = None) -> Co
     return made
 
 
-def copied_sources(clips: Sequence[MadeClip], duplicates: Sequence[DuplicateGroup]) -> dict[str, str]:
+def copied_sources(clips: Sequence[FinishedClip], duplicates: Sequence[DuplicateGroup]) -> dict[str, str]:
     """By source id: one name for all sources that share a take, directly or through others.
 
     Whoever uploads a film again uploads all of it, so its other clips are tied even where no copy of them was found.
@@ -106,7 +106,7 @@ def copied_sources(clips: Sequence[MadeClip], duplicates: Sequence[DuplicateGrou
     return components((source_of[link.clip_id], source_of[link.twin_id]) for link in links)
 
 
-def member_of(made: MadeClip, identity_id: str, copies: Mapping[str, str], people: Mapping[str, str]) -> Member:
+def member_of(made: FinishedClip, identity_id: str, copies: Mapping[str, str], people: Mapping[str, str]) -> Member:
     """What ties a clip to others, for the split and for the model that must not judge what it was taught."""
     return Member(
         clip_id=made.clip.clip_id,
@@ -121,7 +121,7 @@ def member_of(made: MadeClip, identity_id: str, copies: Mapping[str, str], peopl
 
 
 def ridge_groups(
-    clips: Sequence[MadeClip], duplicates: Sequence[DuplicateGroup], people: Mapping[str, str] | None = None
+    clips: Sequence[FinishedClip], duplicates: Sequence[DuplicateGroup], people: Mapping[str, str] | None = None
 ) -> dict[str, list[str]]:
     """Clip ids by the name of what ties them together; identities are told apart within sources, which tie anyway."""
     copies = copied_sources(clips, duplicates)
@@ -135,7 +135,7 @@ def _teaches(clip: Clip, config: RidgeConfig) -> bool:
     return spoken >= config.min_teaching_speech_ratio and (sync_z is None or sync_z >= config.min_teaching_sync_z)
 
 
-def _identities(clips: Sequence[MadeClip], read: "_Reader", config: IdentityConfig) -> dict[str, str]:
+def _identities(clips: Sequence[FinishedClip], read: "_Reader", config: IdentityConfig) -> dict[str, str]:
     by_source: defaultdict[str, list[Sighting]] = defaultdict(list)
     embedded = {made.source.id for made in clips if _is_embedded(made)}
     for made in clips:
@@ -150,7 +150,7 @@ def _identities(clips: Sequence[MadeClip], read: "_Reader", config: IdentityConf
     return dict(sorted(identities.items()))
 
 
-def _face(made: MadeClip, read: "_Reader", *, by_embedding: bool) -> Float[np.ndarray, " D"]:
+def _face(made: FinishedClip, read: "_Reader", *, by_embedding: bool) -> Float[np.ndarray, " D"]:
     """What tells the people of a source apart: its clips' embeddings, or, where none has one, their prints."""
     if not by_embedding:
         return read(made.clip.clip_id).face
@@ -158,7 +158,7 @@ def _face(made: MadeClip, read: "_Reader", *, by_embedding: bool) -> Float[np.nd
 
 
 def _people(
-    clips: Sequence[MadeClip], identities: Mapping[str, str], read: "_Reader", config: IdentityConfig
+    clips: Sequence[FinishedClip], identities: Mapping[str, str], read: "_Reader", config: IdentityConfig
 ) -> dict[str, str] | None:
     """By source id: one name for all sources that one person ties, directly or through others."""
     known: defaultdict[tuple[str, str], list[Embedding]] = defaultdict(list)
@@ -167,11 +167,11 @@ def _people(
     return dict(sorted(components(seen_in_both(known, config.min_tie_cosine)).items())) if known else None
 
 
-def _is_embedded(made: MadeClip) -> bool:
+def _is_embedded(made: FinishedClip) -> bool:
     return EMBEDDING_FILE in made.clip.files
 
 
-def _take(made: MadeClip) -> Take:
+def _take(made: FinishedClip) -> Take:
     plan = made.clip.plan
     return Take(plan.clip_id, made.source.id, made.source_sha256, plan.span, plan.square)
 
@@ -179,7 +179,7 @@ def _take(made: MadeClip) -> Take:
 class _Reader:
     """Prints and embeddings by clip id, the last prints kept in memory; all that is asked for counts as progress."""
 
-    def __init__(self, workspace: Workspace, clips: Sequence[MadeClip], report: Report) -> None:
+    def __init__(self, workspace: Workspace, clips: Sequence[FinishedClip], report: Report) -> None:
         self._workspace, self._report = workspace, report
         self._clips = {made.clip.clip_id: made for made in clips}
         self._load = lru_cache(maxsize=_KEPT)(self._load_now)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline.build.results import Results
-from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.clip.trim import trim_clip
-from pipeline.errors import UsageError, WorkspaceError
 from pipeline.store.reviews import ReviewLog, Standing, standing
 from schemas.base import FrameSpan
 from schemas.clip import Clip
+from schemas.errors import UsageError, WorkspaceError
 from schemas.review import Review
 from schemas.source import Source
 
@@ -52,7 +52,7 @@ def reviewed(results: Results, found: Survey, *, make_trims: bool = False, repor
     return replace(found, clips=clips, said=said)
 
 
-def _in_domain(results: Results, made: MadeClip, said: Standing) -> MadeClip:
+def _in_domain(results: Results, made: FinishedClip, said: Standing) -> FinishedClip:
     listed = results.listed_clips.get(made.clip.clip_id)
     named = said.domain.domain if said.domain else listed.domain if listed else None
     if named is None or named == made.clip.domain:
@@ -66,7 +66,7 @@ def _in_domain(results: Results, made: MadeClip, said: Standing) -> MadeClip:
     return replace(made, clip=made.clip.model_copy(update={"domain": named}))
 
 
-def _span(review: Review, made: MadeClip) -> FrameSpan | None:
+def _span(review: Review, made: FinishedClip) -> FrameSpan | None:
     """The frames that a trim keeps; None for all of them."""
     span, num_frames = review.trim, made.clip.plan.num_frames
     if span is None or len(span) == num_frames:
@@ -79,7 +79,7 @@ def _span(review: Review, made: MadeClip) -> FrameSpan | None:
     return span
 
 
-def _trimmed(results: Results, made: MadeClip, span: FrameSpan, *, make: bool) -> MadeClip:
+def _trimmed(results: Results, made: FinishedClip, span: FrameSpan, *, make: bool) -> FinishedClip:
     """The part that is wanted; the whole clip where the part is not there and is not to be made."""
     workspace, key = results.workspace, results.trim_key(made.key, span)
     clip = workspace.result("trim", key, Clip)
@@ -90,7 +90,7 @@ def _trimmed(results: Results, made: MadeClip, span: FrameSpan, *, make: bool) -
     return replace(made, trim_key=key, clip=clip.model_copy(update={"domain": made.clip.domain}))
 
 
-def _make(results: Results, made: MadeClip, span: FrameSpan, key: str) -> Clip:
+def _make(results: Results, made: FinishedClip, span: FrameSpan, key: str) -> Clip:
     workspace, domain = results.workspace, made.source.domain
     whole = made.clip.model_copy(update={"domain": domain})  # what is stored does not depend on the domain it is put in
     try:

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 
 from pipeline.draw.overlay import AXES_RGB, SURE_RGB, UNSURE_RGB, overlaid
 from pipeline.draw.page import FAINT, INK, LINE, RGB, Page, font, is_legible, shortened, text_width_px, wrapped
-from pipeline.errors import DecodeError
 from schemas.clip import Clip, Scores
+from schemas.errors import DecodeError
 from schemas.release import ManifestRow
 from schemas.scores import SyncScore
 

@@ -10,19 +10,19 @@ import mimetypes
 import os
 import stat
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import SourceError, UsageError
 from pipeline.fetch.direct import Download, Progress, WebPageError, download
 from pipeline.fetch.objects import read_object
 from pipeline.fetch.partial import Partial, check_size, disk_errors_named, publish
 from pipeline.fetch.politeness import HostLimiter, HostTurns
 from pipeline.fetch.retries import attempts
 from schemas.config import AcquireConfig
+from schemas.errors import SourceError, UsageError
+from schemas.files import now_iso, sha256_of_file
 from schemas.source import Fetched, FetchProvenance, Source
 from schemas.uri import local_path, redact, uri_scheme
 
@@ -130,7 +130,7 @@ class _Fetching:
                 format_id=video.format_id,
                 tool="yt-dlp",
                 tool_version=video.tool_version,
-                fetched_at=_now(),
+                fetched_at=now_iso(),
                 media_type=video.media_type,
             ),
         )
@@ -142,13 +142,13 @@ class _Fetching:
             final_url=done.final_url,
             tool=tool,
             tool_version=tool_version,
-            fetched_at=_now(),
+            fetched_at=now_iso(),
             media_type=done.media_type,
         )
         return self._fetched(target, provenance)
 
     def _fetched(self, target: Path, provenance: FetchProvenance) -> Fetched:
-        digest = _digest(target)
+        digest = sha256_of_file(target)
         try:
             _check_digest(self.source, digest)
         except SourceError:
@@ -179,22 +179,17 @@ def _read_local(source: Source, config: AcquireConfig) -> Fetched:
     check_size(facts.st_size, config.max_bytes, str(path))
     if not os.access(resolved, os.R_OK):
         raise SourceError(f"{path} may not be read by this user: change its permissions.")
-    digest = _digest(resolved)
+    digest = sha256_of_file(resolved)
     _check_digest(source, digest)
     provenance = FetchProvenance(
         uri=source.public_uri,
         final_url=resolved.as_uri(),
         tool="file",
         tool_version=version("anitalk"),
-        fetched_at=_now(),
+        fetched_at=now_iso(),
         media_type=mimetypes.guess_type(resolved.name)[0],
     )
     return Fetched(sha256=digest, num_bytes=facts.st_size, path=str(resolved), provenance=provenance)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _check_digest(source: Source, digest: str) -> None:
@@ -203,7 +198,3 @@ def _check_digest(source: Source, digest: str) -> None:
             f"Source {source.id} has SHA-256 {digest}; the manifest says {source.sha256}. "
             "If the new content is wanted, correct the manifest."
         )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

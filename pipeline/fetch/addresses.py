@@ -10,7 +10,7 @@ import ipaddress
 import socket
 from typing import Any
 
-from pipeline.errors import SourceError, TransientError
+from schemas.errors import SourceError, TransientError
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 

@@ -21,11 +21,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError, IncompleteRead, ProtocolError, ReadTimeoutError
 
-from pipeline.errors import SourceError, ThrottledError, TransientError
 from pipeline.fetch.addresses import connect
 from pipeline.fetch.partial import Partial, check_size
 from pipeline.fetch.politeness import HostTurns
 from schemas.config import AcquireConfig
+from schemas.errors import SourceError, ThrottledError, TransientError
 from schemas.uri import redact
 
 logger = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.errors import SourceError, ThrottledError, TransientError, UsageError
 from pipeline.fetch.direct import Download, Progress
 from pipeline.fetch.partial import Partial, check_size
 from schemas.config import AcquireConfig
+from schemas.errors import SourceError, ThrottledError, TransientError, UsageError
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 _BLOCK_BYTES = 8 * 1024**2

@@ -18,8 +18,8 @@ from typing import Any, Literal, Protocol
 
 from filelock import FileLock
 
-from pipeline.errors import ThrottledError
 from schemas.config import AcquireConfig
+from schemas.errors import ThrottledError
 
 logger = logging.getLogger(__name__)
 

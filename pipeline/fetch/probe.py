@@ -15,9 +15,9 @@ import av.container
 import av.error
 import av.stream
 
-from pipeline.errors import DecodeError, SourceError
 from pipeline.media.decode import Frame, iter_frames, open_media, scale_to_square
 from schemas.config import ProbeConfig
+from schemas.errors import DecodeError, SourceError
 from schemas.media import AudioStream, Video
 
 __all__ = ["probe"]

@@ -4,8 +4,8 @@ import logging
 
 import tenacity
 
-from pipeline.errors import TransientError
 from schemas.config import AcquireConfig
+from schemas.errors import TransientError
 
 logger = logging.getLogger(__name__)
 

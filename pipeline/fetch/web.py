@@ -20,12 +20,12 @@ from yt_dlp.networking.exceptions import HTTPError, TransportError
 from yt_dlp.utils import DownloadError, remove_terminal_sequences
 from yt_dlp.version import __version__ as yt_dlp_version
 
-from pipeline.errors import SourceError, ThrottledError, TransientError
 from pipeline.fetch.addresses import connect
 from pipeline.fetch.direct import Progress
 from pipeline.fetch.partial import check_size
 from pipeline.fetch.politeness import HostTurns
 from schemas.config import AcquireConfig
+from schemas.errors import SourceError, ThrottledError, TransientError
 from schemas.uri import redact
 
 logger = logging.getLogger(__name__)

@@ -22,8 +22,8 @@ from av.error import FFmpegError
 from jaxtyping import Float32
 from scipy.signal import resample_poly
 
-from pipeline.errors import DecodeError
 from pipeline.media.decode import open_media
+from schemas.errors import DecodeError
 
 log = logging.getLogger(__name__)
 

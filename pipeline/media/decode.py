@@ -23,8 +23,8 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 
-from pipeline.errors import DecodeError, SourceError
 from pipeline.media.pixels import BT601, BT709, ENLARGING, FULL_RANGE, LIMITED_RANGE, SHRINKING, Layout, to_coded
+from schemas.errors import DecodeError, SourceError
 from schemas.media import Video
 
 log = logging.getLogger(__name__)

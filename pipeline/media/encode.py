@@ -16,9 +16,9 @@ from av.error import FFmpegError
 from av.video.frame import PictureType
 from jaxtyping import Float32
 
-from pipeline.errors import DecodeError
 from pipeline.media.pixels import BT709, LIMITED_RANGE
 from schemas.base import FrameSpan
+from schemas.errors import DecodeError
 
 _AAC_FRAME = 1024
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from schemas.base import ID_PATTERN
+from schemas.files import sha256_of_file
 
 MAX_NAME = 100  # USTAR keeps longer names in a second field, which wids does not read
 MAX_MEMBER_BYTES = 1 << 30
@@ -45,9 +46,7 @@ class SampleTar:
     def close(self) -> tuple[int, str]:
         """Finish the file; returns its size in bytes and its sha256."""
         self._tar.close()
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return self.path.stat().st_size, digest
+        return self.path.stat().st_size, sha256_of_file(self.path)
 
     def abandon(self) -> None:
         """Let go of an unfinished file, which stays as it is; a full disk cannot take its end marker either."""

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import UsageError
 from pipeline.models.detectors import BlazeFace, CatCascade, Detector
 from pipeline.models.files.model_file import FindModel
 from pipeline.models.files.packaged import packaged_model
 from schemas.detectors import DetectorChoice
+from schemas.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from pipeline.errors import UsageError
 from pipeline.models.one_thread import one_thread
 from pipeline.models.torch_device import check_torch_device
+from schemas.errors import UsageError
 from schemas.expression import EMOTIONS, ExpressionInput
 from schemas.face import XYXY
 from schemas.models import Device

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.errors import UsageError
 from pipeline.models.detectors import BgrImage, FaceBox
 from pipeline.models.insightface_models import load_insightface
 from pipeline.models.onnx_session import Device, check_file
+from schemas.errors import UsageError
 
 _MAX_CANDIDATES = 5000
 # Where YuNet's coarsest grid is a single cell wide, OpenCV 4.14 answers from memory that nobody wrote: other faces at

@@ -11,7 +11,6 @@ TorchScript archives (until 1.4: ``2DFAN4-….zip``). An archive is a program, w
 only if its SHA-256 is among those that the caller vouches for.
 """
 
-import hashlib
 import zipfile
 from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
@@ -22,12 +21,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
-from pipeline.errors import UsageError
 from pipeline.models.landmarkers import Image, Landmarker
 from pipeline.models.layouts import IBUG_68, FacePoints, with_depth
 from pipeline.models.one_thread import one_thread
 from pipeline.models.torch_device import check_torch_device
+from schemas.errors import UsageError
 from schemas.face import XYXY
+from schemas.files import sha256_of_file
 from schemas.models import Device
 
 # Of the package: side of the crop and of the heat maps, and pixels of the picture per unit of its "scale".
@@ -181,7 +181,7 @@ def _network(path: Path, trusted: Collection[str], make: Any) -> Any:
     if not path.is_file():
         raise UsageError(f"the weights of the landmarker FAN are not at {path}: put the file there")
     if _is_program(path):
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = sha256_of_file(path)
         if found not in trusted:
             raise UsageError(
                 f"{path} is a TorchScript archive, which is a program, and nobody vouches for its SHA-256 "

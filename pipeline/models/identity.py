@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
-from pipeline.errors import UsageError
+from schemas.errors import UsageError
 from schemas.models import Device
 
 Image = UInt8[np.ndarray, "H W 3"]

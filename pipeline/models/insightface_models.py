@@ -8,7 +8,6 @@ what the file should be, and the path is looked at first.
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import UsageError
 from pipeline.models.onnx_session import (
     ONNX_ERRORS,
     Device,
@@ -17,6 +16,7 @@ from pipeline.models.onnx_session import (
     not_onnx,
     session_options,
 )
+from schemas.errors import UsageError
 
 Task = Literal["detection", "recognition"]
 _MEND = "install the extra: pip install 'anitalk[standard]'"

@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32
 
-from pipeline.errors import UsageError
 from pipeline.models.detectors import BgrImage, FaceBox
 from pipeline.models.onnx_session import ONNX_ERRORS, Device, open_session
 from schemas.detectors import OnnxDetectorConfig
+from schemas.errors import UsageError
 
 Outputs = Mapping[str, Float[np.ndarray, "..."]]
 STRIDES = (8, 16, 32)

@@ -21,7 +21,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
     RuntimeException,
 )
 
-from pipeline.errors import UsageError
+from schemas.errors import UsageError
 from schemas.models import Device
 
 # What the runtime raises for a file it cannot run; they share no base but Exception.

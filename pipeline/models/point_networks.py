@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 
-from pipeline.errors import UsageError
 from pipeline.models.landmarkers import Image, Landmarker, Roi, centred_in
 from pipeline.models.layouts import IBUG_68, FacePoints, Layout, with_depth
 from pipeline.models.onnx_session import OnnxNetwork
+from schemas.errors import UsageError
 from schemas.face import XYXY, own_scheme
 from schemas.landmarkers import PointNetwork
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import cv2
 
-from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors, detector_files
 from pipeline.models.detectors import Detector
 from pipeline.models.domain_evidence import EVIDENCE_FILES
@@ -25,6 +24,7 @@ from pipeline.models.speaker import LIGHT_ASD_FPS, LightAsd
 from pipeline.models.speech import Hubert, SileroVad
 from pipeline.models.zero_shot import ZeroShot
 from schemas.config import BuildConfig, DomainConfig
+from schemas.errors import UsageError
 from schemas.landmarkers import LandmarkerChoice, UserLandmarker
 from schemas.models import ModelCard
 

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 from scipy.fft import dct
 
-from pipeline.errors import UsageError
 from pipeline.models.one_thread import one_thread
+from schemas.errors import UsageError
 from schemas.face import XYXY
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float16, Float32
 
-from pipeline.errors import UsageError
 from pipeline.models.files.packaged import packaged_model
 from pipeline.models.one_thread import one_thread
 from pipeline.models.torch_device import check_torch_device
+from schemas.errors import UsageError
+from schemas.files import sha256_of_file
 from schemas.models import Device
 
 VAD_STEP = 512  # samples at 16 kHz: 32 ms
@@ -235,8 +236,7 @@ def _weights_hash(folder: str, model: Any) -> str:
     """SHA-256 of the weights file, or of the weights where they lie in several."""
     file = Path(folder) / "model.safetensors"
     if file.is_file():
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
+        return sha256_of_file(file)
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode())

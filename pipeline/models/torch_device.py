@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.errors import UsageError
+from schemas.errors import UsageError
 from schemas.models import Device
 
 

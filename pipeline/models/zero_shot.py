@@ -4,7 +4,6 @@ Loaded through transformers from a local folder only: nothing is downloaded behi
 weights it does not find with random numbers and a warning; here that is an error.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.errors import UsageError
 from pipeline.models.one_thread import one_thread
+from schemas.errors import UsageError
+from schemas.files import sha256_of_file
 
 WEIGHTS_FILE = "model.safetensors"
 _FILES = ("config.json", WEIGHTS_FILE, "preprocessor_config.json")
@@ -63,8 +63,7 @@ class ZeroShot:
         self._model.eval()
         self._domains = sorted(prompts)
         self._texts = torch.stack([self._read(tokenizer, prompts[domain]) for domain in self._domains])
-        with (place / WEIGHTS_FILE).open("rb") as opened:
-            self.sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
+        self.sha256 = sha256_of_file(place / WEIGHTS_FILE)
 
     def chances(self, pictures: Sequence[UInt8[np.ndarray, "S S 3"]]) -> dict[str, float]:
         """Probability of every domain, over the mean of some RGB pictures of one clip; at least one picture."""

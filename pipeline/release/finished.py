@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from pipeline.errors import UsageError
 from pipeline.store.storage import Storage
 from schemas.arrow import record_of
+from schemas.errors import UsageError
 from schemas.release import (
     ABOUT_FILE,
     CLIP_LIST_FILE,

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline.build.results import BuildRecord, Results, results_of, tool_version
-from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.card.describe import describe_release
 from pipeline.curate.choice import Choice, ReleaseOptions, choose, identity_of, model_cards
 from pipeline.curate.collect import Report, collect
 from pipeline.curate.coverage import coverage_of
 from pipeline.curate.reviewed import reviewed
 from pipeline.curate.select import limits_of
-from pipeline.errors import UsageError
 from pipeline.models.files.weights import WeightsStore
 from pipeline.release.shards import write_release
 from pipeline.release.tables import ReleaseItem, ReleaseSetup
@@ -22,6 +21,7 @@ from pipeline.store.workspace import Workspace
 from schemas.base import check_id, content_hash
 from schemas.collection import Collection
 from schemas.config import BuildConfig
+from schemas.errors import UsageError
 from schemas.release import About, Release
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.source import Source
@@ -113,7 +113,7 @@ def _location(workspace: Workspace, to: str | None, name: str) -> str:
 
 
 def _items(
-    made: Mapping[str, MadeClip],
+    made: Mapping[str, FinishedClip],
     choice: Choice,
     build: BuildRecord,
     collection: Collection,

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from pipeline.build.results import tool_version
 from pipeline.card.describe import describe_release
-from pipeline.errors import WorkspaceError
 from pipeline.media.tars import HashedStream, SampleTar, TarSample, iter_samples
 from pipeline.release.finished import read_about, read_clip_lines, read_manifest_rows, read_release
 from pipeline.release.staging import clear_leftovers, publish_shard, seal, staging, unfinished_tar
 from pipeline.release.tables import Tables, write_tables
 from pipeline.store.storage import Storage
 from schemas.base import content_hash
+from schemas.errors import WorkspaceError
 from schemas.funnel import Funnel
 from schemas.release import (
     About,

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import UsageError, WorkspaceError
 from pipeline.media.tars import MAX_NAME, SampleTar, tar_size
 from pipeline.release.samples import complaints, read_picture
 from pipeline.release.staging import clear_leftovers, publish_shard, seal, staging, unfinished_tar
@@ -19,6 +18,7 @@ from pipeline.release.tables import ReleaseItem, ReleaseSetup, Tables, release_r
 from pipeline.store.storage import Storage, clear_write_errors
 from schemas.base import canonical_json, check_id, content_hash
 from schemas.config import PackConfig
+from schemas.errors import UsageError, WorkspaceError
 from schemas.release import RELEASE_FILE, SPLITS, ManifestRow, Release, Split, shard_file
 from schemas.sample import FIELDS, SampleInfo, Series
 

@@ -10,11 +10,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pipeline.errors import UsageError
 from pipeline.media.tars import SampleTar
 from pipeline.release.tables import publish
 from pipeline.store.storage import Storage, clear_write_errors
 from schemas.base import canonical_json
+from schemas.errors import UsageError
 from schemas.release import RELEASE_FILE, Release, ShardRecord, Split
 from schemas.sample import Series
 

@@ -8,11 +8,9 @@ import logging
 import shutil
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.build.upkeep import drop_leftovers
-from pipeline.errors import UsageError
 from pipeline.release.finished import read_manifest_rows
 from pipeline.release.rewrite import release_without
 from pipeline.release.staging import leftovers
@@ -22,6 +20,8 @@ from pipeline.store.storage import Storage
 from pipeline.store.tombstones import read_tombstones, write_tombstone
 from pipeline.store.workspace import Workspace
 from schemas.base import check_id
+from schemas.errors import UsageError
+from schemas.files import now_iso
 from schemas.release import MANIFEST_FILE, RELEASE_FILE, next_name
 from schemas.tombstone import Tombstone
 
@@ -119,7 +119,7 @@ def _stone(source_id: str, found: Traces, releases: Sequence[FoundRelease], reas
         sha256s=tuple(sorted(found.sha256s)),
         uri_hashes=tuple(sorted(found.uri_hashes)),
         reason=reason or (found.earlier.reason if found.earlier else ""),
-        at=found.earlier.at if found.earlier else datetime.now(UTC).isoformat(timespec="seconds"),
+        at=found.earlier.at if found.earlier else now_iso(),
     )
     clip_ids = set(found.clip_ids)
     for release in releases:

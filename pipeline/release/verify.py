@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from pipeline.errors import UsageError
 from pipeline.media.tars import HashedStream, TarSample, iter_samples
 from pipeline.release.finished import is_inside
 from pipeline.release.samples import complaints
 from pipeline.release.tables import SeenClip, check_table, first_error
 from pipeline.store.storage import Storage
 from schemas.base import canonical_json
+from schemas.errors import UsageError
 from schemas.release import (
     ABOUT_FILE,
     CARD_FILE,

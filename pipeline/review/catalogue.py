@@ -12,17 +12,17 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.build.results import BuildRecord, Results
-from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.curate.choice import identity_of
 from pipeline.curate.collect import stored_collection
 from pipeline.curate.reviewed import reviewed
 from pipeline.curate.select import decide, drop_duplicates, limits_of
 from pipeline.curate.speakers import keep_speakers
-from pipeline.errors import UsageError
 from pipeline.review.order import Order
 from schemas.collection import Collection, DuplicateLink
 from schemas.config import SelectLimits
 from schemas.decision import Decision
+from schemas.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ Row = dict[str, Any]
 class Entry:
     """One clip: its record without the face's path, what the limits say of it, and who it shows."""
 
-    made: MadeClip
+    made: FinishedClip
     measured: Decision
     identity_id: str
 
@@ -153,6 +153,6 @@ def _collection(results: Results, found: Survey) -> Collection | None:
         return None
 
 
-def _light(made: MadeClip) -> MadeClip:
+def _light(made: FinishedClip) -> FinishedClip:
     face = made.clip.face.model_copy(update={"times_s": (), "boxes": ()})
     return replace(made, clip=made.clip.model_copy(update={"face": face}))

@@ -13,9 +13,9 @@ import av
 import cv2
 from av.error import FFmpegError
 
-from pipeline.errors import DecodeError, WorkspaceError
 from pipeline.store.storage import clear_write_errors
 from pipeline.store.workspace import Workspace
+from schemas.errors import DecodeError, WorkspaceError
 
 THUMB_PX = 224
 _THUMB_QUALITY = 82

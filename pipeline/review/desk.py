@@ -15,13 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.build.results import load_build, results_of
-from pipeline.errors import UsageError
 from pipeline.review.catalogue import Catalogue, Entry, read_catalogue
 from pipeline.review.order import Asked
 from pipeline.review.progress import spent_s
 from pipeline.store.reviews import ReviewLog, Standing, in_force, standing
 from pipeline.store.workspace import Workspace
 from schemas.base import FrameSpan
+from schemas.errors import UsageError
 from schemas.review import Review, ReviewAction
 
 log = logging.getLogger(__name__)

@@ -14,13 +14,13 @@ from pipeline.build.pictures import clip_arrays
 from pipeline.clip.crop import boxes_on_crop
 from pipeline.clip.speech import speech_envelope
 from pipeline.curate.select import RULES
-from pipeline.errors import WorkspaceError
 from pipeline.media.audio import read_flac
 from pipeline.review.catalogue import Catalogue, Entry
 from pipeline.review.desk import Desk
 from schemas.clip import Clip
 from schemas.collection import DuplicateLink
 from schemas.decision import RejectReason
+from schemas.errors import WorkspaceError
 from schemas.router import RouterScore
 
 _MOST_NEIGHBOURS = 24

@@ -18,7 +18,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from pipeline.build.survey import MadeClip
+from pipeline.build.survey import FinishedClip
 from pipeline.curate.select import RULES
 from pipeline.store.reviews import in_force, standing
 from schemas.clip import Clip
@@ -77,7 +77,7 @@ class Order:
         limits: by domain.
     """
 
-    def __init__(self, clips: Sequence[MadeClip], limits: Mapping[str, SelectLimits]) -> None:
+    def __init__(self, clips: Sequence[FinishedClip], limits: Mapping[str, SelectLimits]) -> None:
         ordered = sorted(clips, key=lambda made: made.clip.clip_id)
         self._ids = [made.clip.clip_id for made in ordered]
         self._versions = {made.clip.clip_id: made.key for made in ordered}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
-from pipeline.build.survey import MadeClip
+from pipeline.build.survey import FinishedClip
 from pipeline.store.reviews import Standing, standing
 from schemas.review import Review, ReviewAction
 
@@ -38,7 +38,7 @@ class Progress:
     minutes_per_accepted_h: float | None
 
 
-def progress(clips: Sequence[MadeClip], reviews: Iterable[Review]) -> Progress:
+def progress(clips: Sequence[FinishedClip], reviews: Iterable[Review]) -> Progress:
     """What verdicts on the present versions of clips amount to.
 
     Args:
@@ -47,7 +47,7 @@ def progress(clips: Sequence[MadeClip], reviews: Iterable[Review]) -> Progress:
     """
     everything = list(reviews)
     said = standing(everything, {made.clip.clip_id: made.key for made in clips})
-    by_domain: defaultdict[str, list[tuple[MadeClip, Standing]]] = defaultdict(list)
+    by_domain: defaultdict[str, list[tuple[FinishedClip, Standing]]] = defaultdict(list)
     for made in clips:
         one = said.get(made.clip.clip_id, Standing())
         name = one.domain.domain if one.domain and one.domain.domain else made.clip.domain
@@ -57,7 +57,7 @@ def progress(clips: Sequence[MadeClip], reviews: Iterable[Review]) -> Progress:
     return Progress(domains, spent_min, accepted_h, spent_min / accepted_h if accepted_h else None)
 
 
-def _domain(name: str, clips: Sequence[tuple[MadeClip, Standing]]) -> DomainProgress:
+def _domain(name: str, clips: Sequence[tuple[FinishedClip, Standing]]) -> DomainProgress:
     decided = [(made, one) for made, one in clips if one.verdict]
     accepted = [(made, one) for made, one in decided if one.verdict and one.verdict.action is ReviewAction.ACCEPT]
     return DomainProgress(
@@ -70,7 +70,7 @@ def _domain(name: str, clips: Sequence[tuple[MadeClip, Standing]]) -> DomainProg
     )
 
 
-def _duration_s(made: MadeClip, said: Standing) -> float:
+def _duration_s(made: FinishedClip, said: Standing) -> float:
     span = said.trim.trim if said.trim else None
     return len(span) / made.clip.plan.fps if span else made.clip.duration_s
 

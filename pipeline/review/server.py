@@ -16,7 +16,6 @@ import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from pipeline.errors import AnitalkError, UsageError
 from pipeline.review.clipfiles import ClipFiles
 from pipeline.review.desk import Desk
 from pipeline.review.detail import detail_of, packed_arrays
@@ -37,7 +35,9 @@ from pipeline.review.order import Why
 from pipeline.store.storage import clear_write_errors
 from pipeline.store.workspace import Workspace
 from schemas.base import content_hash
+from schemas.errors import AnitalkError, UsageError
 from schemas.face import MOTION_CHANNELS
+from schemas.files import now_iso
 from schemas.review import MAX_NAME, REVIEW_REASONS
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Pages:
                 "workspace": self._desk.workspace.storage.uri,
                 "place": content_hash(self._desk.workspace.storage.path(""))[:12],
                 "reviewer": self._reviewer,
-                "now": _now(),
+                "now": now_iso("milliseconds"),
                 "num_clips": len(catalogue.entries),
                 "page_rows": PAGE_ROWS,
                 "domains": catalogue.domains,
@@ -133,7 +133,12 @@ class Pages:
         """What is new since the page last asked, by whomever."""
         self._desk.reread_if_due()
         sequence, states = self._desk.changes(_number(request, "after"))
-        told = {"edition": self._desk.catalogue.edition, "sequence": sequence, "states": states, "now": _now()}
+        told = {
+            "edition": self._desk.catalogue.edition,
+            "sequence": sequence,
+            "states": states,
+            "now": now_iso("milliseconds"),
+        }
         return _json({**told, "worked_s": round(self._desk.worked_s())})
 
     def mine(self, request: Request) -> Response:
@@ -242,10 +247,6 @@ async def _body(request: Request) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError("the request is no JSON object")
     return content
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 # ---- running it ----------------------------------------------------------------------------------------------------

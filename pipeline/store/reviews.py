@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from pipeline.errors import WorkspaceError
 from pipeline.store.workspace import Workspace
 from schemas.base import canonical_json
 from schemas.decision import Decision
+from schemas.errors import WorkspaceError
 from schemas.review import Review, ReviewAction
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import UsageError, WorkspaceError
+from schemas.errors import UsageError, WorkspaceError
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again, finished work is kept",

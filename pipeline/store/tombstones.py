@@ -9,9 +9,9 @@ import shutil
 
 from pydantic import ValidationError
 
-from pipeline.errors import SourceError, WorkspaceError
 from pipeline.store.workspace import Workspace
 from schemas.base import canonical_json
+from schemas.errors import SourceError, WorkspaceError
 from schemas.source import Fetched, Source
 from schemas.tombstone import Tombstone, covering, uri_hash
 

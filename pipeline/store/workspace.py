@@ -32,9 +32,10 @@ from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 from pydantic import ValidationError
 
-from pipeline.errors import TransientError, UsageError, WorkspaceError
 from pipeline.store.storage import Storage, clear_write_errors
 from schemas.base import Record, canonical_json, content_hash
+from schemas.errors import TransientError, UsageError, WorkspaceError
+from schemas.files import now_iso
 from schemas.ledger import LedgerRow
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Workspace:
         item = row.item.replace("/", "_")
         attempt = row.attempt
         while True:
-            stamped = row.model_copy(update={"attempt": attempt, "at": _now()})
+            stamped = row.model_copy(update={"attempt": attempt, "at": now_iso("milliseconds")})
             name = f"ledger/{row.source_id}/{row.stage}_{item}_{attempt}.json"
             if self.storage.write_new(name, canonical_json(stamped)):
                 return stamped
@@ -189,7 +190,7 @@ class Workspace:
             yield
 
     def _owner(self) -> dict[str, str | int]:
-        now = _now()
+        now = now_iso("milliseconds")
         return {"host": socket.gethostname(), "pid": os.getpid(), "since": now, "at": now}
 
     def _busy(self, owner: Mapping[str, Any]) -> UsageError:
@@ -271,13 +272,9 @@ class Workspace:
                 if not self._is_mine(owner):
                     log.error("the lock of %s was taken over by another run while this one slept", self.storage.uri)
                     return
-                self.storage.write("lock.json", canonical_json({**owner, "at": _now()}))
+                self.storage.write("lock.json", canonical_json({**owner, "at": now_iso("milliseconds")}))
             except WorkspaceError as error:  # the next beat may come through; the lock outlives several
                 log.warning("the lock could not be renewed: %s", error)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _age_s(since: str) -> float:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from flows.cli import application as cli
 from pipeline.demo.portrait import photograph
+from schemas.errors import AnitalkError
 from tests.conftest import ROOT
 from tests.helpers.animation import SMALL, stand_in_run
 from tests.helpers.media import Coding, Sound, clicks, flashes, iter_moving_face, onsets_s, write_video
-from training.errors import TrainingError
 from training.film.film import cropped_film
 
 SIZE = 160
@@ -130,7 +130,7 @@ def test_uneven_frames_are_laid_on_the_films_rate(tmp_path):
 def test_a_frame_that_claims_to_be_days_away_is_not_waited_for(tmp_path):
     path = tmp_path / "film.mkv"
     write_video(path, flashes(2, [], (SIZE, SIZE)), times_s=[Fraction(0), Fraction(300_000)])
-    with pytest.raises(TrainingError, match="at most 14400 s"):
+    with pytest.raises(AnitalkError, match="at most 14400 s"):
         list(cropped_film(path, 32).frames())
 
 

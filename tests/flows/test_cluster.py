@@ -15,10 +15,10 @@ import pytest
 from flows.cli import application as cli
 from pipeline.build.compose import Builder, record_build
 from pipeline.build.results import tool_version
-from pipeline.errors import UsageError
 from pipeline.store.ledger import STRIKES
 from pipeline.store.workspace import Workspace
 from schemas.config import BuildConfig, EngineConfig
+from schemas.errors import UsageError
 from schemas.source import Source
 from tests.helpers import films as films_module
 from tests.helpers.faulty_jobs import AbortJob, FaultyJob, HangJob, HogJob, SegmentationFaultJob

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.build.jobs import Bench, Job, Made, Told
+from pipeline.build.jobs import Job, JobContext, Made, Told
 from schemas.analysis import SourcePlan
 
 
@@ -19,8 +19,8 @@ class FaultyJob(Job):
     notes: str  # a folder
     num_faults: int = 1000
 
-    def compute(self, bench: Bench, told: Told) -> Made:
-        del bench
+    def compute(self, context: JobContext, told: Told) -> Made:
+        del context
         folder = Path(self.notes)
         begun = len(list(folder.iterdir()))
         (folder / f"{begun}-{os.getpid()}").touch()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipeline.build.results import load_build, results_of
-from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.curate.reviewed import survey_reviewed
 from pipeline.store.reviews import ReviewLog
 from pipeline.store.workspace import Workspace
@@ -20,20 +20,20 @@ def at(seconds: float) -> str:
     return (_BEGIN + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
-def review_of(made: MadeClip, action: str, *, who: str = "eva", **more) -> Review:
+def review_of(made: FinishedClip, action: str, *, who: str = "eva", **more) -> Review:
     """A review of a clip as it is; without ``at``, the later the call the later the review."""
     more = {"version": made.key, "at": at(10.0 * next(_turns)), **more}
     return Review.of(clip_id=made.clip.clip_id, who=who, action=action, **more)
 
 
-def say(workspace: Path | str, made: MadeClip, action: str, **more) -> Review:
+def say(workspace: Path | str, made: FinishedClip, action: str, **more) -> Review:
     """Write a review into a workspace."""
     review = review_of(made, action, **more)
     assert ReviewLog(Workspace(workspace)).append(review)
     return review
 
 
-def surveyed(workspace: Path | str) -> list[MadeClip]:
+def surveyed(workspace: Path | str) -> list[FinishedClip]:
     """The clips as they were made."""
     place = Workspace(workspace)
     made = load_build(place)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from schemas.errors import UsageError
 from training.bench.parts import processor
-from training.errors import UsageError
 from training.recipes.anytalk.animator import AnimateConfig, Animator
 from training.recipes.anytalk.config import PRESETS, ModelConfig
 from training.recipes.anytalk.fast import Captured, prepared

@@ -19,6 +19,7 @@ import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
+from schemas.errors import UsageError
 from training.data.batch import Batch
 from training.data.cache import ShardCache
 from training.data.clips import Entry, index_tar, open_clip
@@ -28,7 +29,6 @@ from training.data.loader import pairs
 from training.data.plan import Plan, make_plan
 from training.data.shards import Where
 from training.data.video import Packets, read_packets, read_table
-from training.errors import UsageError
 
 _WARM_BATCHES = 24  # of a small release all clips were opened once by then, which costs most the first time
 _BLOCK_BATCHES = 4

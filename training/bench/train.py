@@ -16,13 +16,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from schemas.errors import UsageError
 from training.bench.parts import PARTS, Clock, arithmetic, known_peak, machine, measured_peak, now_s
 from training.data.config import PairsConfig
 from training.data.contract import prepared
 from training.engine.config import TrainConfig
 from training.engine.launch import start
 from training.engine.loop import Trainer
-from training.errors import UsageError
 from training.losses.config import ExpressionLossConfig, LossConfig, PerceptualConfig
 from training.networks.backbones import ExpressionResNet, SqueezeNet, Vgg19
 from training.networks.frozen import FrozenFile

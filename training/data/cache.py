@@ -17,11 +17,11 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from schemas.errors import DataError, UsageError
 from schemas.uri import local_path, redact
 from training.data.config import PairsConfig
 from training.data.remote import Patience, is_local, iter_parts
 from training.data.shards import Shard
-from training.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 

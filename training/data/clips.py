@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from schemas.base import Id
 from schemas.clip import ClipPlan
+from schemas.errors import DataError
 from schemas.expression import ExpressionInput
 from schemas.face import MOTION_CHANNELS, POSE_CONVENTION, POSE_FIELDS, num_points
 from schemas.sample import Field, fields_of
-from training.errors import DataError
 
 LABELS = ("pose.npy", "landmarks.npy", "motion.npy", "valid.npy", "emotion.npy")
 _FIELDS = fields_of("visual")

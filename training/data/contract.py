@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from training.errors import DataError
+from schemas.errors import DataError
 
 # Axes after the batch's; None is free. Pictures are RGB, u8 or from 0 to 1. Poses are in schemas.face.POSE_FIELDS.
 REQUIRED: dict[str, tuple[int | None, ...]] = {

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from schemas.errors import AnitalkError, CheckpointError, UsageError
 from schemas.expression import ExpressionInput
 from training.data.batch import Batch
 from training.data.config import PairsConfig
@@ -23,7 +24,6 @@ from training.data.order import mixture
 from training.data.plan import Plan, make_plan
 from training.data.reader import Delivery, Reader
 from training.data.shards import Where
-from training.errors import CheckpointError, TrainingError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -231,12 +231,12 @@ class _Readers(IterableDataset[Any]):
                 return
             reader = Reader(self._plan, number, position, TurnMemory(self._places[worker.id]))
             yield from (delivery.with_frames(None) for delivery in reader)  # they lie where both processes see them
-        except TrainingError as error:
+        except AnitalkError as error:
             yield _Failure(error)  # raised across processes it would be wrapped in the worker's traceback
 
 
 class _Failure:
     """An error for the user on its way out of a worker."""
 
-    def __init__(self, error: TrainingError) -> None:
+    def __init__(self, error: AnitalkError) -> None:
         self.error = error

@@ -7,6 +7,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from schemas.errors import DataError, UsageError
 from schemas.expression import ExpressionInput
 from schemas.face import num_points
 from schemas.uri import redact
@@ -15,7 +16,6 @@ from training.data.clips import ClipInfo, CorruptError, index_tar, parse_info
 from training.data.config import PairsConfig
 from training.data.remote import Patience, read_start
 from training.data.shards import Shard, ShardSet, Where, choose, locate
-from training.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 

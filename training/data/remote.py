@@ -13,8 +13,8 @@ from typing import Any
 
 import fsspec
 
+from schemas.errors import DataError, UsageError
 from schemas.uri import local_path, redact, uri_scheme
-from training.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from braceexpand import braceexpand
 from pydantic import ValidationError
 
 from schemas.base import content_hash
+from schemas.errors import DataError, UsageError
 from schemas.release import RELEASE_FILE, Release, ShardRecord, Split
 from schemas.uri import local_path, redact
 from training.data.config import PairsConfig
 from training.data.remote import Patience, RefusedError, is_local, read_file, size_of
-from training.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from schemas.errors import DataError, UsageError
 from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache
 from training.data.clips import ClipInfo, CorruptError, Entry, index_tar, open_clip
@@ -20,7 +21,6 @@ from training.data.decode import FrameDecoder
 from training.data.plan import make_plan
 from training.data.shards import Shard
 from training.data.video import read_packets, read_table
-from training.errors import DataError, UsageError
 
 
 @dataclass(frozen=True, slots=True)

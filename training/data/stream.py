@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from schemas.errors import DataError
 from training.data.cache import DamagedShardError, ShardCache
 from training.data.clips import Clip, CorruptError, Entry, index_tar, open_clip
 from training.data.config import PairsConfig
@@ -20,7 +21,6 @@ from training.data.order import BlockShape, Draw, PairRef, block_of, draw_frames
 from training.data.remote import is_local
 from training.data.shards import Shard
 from training.data.video import FrameTable, Packets, read_packets, read_table
-from training.errors import DataError
 
 _MIN_SKIPPED = 16  # fewer say nothing about a share
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from schemas.base import Record
-from training.errors import CheckpointError
+from schemas.errors import CheckpointError
 
 VERSION = 1
 _NAME = re.compile(r"step-(\d{9})")

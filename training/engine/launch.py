@@ -6,8 +6,8 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
+from schemas.errors import UsageError
 from training.engine.config import TrainConfig
-from training.errors import UsageError
 
 
 def start(config: TrainConfig, accelerator: str = "auto") -> Fabric:

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
+from schemas.errors import CheckpointError, DataError
 from training.data.contract import check_labels, prepared
 from training.engine.alarms import Alarms
 from training.engine.board import Board
@@ -25,7 +26,6 @@ from training.engine.checkpoint import Parts, Store, Team, check_config, fill, r
 from training.engine.config import TrainConfig
 from training.engine.ema import Average
 from training.engine.syncnorm import synchronised
-from training.errors import CheckpointError, DataError
 from training.recipes.anytalk.recipe import AnyTalkRecipe, Batch, Made, Moment
 
 log = logging.getLogger(__name__)

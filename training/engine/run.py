@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 
 from schemas.base import Record
+from schemas.errors import CheckpointError, UsageError
 from schemas.expression import ExpressionInput
 from schemas.uri import redact
 from training.data import PairLoader, pairs
@@ -23,7 +24,6 @@ from training.engine.config import TrainConfig
 from training.engine.feed import Feed, held_out, held_out_domains
 from training.engine.launch import start
 from training.engine.loop import Outcome, Trainer, held_out_line
-from training.errors import CheckpointError, UsageError
 from training.losses.config import ExpressionLossConfig
 from training.recipes.anytalk.recipe import AnyTalkRecipe
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from schemas.base import Record
+from schemas.errors import UsageError
 from schemas.layers import LayerError, layered, merged
 from training.engine.config import Stage, TrainConfig
-from training.errors import UsageError
 from training.evaluation.metrics.config import EvaluationConfig
 from training.recipes.anytalk.config import PRESETS
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
+from schemas.errors import UsageError
 from training.engine.checkpoint import Store, fill, read_config
-from training.errors import UsageError
 from training.recipes.anytalk.config import ModelConfig
 from training.recipes.anytalk.model import AnyTalk
 

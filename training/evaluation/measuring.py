@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from schemas.errors import CheckpointError
 from training.data.stills import Stills
-from training.errors import CheckpointError
 from training.evaluation.metrics.choice import Chosen
 from training.evaluation.metrics.config import EvaluationConfig
 from training.evaluation.metrics.eyes import Eyes, Sights

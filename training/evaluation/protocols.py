@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, ValidationError
 
 from schemas.base import Id, Record, content_hash
-from training.errors import UsageError
+from schemas.errors import UsageError
 
 Protocol = Literal["same-identity", "cross-identity", "cross-domain"]
 

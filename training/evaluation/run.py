@@ -1,6 +1,5 @@
 """Measure a trained model on the pairs of a protocol, beside real frames and beside the source itself."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from schemas.base import content_hash
+from schemas.errors import UsageError
+from schemas.files import sha256_of_file
 from schemas.release import Split
 from training.data.config import PairsConfig
 from training.data.stills import Stills
 from training.engine.trained import find_checkpoint, load_anytalk
-from training.errors import UsageError
 from training.evaluation.measuring import Bench
 from training.evaluation.metrics.choice import Chosen, choose_metrics
 from training.evaluation.metrics.config import EvaluationConfig
@@ -136,7 +136,7 @@ def _measured(
 ) -> Measured:
     return Measured(
         checkpoint=checkpoint.name,
-        checkpoint_sha256=_sha256(checkpoint / "average.safetensors"),
+        checkpoint_sha256=sha256_of_file(checkpoint / "average.safetensors"),
         release=request.release.rstrip("/").rsplit("/", 1)[-1],
         shards=stills.fingerprint,
         split=request.split,
@@ -153,12 +153,7 @@ def _measured(
 
 def _sums(chosen: Chosen, settings: Sequence[str]) -> Iterator[tuple[str, str]]:
     for setting in settings:
-        yield setting, _sha256(chosen.files[setting])
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        yield setting, sha256_of_file(chosen.files[setting])
 
 
 # ---- what is left --------------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from schemas.config import ProbeConfig
+from schemas.errors import DataError, UsageError
 from training.data.decode import EXACT
-from training.errors import DataError, UsageError
 
 Picture = UInt8[Tensor, "3 S S"]  # RGB
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 from jaxtyping import Float32
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.film.film import opened, tolerant
 
 SOUND_HZ = 48000

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import UInt8
 from torch import Tensor
 
+from schemas.errors import DataError, UsageError
 from training.data.decode import EXACT
-from training.errors import DataError, UsageError
 from training.film.film import Film
 from training.film.sound import SOUND_HZ, Sound
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.losses.config import PerceptualConfig
 from training.networks.blocks import Shrink
 from training.networks.frozen import load

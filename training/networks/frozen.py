@@ -4,7 +4,6 @@ A weights file from elsewhere is data: safetensors, or a pickle that holds nothi
 anything else could run a program of its author's, and is refused.
 """
 
-import hashlib
 import pickle
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -16,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from schemas.base import Record
-from training.errors import UsageError
+from schemas.errors import UsageError
+from schemas.files import sha256_of_file
 from training.networks.arcface import ArcFace
 from training.networks.backbones import AlexNet, EmocaResNet, ExpressionResNet, SqueezeNet, Vgg19
 from training.networks.fan import FaceAlignment
@@ -73,7 +73,7 @@ def read(file: FrozenFile, *, key: str) -> dict[str, Tensor]:
     path = Path(file.path).expanduser()
     if not path.is_file():
         raise UsageError(f"{key}.path: {path} is not there: name a local weights file, or set the weight to 0")
-    if file.sha256 is not None and (found := _sha256(path)) != file.sha256:
+    if file.sha256 is not None and (found := sha256_of_file(path)) != file.sha256:
         raise UsageError(f"{key}: {path} has SHA-256 {found}, expected {file.sha256}: fetch it again")
     if path.suffix == ".safetensors":
         try:
@@ -124,8 +124,3 @@ def _unpickled(path: Path, key: str) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UsageError(f"{key}: {path} is not a plain table of tensors: save its state dict as safetensors")
     return dict(found)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

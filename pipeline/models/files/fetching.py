@@ -11,14 +11,12 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.errors import SourceError, UsageError
 from pipeline.fetch.direct import WebPageError, download
 from pipeline.fetch.objects import read_object
 from pipeline.fetch.partial import Partial, check_size, disk_errors_named, publish
@@ -27,6 +25,8 @@ from pipeline.fetch.retries import attempts
 from pipeline.models.files.model_file import sha256_of
 from pipeline.models.files.weights import WeightsStore
 from schemas.config import AcquireConfig
+from schemas.errors import SourceError, UsageError
+from schemas.files import now_iso
 from schemas.uri import local_path, redact, uri_scheme
 from schemas.weights import Weights, WeightsFile
 
@@ -230,7 +230,7 @@ class _Fetching:
             "sha256": digest,
             "from": redact(self.mirror or file.url),
             "download_sha256": sha256_of(partial.path),
-            "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "fetched_at": now_iso(),
         }
         waiting = self.incoming / "record.json"
         with disk_errors_named(record):

@@ -1,11 +1,11 @@
 """A model file as stages get it, whether it came out of a pip package, the weights folder, or the user's hands."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from schemas.files import sha256_of_file
 from schemas.models import ModelCard
 
 
@@ -42,5 +42,4 @@ def sha256_of(path: Path) -> str:
 @lru_cache(maxsize=256)
 def _sha256_of(path: Path, state: tuple[int, ...]) -> str:
     del state  # part of the cache's key
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_of_file(path)

@@ -5,14 +5,14 @@ and only its files are wanted. Every file is pinned by its SHA-256, because a st
 under that hash and another wheel may carry another network under the same name.
 """
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.errors import UsageError
 from pipeline.models.files.model_file import ModelFile
+from schemas.errors import UsageError
+from schemas.files import sha256_of_file
 from schemas.licences import commercial_use
 from schemas.models import ModelCard
 
@@ -88,7 +88,7 @@ def packaged_model(name: str) -> ModelFile:
     path = _package_folder(pin, mend) / pin.file
     if not path.is_file():
         raise UsageError(f"the model file {path} is missing from the package {pin.package}: run {mend}")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = sha256_of_file(path)
     if found != pin.sha256:
         raise UsageError(
             f"the model file {path} is not the one this version was measured with (SHA-256 {pin.sha256[:12]}… "

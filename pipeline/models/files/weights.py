@@ -17,9 +17,9 @@ from typing import Literal
 
 from platformdirs import user_data_path
 
-from pipeline.errors import UsageError
 from pipeline.models.files.model_file import ModelFile, sha256_of
 from schemas.config import WeightsConfig
+from schemas.errors import UsageError
 from schemas.models import ModelCard
 from schemas.weights import Weights, WeightsError, WeightsFile, joint_sha256, read_weights
 

@@ -18,14 +18,14 @@ import cv2
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.build.survey import MadeClip
+from pipeline.build.survey import FinishedClip
 from pipeline.curate.select import RULES
 from pipeline.draw.sheet import frames_of
-from pipeline.errors import WorkspaceError
 from pipeline.review.exchange.screened import Screened
 from pipeline.store.storage import clear_write_errors
 from schemas.base import content_hash
 from schemas.config import SelectLimits
+from schemas.errors import WorkspaceError
 from schemas.review import REVIEW_REASONS, Review, ReviewAction
 
 ORIGIN = "html"
@@ -59,7 +59,7 @@ def write_bundle(screened: Screened, target: Path) -> None:
         unfinished.replace(target)
 
 
-def film_of(screened: Screened, made: MadeClip) -> bytes:
+def film_of(screened: Screened, made: FinishedClip) -> bytes:
     """The mp4 of a finished clip.
 
     Raises:
@@ -125,7 +125,7 @@ def _content(screened: Screened) -> dict[str, Any]:
     }
 
 
-def _clip(screened: Screened, made: MadeClip, limits: SelectLimits) -> dict[str, Any]:
+def _clip(screened: Screened, made: FinishedClip, limits: SelectLimits) -> dict[str, Any]:
     clip, source = made.clip, made.source
     stands = screened.standing.get(clip.clip_id)
     verdict = stands.verdict if stands else None
@@ -145,12 +145,12 @@ def _clip(screened: Screened, made: MadeClip, limits: SelectLimits) -> dict[str,
     }
 
 
-def _filter_word(screened: Screened, made: MadeClip) -> str:
+def _filter_word(screened: Screened, made: FinishedClip) -> str:
     decision = screened.filtered[made.clip.clip_id]
     return "keep it" if decision.keep or decision.reason is None else f"reject it: {decision.reason.replace('_', ' ')}"
 
 
-def _scores(made: MadeClip, limits: SelectLimits) -> list[dict[str, Any]]:
+def _scores(made: FinishedClip, limits: SelectLimits) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for rule in RULES:
         measured, limit = rule.measure(made.clip), rule.of(limits)

@@ -15,12 +15,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.errors import UsageError
 from pipeline.review.exchange.annotations import iter_annotations
 from pipeline.review.exchange.drafts import Draft, Fault, Found, LeftOut
 from pipeline.review.exchange.rows import REQUIRED, iter_csv, iter_jsonl, iter_parquet
 from pipeline.review.exchange.screened import Screened
 from pipeline.store.reviews import ReviewLog
+from schemas.errors import UsageError
 from schemas.review import Review
 
 MAX_IMPORT_BYTES = 256 << 20  # about half a million reviews

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from pipeline.build.results import tool_version
-from pipeline.build.survey import MadeClip
+from pipeline.build.survey import FinishedClip
 from pipeline.review.exchange.screened import Screened
 from schemas.base import canonical_json, content_hash
 from schemas.review import MAX_NOTE, REVIEW_REASONS, Review, ReviewAction
@@ -66,7 +66,7 @@ def label_studio_tasks(screened: Screened, video_prefix: str) -> bytes:
     return json.dumps(tasks, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _task(screened: Screened, made: MadeClip, video_prefix: str, trust: float) -> dict[str, Any]:
+def _task(screened: Screened, made: FinishedClip, video_prefix: str, trust: float) -> dict[str, Any]:
     clip, source = made.clip, made.source
     decision = screened.filtered[clip.clip_id]
     scores = json.loads(canonical_json(clip.scores))
@@ -93,7 +93,7 @@ def _task(screened: Screened, made: MadeClip, video_prefix: str, trust: float) -
     return {"data": data, "predictions": [_prediction(screened, made, trust)]}
 
 
-def _prediction(screened: Screened, made: MadeClip, trust: float) -> dict[str, Any]:
+def _prediction(screened: Screened, made: FinishedClip, trust: float) -> dict[str, Any]:
     """What people said of this version, or else the filters; ``score`` orders Label Studio's queue, unsure first."""
     stands = screened.standing.get(made.clip.clip_id)
     said = [stands.verdict, stands.domain, stands.identity, stands.trim] if stands else []

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.build.results import load_build, results_of
-from pipeline.build.survey import MadeClip, survey
+from pipeline.build.survey import FinishedClip, survey
 from pipeline.curate.select import decide, limits_of
 from pipeline.store.reviews import ReviewLog, Standing, standing
 from pipeline.store.workspace import Workspace
@@ -22,7 +22,7 @@ class Screened:
     """
 
     workspace: Workspace
-    clips: Mapping[str, MadeClip]
+    clips: Mapping[str, FinishedClip]
     limits: Mapping[str, SelectLimits]
     reviews: Sequence[Review]
     standing: Mapping[str, Standing]

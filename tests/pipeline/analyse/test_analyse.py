@@ -11,13 +11,13 @@ import pytest
 from pipeline.analyse.plan import overlap, plan_clips
 from pipeline.analyse.runs import Window, analyse_run, join_runs, windows_of
 from pipeline.clip.make import npy
-from pipeline.errors import DecodeError
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import iter_frames
 from pipeline.models.detectors import BlazeFace, FaceBox
 from schemas.analysis import AnalysisRun
 from schemas.base import TimeSpan
 from schemas.config import CropConfig, DetectorChoice, DomainConfig, FaceConfig, ProbeConfig, ShotConfig
+from schemas.errors import DecodeError
 from schemas.face import DETECTION_ROW
 from tests.helpers.media import Coding, iter_dip, iter_gradual, iter_moving_face, iter_shots, read_counter, write_video
 

@@ -21,13 +21,13 @@ from pipeline.bench.detection import (
 )
 from pipeline.bench.labelled import FILM_DOMAINS, LabelledFrame, Score, is_hit, labelled_frames, score_frame
 from pipeline.bench.models import asset_models
-from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import FaceBox
 from pipeline.models.landmarkers import shows_face
 from schemas.accuracy import DetectionRow
 from schemas.config import EMBEDDED_DOMAINS
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, DomainDetectors
+from schemas.errors import UsageError
 
 TRUTH = (100.0, 100.0, 200.0, 200.0)
 FRAME = LabelledFrame("film", 0, np.zeros((4, 4, 3), np.uint8), TRUTH, 1, ambiguous=False)

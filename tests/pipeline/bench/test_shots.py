@@ -22,8 +22,8 @@ from pipeline.bench.shots import (
 )
 from pipeline.demo.films import DEMO_FILMS, shorten
 from pipeline.demo.sources import render_film, timeline
-from pipeline.errors import UsageError
 from schemas.accuracy import ShotRow
+from schemas.errors import UsageError
 
 transitions = st.lists(
     st.builds(

@@ -14,7 +14,7 @@ import yaml
 
 from flows.cli import status as report
 from pipeline.build.results import Results, load_build
-from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.release.verify import verify_release
 from pipeline.store.workspace import Workspace
@@ -51,10 +51,10 @@ class Built:
         self.found: Survey = survey(self.results, self.build.sources)
         self.release = folder / "releases" / "all"
 
-    def clips(self, name: str) -> list[MadeClip]:
+    def clips(self, name: str) -> list[FinishedClip]:
         return [made for made in self.found.clips if made.source.id.startswith(name)]
 
-    def array(self, made: MadeClip, name: str) -> np.ndarray:
+    def array(self, made: FinishedClip, name: str) -> np.ndarray:
         return np.load(io.BytesIO(self.workspace.result_file("clip", made.key, name)), allow_pickle=False)
 
 

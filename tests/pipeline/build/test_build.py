@@ -14,8 +14,8 @@ import pytest
 from flows.cli import application as cli
 from pipeline.build import jobs as jobs_module
 from pipeline.build.results import Results, load_build
-from pipeline.errors import DecodeError, UsageError
 from pipeline.store.workspace import Workspace
+from schemas.errors import DecodeError, UsageError
 from schemas.ledger import LedgerRow
 from schemas.source import Source
 from tests.helpers import films as films_module

@@ -18,12 +18,12 @@ from pipeline.card.histogram import MEASURES, count_into, draw_histogram, histog
 from pipeline.card.markdown import draw_funnel
 from pipeline.card.web import MAX_PICTURE_BYTES, MAX_ROWS, write_web_card
 from pipeline.draw.sheet import MAX_SHEET_CLIPS, frames_of
-from pipeline.errors import WorkspaceError
 from pipeline.release.shards import write_release
 from pipeline.release.verify import verify_release
 from pipeline.store.storage import Storage
 from schemas.base import canonical_json
 from schemas.config import PackConfig, SelectLimits
+from schemas.errors import WorkspaceError
 from schemas.funnel import Funnel, FunnelDrop, FunnelStep
 from schemas.models import ModelCard
 from schemas.release import (

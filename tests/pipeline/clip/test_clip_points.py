@@ -130,7 +130,7 @@ def test_pfld_and_fsanet_make_a_clip_like_the_meshs(film, assets):
 
 
 def test_where_no_weights_lie_the_missing_ones_are_named(tmp_path):
-    from pipeline.errors import UsageError
+    from schemas.errors import UsageError
 
     for change, name in (
         ({"landmarker": "pfld"}, "pfld"),

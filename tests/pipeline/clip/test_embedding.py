@@ -22,12 +22,12 @@ from pipeline.build.survey import Survey, survey
 from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingMeter, looked_at, read_embedding
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import collect, collection_key, ridge_groups, stored_collection
-from pipeline.errors import WorkspaceError
 from pipeline.models.files.model_file import sha256_of
 from pipeline.models.identity import ArcFace, five_points, mean_embedding
 from pipeline.release.verify import verify_release
 from pipeline.store.workspace import Workspace
 from schemas.config import BuildConfig, SplitConfig
+from schemas.errors import WorkspaceError
 from tests.helpers import films as films_module
 from tests.helpers.films import HEAD, TALKER, Built, build, digests, write_manifest
 from tests.helpers.media import Sound, write_video

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from pipeline.clip.expression import ExpressionMeter
-from pipeline.errors import UsageError
 from pipeline.models.expression import ExpressionNetwork, prepare
 from pipeline.models.files.model_file import sha256_of
 from pipeline.models.resnet import NUM_FEATURES, ResNet50
 from pipeline.release.verify import verify_release
+from schemas.errors import UsageError
 from schemas.expression import EMOTIONS, ExpressionInput
 from tests.helpers import films as films_module
 from tests.helpers.films import TALKER, build, write_manifest

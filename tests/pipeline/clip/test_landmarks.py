@@ -10,7 +10,6 @@ import pytest
 
 from pipeline.clip import landmarks
 from pipeline.clip.landmarks import estimate_landmarks, smooth_points
-from pipeline.errors import UsageError
 from pipeline.models import layouts
 from pipeline.models.canonical import canonical_face
 from pipeline.models.files import packaged
@@ -27,6 +26,7 @@ from pipeline.models.landmarkers import (
 )
 from pipeline.models.layouts import FACE_MESH_468, Layout, to_ibug68
 from schemas.config import LandmarkConfig
+from schemas.errors import UsageError
 
 CONFIG = LandmarkConfig()
 

@@ -15,11 +15,11 @@ from pipeline.build.results import Results
 from pipeline.card.claims import proposed_domains
 from pipeline.clip.router import RouterMeter, combined, judge, likelihoods, shipped_router
 from pipeline.demo.portrait import Camera, face_box, film_talker, photograph
-from pipeline.errors import UsageError
 from pipeline.models.domain_evidence import EVIDENCE_FILES, frame_evidence
 from pipeline.models.registry import ModelSet, domain_prompts
 from pipeline.models.zero_shot import WEIGHTS_FILE, ZeroShot
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
+from schemas.errors import UsageError
 from schemas.quality import QualityConfig
 from schemas.router import UNSURE, DomainEvidence, RouterConfig, RouterModel, RouterScore
 from tests.helpers import films as films_module

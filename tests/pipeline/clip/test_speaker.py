@@ -10,12 +10,12 @@ import torch
 from pipeline.clip.speaker import heard_frames, score_speaker
 from pipeline.curate.select import decide
 from pipeline.curate.speakers import keep_speakers
-from pipeline.errors import UsageError
 from pipeline.models.light_asd import CONTEXT_FRAMES, LightAsdNetwork
 from pipeline.models.speaker import FACE_PX, LightAsd, lower_face, mfcc
 from schemas.base import TimeSpan
 from schemas.config import SelectLimits, SpeakerConfig
 from schemas.decision import Decision, RejectReason
+from schemas.errors import UsageError
 from schemas.scores import SpeakerScore, SyncScore
 from tests.helpers.release_items import make_clip
 

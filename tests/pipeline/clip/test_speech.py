@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from pipeline.clip.speech import log_mel, speech_envelope, speech_ratio, voice_activity
 from pipeline.demo.speech import chords, synthesise_speech
-from pipeline.errors import UsageError
 from pipeline.media.audio import read_audio
 from pipeline.models.speech import Hubert, SileroVad, pair_states
 from schemas.config import SpeechConfig
+from schemas.errors import UsageError
 from tests.helpers.hubert_files import random_hubert
 
 RATE = 16000

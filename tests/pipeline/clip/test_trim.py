@@ -15,7 +15,6 @@ from pipeline.build.survey import survey
 from pipeline.clip.make import npy
 from pipeline.clip.prints import from_bytes
 from pipeline.clip.trim import trim_clip
-from pipeline.errors import DecodeError
 from pipeline.media.audio import read_audio, read_flac
 from pipeline.media.encode import ClipWriter, cut_clip
 from pipeline.media.pixels import to_coded
@@ -26,6 +25,7 @@ from pipeline.release.tables import ReleaseItem
 from pipeline.store.workspace import Workspace
 from schemas.base import FrameSpan
 from schemas.config import BuildConfig, SpeechConfig
+from schemas.errors import DecodeError
 from schemas.prints import PRINTS_FILE
 from tests.helpers import films as films_module
 from tests.helpers.hubert_files import random_hubert

@@ -12,17 +12,17 @@ import yaml
 from flows.cli import application as cli
 from flows.cli import status as report
 from pipeline.build.results import Results, load_build
-from pipeline.build.survey import MadeClip, Survey, survey
+from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.clip.prints import PrintMeter, from_bytes, to_bytes
 from pipeline.curate import collect as collect_module
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import collect, collection_key, copied_sources, ridge_groups, stored_collection
 from pipeline.curate.select import drop_duplicates
-from pipeline.errors import WorkspaceError
 from pipeline.release import make as release_module
 from pipeline.store.workspace import Workspace
 from schemas.collection import DuplicateGroup, DuplicateLink
 from schemas.decision import Decision, RejectReason
+from schemas.errors import WorkspaceError
 from schemas.prints import PRINTS_FILE
 from schemas.sample import FIELDS
 from tests.helpers import films as films_module
@@ -168,7 +168,7 @@ def test_sources_that_share_a_take_are_one_group(twins):
 
 def test_reuploads_of_other_files_are_tied_by_their_copies():
     clips = [
-        MadeClip("k", make_clip(f"{source}-{number}", source), make_source(source), f"sha-{source}")
+        FinishedClip("k", make_clip(f"{source}-{number}", source), make_source(source), f"sha-{source}")
         for source in ("a", "b", "c")
         for number in range(2)
     ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.build.survey import MadeClip, Survey
+from pipeline.build.survey import FinishedClip, Survey
 from pipeline.curate.coverage import coverage_of
 from schemas.base import Box, TimeSpan
 from schemas.cliplist import ListedClip
@@ -19,7 +19,7 @@ def listed(source_id="film", sha256=SHA):
 
 
 def made(clip_id, source_id="film", sha256=SHA):
-    return MadeClip("key", make_clip(clip_id, source_id), make_source(source_id), sha256)
+    return FinishedClip("key", make_clip(clip_id, source_id), make_source(source_id), sha256)
 
 
 def row(stage, item, outcome="failed", **more):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pipeline.clip.headpose import rotation_from_angles
 from pipeline.draw import page, sheet
 from pipeline.draw.overlay import AXES_RGB, BONES, SURE_RGB, head_axes, overlaid
-from pipeline.errors import DecodeError
 from schemas.base import Box, TimeSpan
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
+from schemas.errors import DecodeError
 from schemas.face import FacePath
 from schemas.scores import SyncScore
 from tests.helpers.release_items import make_row

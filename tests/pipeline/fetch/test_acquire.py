@@ -19,12 +19,12 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.errors import SourceError, ThrottledError, TransientError, UsageError, WorkspaceError
 from pipeline.fetch import addresses, web
 from pipeline.fetch.acquire import HostLimiter, fetch
 from pipeline.fetch.addresses import is_public
 from pipeline.fetch.partial import Partial
 from schemas.config import AcquireConfig
+from schemas.errors import SourceError, ThrottledError, TransientError, UsageError, WorkspaceError
 from schemas.source import Fetched, Source
 from tests.helpers.web import Exchange, Server, range_start, serving
 

@@ -9,10 +9,10 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from pipeline.errors import DecodeError, SourceError
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import iter_frames
 from schemas.config import ProbeConfig
+from schemas.errors import DecodeError, SourceError
 from schemas.media import Video
 from tests.helpers.media import Coding, Sound, clicks, iter_numbered, write_video
 

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.signal import correlate, resample_poly
 
-from pipeline.errors import DecodeError
 from pipeline.fetch.probe import probe
 from pipeline.media.audio import _Heard, _tolerant, read_audio, read_flac, write_flac
 from pipeline.media.decode import iter_frames
 from schemas.config import ProbeConfig
+from schemas.errors import DecodeError
 from tests.helpers.media import Coding, Sound, clicks, flashes, onsets_s, write_video
 
 RATE = 16000

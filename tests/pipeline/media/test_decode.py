@@ -19,11 +19,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import DecodeError, SourceError
 from pipeline.fetch.probe import probe
 from pipeline.media import decode
 from pipeline.media.decode import fit_within, iter_at_rate, iter_frames, open_media, scale_to_square
 from schemas.config import ProbeConfig
+from schemas.errors import DecodeError, SourceError
 from schemas.media import Video
 from tests.helpers.media import Coding, iter_numbered, read_counter, write_video
 

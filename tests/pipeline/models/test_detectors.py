@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.data import astronaut
 
-from pipeline.errors import UsageError
 from pipeline.models.detector_table import DETECTORS, build_detectors, detector_files
 from pipeline.models.detectors import (
     BlazeFace,
@@ -24,6 +23,7 @@ from pipeline.models.detectors import (
 from pipeline.models.files.packaged import PACKAGED_MODELS
 from pipeline.models.files.weights import shipped_registry
 from schemas.config import EMBEDDED_DOMAINS, DetectorChoice
+from schemas.errors import UsageError
 
 # Hairline to chin, without ears, read off the photograph.
 ASTRONAUT_FACE = np.array([[180.0, 68.0, 270.0, 178.0]])

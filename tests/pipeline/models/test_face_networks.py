@@ -14,13 +14,13 @@ import pytest
 from pipeline.analyse.runs import WHOLE
 from pipeline.bench.models import asset_models
 from pipeline.build.results import Results
-from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors, detector_files
 from pipeline.models.face_networks import AnimeCascade, Scrfd, YuNet
 from pipeline.models.identity import ArcFace
 from pipeline.models.onnx_session import execution_providers, open_session
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
 from schemas.detectors import STANDARD_DETECTORS, DetectorChoice, OnnxDetectorConfig
+from schemas.errors import UsageError
 from schemas.media import Video
 from tests.helpers.onnx_files import constant_answers, random_arcface
 from tests.helpers.release_items import make_source

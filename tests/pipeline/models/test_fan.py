@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from pipeline.clip.landmarks import estimate_landmarks
-from pipeline.errors import UsageError
 from pipeline.models.fan import FaceAlignment68
 from pipeline.models.layouts import IBUG_68
 from schemas.config import LandmarkConfig
+from schemas.errors import UsageError
 
 BOXES = [(60.0, 40.0, 160.0, 170.0), (20.0, 30.0, 140.0, 150.0), (90.0, 60.0, 200.0, 190.0)]
 NO_LIMIT = 0.0

@@ -8,10 +8,10 @@ import pytest
 from pydantic import ValidationError
 
 from flows.cli import application as cli
-from pipeline.errors import UsageError
 from pipeline.models.speech import Hubert
 from pipeline.release.make import hubert_setup
 from schemas.config import BuildConfig, SpeechConfig
+from schemas.errors import UsageError
 from tests.helpers.films import write_manifest
 from tests.helpers.hubert_files import random_hubert
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.data import astronaut
 
-from pipeline.errors import UsageError
 from pipeline.models.identity import ARCFACE_POINTS, ArcFace, alignment, five_points, mean_embedding
+from schemas.errors import UsageError
 from tests.helpers.onnx_files import random_arcface
 
 # Eyes (image left first), nose tip, mouth corners, read off the photograph.

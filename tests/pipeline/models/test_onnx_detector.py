@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipeline.errors import UsageError
 from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import iou
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.onnx_detector import STRIDES, OnnxDetector, _centres
 from schemas.detectors import DetectorChoice, OnnxDetectorConfig
+from schemas.errors import UsageError
 from tests.helpers.onnx_files import constant_answers
 
 SIDE = 64

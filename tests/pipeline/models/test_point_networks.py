@@ -10,7 +10,6 @@ import pytest
 
 from flows.settings import checked
 from pipeline.clip.landmarks import estimate_landmarks
-from pipeline.errors import UsageError
 from pipeline.models import point_networks
 from pipeline.models.landmarkers import Roi
 from pipeline.models.layouts import FACE_MESH_468, IBUG_68, FacePoints
@@ -18,6 +17,7 @@ from pipeline.models.onnx_session import OnnxNetwork
 from pipeline.models.point_networks import PFLD, OnnxLandmarker
 from pipeline.models.registry import ModelSet
 from schemas.config import DomainConfig, LandmarkConfig
+from schemas.errors import UsageError
 from schemas.face import num_points, own_scheme
 from schemas.landmarkers import PointNetwork, UserLandmarker
 from tests.helpers import onnx_files

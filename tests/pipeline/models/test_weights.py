@@ -16,7 +16,6 @@ import yaml
 from flows.cli import application as cli
 from flows.cli import weights as command
 from flows.settings import overlaid, read_settings
-from pipeline.errors import SourceError, UsageError
 from pipeline.fetch.acquire import HostLimiter
 from pipeline.models.detector_table import DETECTORS, DetectorModel
 from pipeline.models.detectors import BlazeFace
@@ -28,6 +27,7 @@ from pipeline.models.files.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.files.weights import WeightsStore, shipped_registry
 from pipeline.models.registry import ModelSet
 from schemas.config import AcquireConfig, BuildConfig, DetectorChoice, WeightsConfig
+from schemas.errors import SourceError, UsageError
 from schemas.weights import Weights, WeightsError, joint_sha256, read_weights
 from tests.helpers import films as films_module
 from tests.helpers.films import QUICK, write_manifest

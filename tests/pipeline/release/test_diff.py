@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.cli import application as cli
-from pipeline.errors import UsageError
 from pipeline.release.compare import COLUMNS, compare
 from pipeline.release.shards import write_release
 from pipeline.release.takedown import forget
 from pipeline.store.storage import Storage
 from schemas.config import PackConfig
+from schemas.errors import UsageError
 from tests.helpers.release_items import SETUP, Shelf, make_source
 from tests.helpers.stocked import stock, stock_shelf
 from tests.pipeline.release.test_verify import reseal

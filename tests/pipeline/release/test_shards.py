@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UsageError, WorkspaceError
 from pipeline.media.tars import tar_size
 from pipeline.release.shards import write_release
 from pipeline.store.storage import Storage
 from schemas.config import PackConfig
+from schemas.errors import UsageError, WorkspaceError
 from schemas.release import CARD_FILE, RELEASE_FILE, ClipListRow, Release, index_file
 from schemas.sample import SampleInfo, fields_of
 from tests.helpers.release_items import (

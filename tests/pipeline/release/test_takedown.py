@@ -15,7 +15,6 @@ import pytest
 from flows.cli import application as cli
 from pipeline.build import jobs
 from pipeline.card.gallery import draw_gallery
-from pipeline.errors import UsageError, WorkspaceError
 from pipeline.release.finished import read_release
 from pipeline.release.takedown import forget
 from pipeline.release.verify import verify_release
@@ -23,6 +22,7 @@ from pipeline.store.storage import Storage
 from pipeline.store.tombstones import read_tombstones
 from pipeline.store.workspace import Workspace
 from schemas.base import canonical_json
+from schemas.errors import UsageError, WorkspaceError
 from schemas.release import About, Coverage, LostRow, Release, next_name, next_shard_file
 from schemas.source import Source
 from schemas.tombstone import Tombstone, covering, uri_hash

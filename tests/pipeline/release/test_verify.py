@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.errors import UsageError
 from pipeline.release.shards import write_release
 from pipeline.release.verify import verify_release
 from pipeline.store.storage import Storage
 from schemas.base import canonical_json
 from schemas.config import PackConfig
+from schemas.errors import UsageError
 from schemas.release import CLIP_LIST_FILE, MANIFEST_FILE, RELEASE_FILE
 from schemas.scores import SpeakerScore
 from tests.helpers.release_items import SETUP, Shelf, encode_flac, encode_mp4, encode_npy, make_source, small_shelf

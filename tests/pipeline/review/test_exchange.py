@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from flows.cli import application as cli
 from pipeline.build.results import load_build
 from pipeline.curate.select import limits_of
-from pipeline.errors import UsageError
 from pipeline.review.desk import Desk
 from pipeline.review.exchange.agreement import agreement, cohens_kappa
 from pipeline.review.exchange.annotations import iter_annotations
@@ -32,6 +31,7 @@ from pipeline.store.workspace import Workspace
 from schemas.base import FrameSpan
 from schemas.config import SplitConfig
 from schemas.decision import RejectReason
+from schemas.errors import UsageError
 from schemas.review import MAX_NAME, MAX_NOTE, REVIEW_REASONS, Review, ReviewAction
 from tests.helpers.exchanged import NUM_FRAMES, WHEN, said, stocked
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.build.survey import MadeClip
+from pipeline.build.survey import FinishedClip
 from pipeline.review.order import RECHECK_AFTER, RECHECK_EVERY, Order, Why
 from pipeline.review.progress import IDLE_S, progress
 from schemas.base import FrameSpan
@@ -26,7 +26,7 @@ SOURCES = {name: make_source("film", domain=name) for name in LIMITS}
 class Population:
     """Synthetic clips of which the right verdict is known: a line through two scores, blurred a little."""
 
-    clips: list[MadeClip]
+    clips: list[FinishedClip]
     right: dict[str, bool]
 
 
@@ -39,7 +39,7 @@ def population(num: int, seed: int, domain: str = "real") -> Population:
         sync = SyncScore(status="known", score=0.5, lag_frames=0, z=float(z[k]), p=0.01)
         scores = {"sharpness": float(sharpness[k]), "sync": sync, "speech_ratio": float(speech[k])}
         clip = make_clip(name, "film", domain=domain, num_frames=100, scores=scores)
-        clips.append(MadeClip(f"key-{name}", clip, SOURCES[domain], "0" * 64))
+        clips.append(FinishedClip(f"key-{name}", clip, SOURCES[domain], "0" * 64))
         right[name] = bool((sharpness[k] - 300) / 100 + (z[k] - 3) / 1.5 + rng.normal(0, 0.1) > 0.8)
     return Population(clips, right)
 
@@ -125,7 +125,7 @@ def test_what_lies_at_a_limit_comes_first_and_exact_misses_last():
     def clip(name, **scores):
         known = SyncScore(status="known", score=0.5, lag_frames=0, z=scores.pop("z", 5.0), p=0.01)
         made = make_clip(name, num_frames=scores.pop("num_frames", 100), scores={**scores, "sync": known})
-        return MadeClip(f"key-{name}", made, SOURCES["real"], "0" * 64)
+        return FinishedClip(f"key-{name}", made, SOURCES["real"], "0" * 64)
 
     clips = [clip(f"far{k}", z=4.0 + k) for k in range(6)]
     clips += [clip("near", z=1.45), clip("short", num_frames=20, z=1.5), clip("mute", speech_ratio=None)]

@@ -14,7 +14,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from flows.cli import application as cli
-from pipeline.errors import UsageError
 from pipeline.review.clipfiles import ClipFiles
 from pipeline.review.desk import Desk
 from pipeline.review.guard import MAX_BODY_BYTES, Guard, is_loopback, read_token
@@ -23,6 +22,7 @@ from pipeline.store.reviews import ReviewLog
 from pipeline.store.workspace import Workspace
 from schemas.base import canonical_json
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
+from schemas.errors import UsageError
 from schemas.review import REVIEW_REASONS
 from schemas.router import DomainEvidence, RouterScore
 from schemas.scores import SpeakerScore

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import WorkspaceError
 from pipeline.store.reviews import ReviewLog, in_force, standing
 from pipeline.store.workspace import Workspace
 from schemas.base import FrameSpan
 from schemas.decision import RejectReason
+from schemas.errors import WorkspaceError
 from schemas.review import Review
 from tests.helpers.films import environment
 from tests.helpers.reviewing import at

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import UsageError, WorkspaceError
 from pipeline.store import storage as storage_module
 from pipeline.store.storage import Storage
+from schemas.errors import UsageError, WorkspaceError
 from tests.helpers.films import environment
 from tests.helpers.stores import bucket, object_store, small_disk
 

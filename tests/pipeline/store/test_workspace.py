@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.errors import UsageError, WorkspaceError
 from pipeline.store import workspace as workspace_module
 from pipeline.store.workspace import Workspace
 from schemas.base import canonical_json
+from schemas.errors import UsageError, WorkspaceError
 from schemas.funnel import FunnelDrop
 from schemas.ledger import LedgerRow
 from tests.helpers.films import ROOT, environment

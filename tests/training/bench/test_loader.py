@@ -3,10 +3,10 @@
 import pytest
 
 from flows.cli import application as cli
+from schemas.errors import UsageError
 from tests.helpers.pair_shards import numbered_release
 from training.bench.loader import LoaderFigures, measure_loader
 from training.data import PairsConfig
-from training.errors import UsageError
 
 
 def test_shares_are_ratios_of_what_was_measured():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from flows.cli import application as cli
+from schemas.errors import UsageError
 from tests.helpers.training_runs import small_config, trainer
 from training.bench.parts import PARTS, Clock, measured_peak
 from training.bench.train import (
@@ -16,7 +17,6 @@ from training.bench.train import (
     stand_ins,
 )
 from training.engine.config import TrainConfig
-from training.errors import UsageError
 from training.recipes.anytalk.config import ANYTALK_256, TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread_in_torch")

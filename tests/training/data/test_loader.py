@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.media.pixels import to_rgb
+from schemas.errors import CheckpointError
 from schemas.expression import ExpressionInput
 from tests.helpers.pair_shards import NUM_FRAMES, numbered_release, read_numbers, shards_of
 from tests.helpers.release_items import SETUP, SIZE_PX
@@ -27,7 +28,6 @@ from training.data import Batch, PairsConfig, pairs
 from training.data.order import BlockShape, Draw, block_of, deal, draw_frames, generator, mixture
 from training.data.plan import make_plan
 from training.data.reader import Reader
-from training.errors import CheckpointError
 
 # Blocks of a few clips, so that every test crosses some of their ends.
 SMALL = {"batch_size": 5, "pairs_per_clip": 3, "clips_per_shard": 2, "shuffle_pairs": 8}

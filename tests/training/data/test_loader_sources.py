@@ -13,6 +13,7 @@ import fsspec
 import numpy as np
 import pytest
 
+from schemas.errors import AnitalkError, DataError, UsageError
 from schemas.release import RELEASE_FILE
 from tests.helpers.mishaps import FaultyFile
 from tests.helpers.pair_shards import numbered_release, rewritten, shards_of
@@ -21,7 +22,6 @@ from tests.helpers.stores import bucket, object_store
 from tests.helpers.web import Server, serving
 from tests.training.data.test_loader import SMALL, same, take
 from training.data import PairsConfig, pairs, remote
-from training.errors import DataError, TrainingError, UsageError
 
 QUICK = SMALL | {"backoff_s": 0.0, "num_attempts": 8}
 
@@ -295,8 +295,8 @@ def edit_json(**changes):
     return change
 
 
-def refused(where, **settings) -> tuple[type[TrainingError], str]:
-    with pytest.raises(TrainingError) as caught:
+def refused(where, **settings) -> tuple[type[AnitalkError], str]:
+    with pytest.raises(AnitalkError) as caught:
         pairs(where, PairsConfig(**(QUICK | {"num_attempts": 2} | settings)))
     text = str(caught.value)
     assert "\n" not in text

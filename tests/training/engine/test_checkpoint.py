@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from schemas.errors import CheckpointError
 from training.engine.checkpoint import Parts, Store, Team, fill, read_config, restore
 from training.engine.ema import Average
-from training.errors import CheckpointError
 from training.recipes.anytalk.config import TINY, ModelConfig
 
 

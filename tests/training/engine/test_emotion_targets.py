@@ -15,6 +15,7 @@ from torch import nn
 from pipeline.clip.expression import ExpressionMeter
 from pipeline.models.expression import ExpressionNetwork
 from pipeline.models.resnet import ResNet50
+from schemas.errors import UsageError
 from schemas.expression import ExpressionInput
 from tests.helpers.pair_shards import numbered_release, rewritten
 from tests.helpers.release_items import SETUP, SIZE_PX, encode_npy, make_clip
@@ -25,7 +26,6 @@ from training.data.config import AugmentConfig
 from training.data.decode import CONVERSION
 from training.engine.feed import flat
 from training.engine.run import RunRequest, train
-from training.errors import UsageError
 from training.losses.config import ExpressionLossConfig
 from training.losses.expression import ExpressionLoss, expression_loss
 from training.networks.frozen import FrozenFile

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from schemas.errors import CheckpointError, DataError, UsageError
 from tests.conftest import ROOT
 from tests.helpers import training_job
 from tests.helpers.training_pairs import Pairs, pairs
@@ -20,7 +21,6 @@ from tests.helpers.training_runs import small_config, trainer
 from training.data.contract import REQUIRED, check_labels, prepared
 from training.engine.alarms import Alarms
 from training.engine.config import AlarmConfig, StageConfig, TrainConfig
-from training.errors import CheckpointError, DataError, UsageError
 from training.losses.config import ExpressionLossConfig, LossConfig, PerceptualConfig
 from training.losses.pixels import psnr_db
 from training.recipes.anytalk.config import TINY

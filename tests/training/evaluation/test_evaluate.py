@@ -10,13 +10,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from flows.cli import application as flows_cli
+from schemas.errors import DataError
 from tests.helpers.pair_shards import numbered_release, read_numbers, shards_of
 from training import cli as training_cli
 from training.data.config import PairsConfig
 from training.data.stills import Stills
 from training.engine.checkpoint import Parts, Store
 from training.engine.trained import load_anytalk
-from training.errors import DataError
 from training.evaluation.measuring import moved
 from training.evaluation.metrics.table import METRICS, Views
 from training.networks import fan

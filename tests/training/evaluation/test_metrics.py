@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.linalg import sqrtm
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.evaluation.metrics.frechet import Moments, frechet_distance
 from training.evaluation.metrics.likeness import aed_squared, akd_l1, akd_l2, mean_cosine
 from training.evaluation.metrics.lpips import Lpips

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.evaluation.protocols import Candidate, Draw, draw_pairs, read_pairs, spread, write_pairs
 
 PROTOCOLS = ("same-identity", "cross-identity", "cross-domain")

@@ -10,7 +10,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.feature import canny as reference_canny
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.evaluation.metrics.cpbd import canny, cpbd, edge_widths
 from training.evaluation.metrics.niqe import BLOCK_PX, Naturalness, _asymmetric, block_features, niqe
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.networks.backbones import SqueezeNet
 from training.networks.frozen import FrozenFile, load, read
 

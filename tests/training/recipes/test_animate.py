@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import parametrize
 
+from schemas.errors import UsageError
 from tests.helpers.animation import SMALL, films_frames, random_weights_stand_in
-from training.errors import UsageError
 from training.networks.geometry import head_degrees, head_rotation
 from training.recipes.anytalk.animator import AnimateConfig, Animator
 from training.recipes.anytalk.config import TINY

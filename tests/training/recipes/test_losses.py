@@ -10,8 +10,8 @@ from torch import nn
 
 from pipeline.models.expression import prepare
 from pipeline.models.resnet import ResNet50
+from schemas.errors import UsageError
 from schemas.expression import EMOTIONS, ExpressionInput
-from training.errors import UsageError
 from training.losses.adversarial import accuracy, fooling_loss, judging_loss, matching_loss
 from training.losses.config import ExpressionLossConfig, PerceptualConfig
 from training.losses.expression import ExpressionLoss, expression_loss, seen

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.evaluation.metrics.config import MetricsConfig
 from training.evaluation.metrics.table import BY_NAME, METRICS, Metric, verified
 from training.evaluation.protocols import Protocol

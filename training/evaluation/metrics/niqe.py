@@ -17,7 +17,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.evaluation.metrics.filters import both_ways
 
 Luma = Float[np.ndarray, "H W"]

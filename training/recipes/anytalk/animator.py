@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from schemas.base import Record
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.recipes.anytalk.fast import Captured, halved
 from training.recipes.anytalk.model import AnyTalk
 from training.recipes.anytalk.moves import Placing, placing, relative, seen_from, unlikeness

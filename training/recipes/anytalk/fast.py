@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from training.errors import UsageError
+from schemas.errors import UsageError
 from training.recipes.anytalk.model import AnyTalk
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)

@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from schemas.errors import DataError
 from training.data.contract import confidence
 from training.engine.config import TrainConfig
-from training.errors import DataError
 from training.losses.adversarial import accuracy, fooling_loss, judging_loss, matching_loss
 from training.losses.expression import ExpressionLoss, expression_loss
 from training.losses.perceptual import perceptual_loss
