@@ -16,6 +16,7 @@ import pyarrow as pa
 from schemas.base import Record
 from schemas.clip import Clip
 from schemas.collection import Collection
+from schemas.config import BuildConfig, EngineConfig, WeightsConfig
 from schemas.decision import Decision
 from schemas.face import FaceTrack
 from schemas.funnel import Funnel
@@ -46,6 +47,9 @@ RECORDS: tuple[type[Record], ...] = (
     ManifestRow,
     ClipListRow,
 )
+
+# What a configuration file may hold.
+SETTINGS: tuple[type[Record], ...] = (BuildConfig, EngineConfig, WeightsConfig)
 
 _PLAIN: dict[type, pa.DataType] = {
     bool: pa.bool_(),
@@ -106,8 +110,8 @@ def record_of(row: Mapping[str, Any], kind: type[R]) -> R:
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
-    """JSON Schemas of all published records by type name."""
-    return {kind.__name__: kind.model_json_schema() for kind in RECORDS}
+    """JSON Schemas of all published records and of all settings by type name."""
+    return {kind.__name__: kind.model_json_schema() for kind in (*RECORDS, *SETTINGS)}
 
 
 def _fields(kind: type[Record], *, flatten: bool = False, prefix: str = "") -> list[pa.Field]:

@@ -10,7 +10,17 @@ import re
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 # WebDataset ends a key at the first dot, and ids become file names: letters, digits, - and _ only.
 MAX_ID_LENGTH = 96
@@ -55,6 +65,17 @@ class Record(BaseModel):
     """Base of all records: frozen, no unknown fields, never NaN or infinity."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The JSON Schema, in which every field has the explanation that stands below it in the source."""
+        from schemas.explanations import explanations
+
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in explanations(cls).items():
+            properties[name]["description"] = text
+        return schema
 
 
 class FrameSpan(Record):

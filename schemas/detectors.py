@@ -23,31 +23,44 @@ class OnnxDetectorConfig(Record):
     """
 
     path: str
+    """The .onnx file."""
     width_px: int = Field(ge=INPUT_STEP_PX, multiple_of=INPUT_STEP_PX)
+    """Width in pixels of the picture that the network sees."""
     height_px: int = Field(ge=INPUT_STEP_PX, multiple_of=INPUT_STEP_PX)
+    """Height in pixels of the picture that the network sees."""
     layout: Literal["yunet", "scrfd", "yolo_face"]
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  # in the order of ``channels``
+    """How its outputs are read: see above."""
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Values, 0 to 255, that are taken off every pixel, in the order of ``channels``."""
     scale: float = Field(default=1.0, gt=0)
+    """What the rest is multiplied by."""
     channels: Literal["rgb", "bgr"] = "rgb"
-    max_iou: float = Field(default=0.4, gt=0, le=1)  # of two boxes that both stay (InsightFace)
-    # What the network's box lacks to reach from the hairline to the chin without ears, in shares of its own height and
-    # width; negative where it shows too much.
+    """Order of the colours that the network expects."""
+    max_iou: float = Field(default=0.4, gt=0, le=1)
+    """Overlap (IoU) up to which two boxes both stay (InsightFace)."""
     grow_top: float = 0.0
+    """What the network's box lacks above to reach the hairline, in shares of its height; negative where it shows too
+    much."""
     grow_bottom: float = 0.0
+    """What the network's box lacks below to reach the chin, in shares of its height; negative where it shows too
+    much."""
     grow_sides: float = 0.0
+    """What the network's box lacks at each side to hold the face without ears, in shares of its width; negative where
+    it shows too much."""
 
 
 class DetectorChoice(Record):
-    """One detector and the score from which its faces count.
-
-    ``model`` names a detector of this project, or gives a user's own one (``onnx``) the name that its faces bear.
-    """
+    """One detector and the score from which its faces count."""
 
     model: str = Field(max_length=MAX_NAME)
+    """A detector of this project, or for a user's own one (``onnx``) the name that its faces bear."""
     min_score: float = Field(ge=0, le=1)
-    # Long side of the picture the network sees; None: the one it was measured with. Not every detector has a choice.
+    """Score from which a face counts."""
     input_px: int | None = Field(default=None, ge=INPUT_STEP_PX, multiple_of=INPUT_STEP_PX)
+    """Long side in pixels of the picture that the network sees; None: the one it was measured with. Not every detector
+    has a choice."""
     onnx: OnnxDetectorConfig | None = None
+    """A user's own network; None: a detector of this project."""
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:

@@ -19,14 +19,18 @@ class ExpressionInput(Record):
     3. RGB over 255 as float32, bilinear to ``size_px``² (pixel centres at half, no anti-aliasing), minus ``mean``,
        over ``spread``.
 
-    ``classes`` is the order in which the network gives its logits; ``emotion.npy`` has them in AffectNet's.
     """
 
     size_px: int = Field(default=224, ge=32)
+    """Side in pixels of the picture that the network sees."""
     scale: float = Field(default=1.0, gt=0)
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet's, torchvision's convention
+    """Side of the square in longer sides of the face box."""
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Mean of R, G and B, 0 to 1: ImageNet's, torchvision's convention."""
     spread: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    """Standard deviation of R, G and B, 0 to 1: ImageNet's, torchvision's convention."""
     classes: tuple[str, ...] = EMOTIONS
+    """The order in which the network gives its logits; ``emotion.npy`` has them in AffectNet's."""
 
     @model_validator(mode="after")
     def _all_classes(self) -> Self:

@@ -18,22 +18,32 @@ class PointNetwork(Record):
     """
 
     input_px: int = Field(ge=16, le=1024)
-    num_points: int = Field(default=NUM_NAMED_POINTS, ge=3, le=9999)  # 68 are taken for those of iBUG, in its order
+    """Side in pixels of the picture that the network sees."""
+    num_points: int = Field(default=NUM_NAMED_POINTS, ge=3, le=9999)
+    """Points that it gives; 68 are taken for those of iBUG, in its order."""
     channels: Literal["rgb", "bgr"] = "rgb"
+    """Order of the colours that the network expects."""
     mean: float = 0.0
+    """Value, 0 to 255, that is taken off every pixel."""
     scale: float = Field(default=255.0, gt=0)
-    units: Literal["crop", "pixels"] = "crop"  # of the points: shares of the square, or its pixels
-    # Depth is in the unit of x, away from the viewer; a certainty runs from 0 to 1.
+    """What the rest is divided by."""
+    units: Literal["crop", "pixels"] = "crop"
+    """Unit of the points: shares of the square, or its pixels."""
     third: Literal["none", "depth", "certainty"] = "none"
-    box_scale: float = Field(default=1.0, gt=0)  # side of the first square in face heights, hairline to chin
-    box_y_offset: float = 0.0  # of its centre, in face heights; positive moves it down
-    point_scale: float = Field(default=1.2, gt=0)  # side of the next square in extents of the last points
+    """What the third column holds. Depth is in the unit of x, away from the viewer; a certainty runs from 0 to 1."""
+    box_scale: float = Field(default=1.0, gt=0)
+    """Side of the first square in face heights, hairline to chin."""
+    box_y_offset: float = 0.0
+    """Shift of that square's centre in face heights; positive moves it down."""
+    point_scale: float = Field(default=1.2, gt=0)
+    """Side of the next square in extents of the last points."""
 
 
 class UserLandmarker(PointNetwork):
     """A landmarker of the user's: an ONNX file."""
 
     path: str = Field(min_length=1)
+    """The .onnx file."""
 
 
 def _named_or_own(choice: object) -> str:

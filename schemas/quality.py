@@ -15,5 +15,6 @@ class QualityConfig(Record):
     with short logos (6 to 20 px) on 94 % at an opacity of .6 and more and on 72 % at .35.
     """
 
-    # Looked at for what is burnt in, evenly spaced over the clip: enough to see what does not move with the scene.
     num_overlay_frames: int = Field(default=16, ge=2)
+    """Frames that are searched for what is burnt in, evenly spaced over the clip: enough to see what does not move with
+    the scene."""

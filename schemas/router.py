@@ -16,15 +16,20 @@ DOUBTFUL_FLAG = "domain_doubtful"
 class RouterConfig(Record):
     """The domain router; a record of this kind turns it on. It reads files of installed packages only, CLIP apart."""
 
-    num_frames: int = Field(default=5, ge=1)  # looked at, evenly spaced over the clip; about 50 ms each on one core
-    # How likely the manifest is right before anything is seen (mine): sources are described by people who saw them.
+    num_frames: int = Field(default=5, ge=1)
+    """Frames looked at, evenly spaced over the clip; about 50 ms each on one core."""
     trust: float = Field(default=0.95, gt=0, lt=1)
-    # From which a domain is named; a clip whose claim is left with the rest or less is flagged. Of 118 takes, each
-    # judged by a model fitted to the other families, none is flagged wrongly at .8, one at .7 (docs/router.md).
+    """Probability that the manifest is right before anything is seen; chosen: sources are described by people who saw
+    them."""
     min_probability: float = Field(default=0.8, gt=0.5, lt=1)
-    clip: str = ""  # a local folder of a CLIPModel in safetensors with its processor; empty leaves zero-shot CLIP out
-    # What CLIP compares the pictures with, by domain; for a domain that is not here "a picture of DESCRIPTION".
+    """Probability from which a domain is named; a clip whose claim is left with the rest or less is flagged. Of 118
+    takes, each judged by a model fitted to the other families, none is flagged wrongly at .8, one at .7
+    (docs/router.md)."""
+    clip: str = ""
+    """A local folder of a CLIPModel in safetensors with its processor; empty leaves zero-shot CLIP out."""
     prompts: dict[str, tuple[str, ...]] = {}
+    """Sentences that CLIP compares the pictures with, by domain; for a domain without any "a picture of" and its
+    description."""
 
 
 class DomainEvidence(Record):

@@ -64,22 +64,25 @@ Shape = tuple[Annotated[int, Field(ge=1)] | str, ...]  # a name stands for an ax
 
 
 class WeightsFile(Record):
-    """One file of an entry.
-
-    ``path`` is where it lies below the weights folder, ``url`` where upstream keeps it. Where upstream packs or
-    writes it otherwise, ``member`` names it inside the zip archive at ``url``, or ``convert`` says how it is made:
-    ``torch_to_safetensors`` reads a state dict without unpickling code and writes its tensors. Size and checksum
-    are those of the file at ``path``; ``download_*`` those of what lies at ``url``, where that is another.
-    """
+    """One file of an entry."""
 
     path: Path
+    """Where it lies below the weights folder."""
     url: Url
+    """Where its publisher keeps it."""
     member: str = ""
+    """Its name inside the zip archive at ``url``, where it is packed."""
     convert: Literal["", "torch_to_safetensors"] = ""
+    """How it is made of what lies at ``url``: "torch_to_safetensors" reads a state dict without unpickling code and
+    writes its tensors."""
     num_bytes: int | None = Field(default=None, ge=1)
+    """Size in bytes of the file at ``path``; None: not known."""
     sha256: Sha256 | None = None
+    """Checksum of the file at ``path``; None: not known."""
     download_num_bytes: int | None = Field(default=None, ge=1)
+    """Size in bytes of what lies at ``url``, where that is another file; None: not known."""
     download_sha256: Sha256 | None = None
+    """Checksum of what lies at ``url``, where that is another file; None: not known."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -106,27 +109,33 @@ class WeightsFile(Record):
 
 
 class Weights(Record):
-    """One model's weights: a single file, or a folder of them (``files`` with a common first part of their paths).
-
-    ``licence`` is an SPDX id or the terms in words; ``commercial_use`` None means that the terms do not say, and
-    readers must then assume no. ``origin`` names who publishes the files. ``domains`` are those it is meant for.
-    ``input`` and ``output`` are the contract in words (channel order, scale, units); ``inputs`` and ``outputs`` give
-    the tensors of an ONNX file by name. ``at_hand`` says that the files were there when the entry was written, so
-    that checksum and contract were read from them, and not from others' publications. ``measured`` is a figure.
-    """
+    """One model's weights: a single file, or a folder of them."""
 
     name: Name
+    """The entry's name in the registry."""
     files: tuple[WeightsFile, ...] = Field(min_length=1)
+    """Its files; several have the name as the first part of their paths."""
     licence: str = Field(min_length=1)
+    """An SPDX id, or the terms in words."""
     commercial_use: Answer
+    """Whether the terms allow commercial use; None: they do not say, and readers must then assume no."""
     origin: str = Field(min_length=1)
+    """Who publishes the files."""
     domains: tuple[str, ...]
+    """Domains it is meant for."""
     input: str = Field(min_length=1)
+    """What the network is given, in words: order of channels, scale, units."""
     output: str = Field(min_length=1)
+    """What the network gives, in words."""
     inputs: dict[str, Shape] = {}
+    """Shapes of an ONNX file's inputs, by name."""
     outputs: dict[str, Shape] = {}
+    """Shapes of an ONNX file's outputs, by name."""
     at_hand: bool
+    """Whether the files were there when the entry was written, so that checksum and contract were read from them, and
+    not from others' publications."""
     measured: str = ""
+    """A figure that was measured with it."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
