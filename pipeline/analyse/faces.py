@@ -15,7 +15,6 @@ from itertools import groupby, pairwise
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.optimize import linear_sum_assignment
 
 from pipeline.models.detectors import Detector, FaceBox, iou
 from schemas.config import FaceConfig
@@ -241,6 +240,8 @@ def _order(detection: Detection) -> tuple[object, ...]:
 
 def _extend(tracks: list[_Open], sightings: list[Detection], shot_index: int, config: FaceConfig) -> None:
     """Give each sighting of one frame to an open track of the shot, or open a track for it."""
+    from scipy.optimize import linear_sum_assignment
+
     oldest = sightings[0].frame - config.max_gap - config.stride
     live = [track for track in tracks if track.shot_index == shot_index and track.sightings[-1].frame >= oldest]
     taken: set[int] = set()

@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.ndimage import median_filter
 
 from schemas.analysis import PlannedClip, Refusal
 from schemas.base import Box, TimeSpan, content_hash
@@ -66,6 +65,8 @@ def usable_span(
 
 def smooth_path(boxes: Sequence[XYXY], window: int) -> BoxPath:
     """Median-filter centre and size of a box path over ``window`` sightings; edges repeat."""
+    from scipy.ndimage import median_filter
+
     path = np.array(boxes, dtype=np.float64)
     middle = (path[:, :2] + path[:, 2:]) / 2
     size = path[:, 2:] - path[:, :2]

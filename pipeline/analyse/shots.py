@@ -7,6 +7,7 @@ and dissolves, which frame differences miss, have finders of their own. A bounda
 nothing still pending can change it, a few seconds late; what is remembered is bounded by those seconds.
 """
 
+import functools
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,8 +18,6 @@ from typing import Literal
 import cv2
 import numpy as np
 from jaxtyping import UInt8
-from scenedetect import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector, HistogramDetector
 
 from pipeline.analyse.looks import Film, Look, is_similar, look_at, similarity, tint_change
 from pipeline.analyse.transitions import DissolveFinder, FadeFinder
@@ -33,7 +32,11 @@ class _CutProposals:
     """Frames at which PySceneDetect sees a cut, by content or by histogram; too many rather than too few."""
 
     def __init__(self, config: ShotConfig, fps: Fraction) -> None:
-        self._fps, self._side_px, self._window = fps, config.cut_side_px, config.adaptive_window
+        from scenedetect import FrameTimecode
+        from scenedetect.detectors import AdaptiveDetector, HistogramDetector
+
+        self._timecode_of = functools.partial(FrameTimecode, fps=fps)
+        self._side_px, self._window = config.cut_side_px, config.adaptive_window
         # Length 1 while detecting: the default hides true cuts that follow another within 15 frames.
         self._adaptive = AdaptiveDetector(
             adaptive_threshold=config.adaptive_threshold,
@@ -61,7 +64,7 @@ class _CutProposals:
         return [] if self._last is None else [cut for _ in range(self._window) for cut in self._feed(self._last)]
 
     def _feed(self, image: UInt8[np.ndarray, "h w 3"]) -> list[int]:
-        timecode = FrameTimecode(self._fed, fps=self._fps)
+        timecode = self._timecode_of(self._fed)
         self._fed += 1
         found = self._adaptive.process_frame(timecode, image) + self._histogram.process_frame(timecode, image)
         return [cut.frame_num + (self._first or 0) for cut in found]

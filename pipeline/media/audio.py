@@ -20,7 +20,6 @@ import numpy as np
 from av.codec.context import Flags
 from av.error import FFmpegError
 from jaxtyping import Float32
-from scipy.signal import resample_poly
 
 from pipeline.media.decode import open_media
 from schemas.errors import DecodeError
@@ -86,6 +85,8 @@ def read_audio(
     Raises:
         DecodeError: when there is no such stream, nothing of it can be decoded, or it is damaged beyond use.
     """
+    from scipy.signal import resample_poly
+
     first_out = round(Fraction(start_s) * rate_hz)
     start = Fraction(first_out, rate_hz)
     from_s, to_s = float(start) - _MARGIN_S, float(start + Fraction(num_samples, rate_hz)) + _MARGIN_S

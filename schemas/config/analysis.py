@@ -122,7 +122,7 @@ class CropConfig(Record):
     max_clip_s: float = 20.0
     """Longest clip in seconds; longer parts are divided."""
     max_neighbour_area: float = 0.25
-    """Size of another face inside the square, in shares of the main face's area, above which it counts as a neighbour."""
+    """Size of another face inside the square, in shares of the main face's area, above which it is a neighbour."""
     crf: float = 17.5
     """Constant rate factor of H.264, where every frame is a key frame. Over three clips 17.5 with ``superfast`` kept
     what 18 with ``veryfast`` keeps (PSNR), in .7 of the time."""
