@@ -10,7 +10,7 @@ from flows.settings import overlaid, read_settings
 from pipeline.build.compose import Builder, Engine, InlineEngine, Progress, Silent, record_build
 from pipeline.build.jobs import JobContext
 from pipeline.build.results import load_build, tool_version
-from pipeline.fetch.acquire import HostLimiter
+from pipeline.fetch.politeness import HostLimiter
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
 from pipeline.store.ledger import forgive

@@ -107,7 +107,7 @@ class Framer:
             video = probe(path, "driving", "", self._config.probe)
             run, times, rows = analyse_run(
                 path, video, settings, self._models.detectors(domain), self._models.presence(domain),
-                progress=lambda time_s: told(time_s - video.start_s, video.duration_s),
+                report=lambda _, done, total: told(done or 0.0, total or 0.0),
             )  # fmt: skip
         except (SourceError, DecodeError) as error:
             raise UsageError(str(error)) from error

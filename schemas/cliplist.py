@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from schemas.analysis import PlannedClip
 from schemas.base import Box, Id, Record, TimeSpan, is_absent
-from schemas.manifest_syntax import Entry, SyntaxProblemError, csv_entries, jsonl_entries, read_text
+from schemas.manifest_syntax import ManifestEntry, SyntaxProblemError, csv_entries, jsonl_entries, read_text
 from schemas.release import ClipListRow, Split
 from schemas.source import ManifestError, Reading, Source
 from schemas.uri import SCHEMES, uri_scheme
@@ -150,10 +150,10 @@ class _ListReading(Reading):
             raise ManifestError(sorted(self.problems, key=lambda problem: problem.line or 0))
         return ClipList(sources=tuple(self.known.values()), clips=tuple(clips))
 
-    def _rows(self, text: str) -> Iterator[Entry | SyntaxProblemError]:
+    def _rows(self, text: str) -> Iterator[ManifestEntry | SyntaxProblemError]:
         return csv_entries(text, _PLAIN, _REQUIRED) if self.path.suffix.lower() == ".csv" else jsonl_entries(text)
 
-    def _clip(self, entry: Entry) -> ListedClip | None:
+    def _clip(self, entry: ManifestEntry) -> ListedClip | None:
         try:
             clip = _own(entry) if "plan" in entry.values else _plain(entry)
         except ValidationError as error:
@@ -167,7 +167,7 @@ class _ListReading(Reading):
         self.clip_ids.setdefault(clip.clip_id or "", entry.line)
         return clip if self._has_source(clip.source_id, entry) else None
 
-    def _has_source(self, source_id: str, entry: Entry) -> bool:
+    def _has_source(self, source_id: str, entry: ManifestEntry) -> bool:
         """Enter the clip's source when it is met first; later rows must agree with it."""
         values = {name: entry.values.get(name) or None for name in _OF_SOURCE}
         uri = str(values["uri"])
@@ -177,7 +177,7 @@ class _ListReading(Reading):
         given = {name: value for name, value in values.items() if value is not None}
         if source_id not in self.known:
             self.ids.pop(source_id, None)
-            source = self.source_of(Entry(entry.line, {"id": source_id, **given}, entry.lines))
+            source = self.source_of(ManifestEntry(entry.line, {"id": source_id, **given}, entry.lines))
             if source is None:
                 return False
             self.known[source_id] = source
@@ -189,7 +189,7 @@ class _ListReading(Reading):
         return True
 
 
-def _own(entry: Entry) -> ListedClip:
+def _own(entry: ManifestEntry) -> ListedClip:
     row = ClipListRow.model_validate(entry.values)
     return ListedClip(
         source_id=row.plan.source_id,
@@ -204,7 +204,7 @@ def _own(entry: Entry) -> ListedClip:
     )
 
 
-def _plain(entry: Entry) -> ListedClip:
+def _plain(entry: ManifestEntry) -> ListedClip:
     row = _PlainRow.model_validate({name: value for name, value in entry.values.items() if value != ""})
     size = (row.width_px, row.height_px)
     return ListedClip(

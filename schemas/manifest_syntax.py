@@ -32,12 +32,12 @@ class Problem(Record):
     message: str
 
     def __str__(self) -> str:
-        place = self.path if self.line is None else f"{self.path}:{self.line}"
-        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+        where = self.path if self.line is None else f"{self.path}:{self.line}"
+        return f"{where}: {self.field}: {self.message}" if self.field else f"{where}: {self.message}"
 
 
 @dataclass(slots=True)
-class Entry:
+class ManifestEntry:
     """The fields of one source as they stand in the file."""
 
     line: int
@@ -198,28 +198,28 @@ def _yaml_root(text: str) -> _Mapping:
     return root.value
 
 
-def yaml_entries(text: str) -> Iterator[Entry | SyntaxProblemError]:
+def yaml_entries(text: str) -> Iterator[ManifestEntry | SyntaxProblemError]:
     """Yield the entries of a YAML manifest, and problems in between that do not end the reading."""
-    found = False
+    has_sources = False
     for key, value in _yaml_root(text):
-        if key.value != "sources" or found:
+        if key.value != "sources" or has_sources:
             yield SyntaxProblemError(key.line, "is not expected at the top; only one list 'sources' is", str(key.value))
             continue
-        found = True
+        has_sources = True
         if not isinstance(value.value, _Sequence):
             yield SyntaxProblemError(value.line, "expected a list of sources, each beginning with '- id:'", "sources")
             continue
         for item in value.value:
             yield from _yaml_entry(item)
-    if not found:
+    if not has_sources:
         yield SyntaxProblemError(None, "has no list named 'sources:'")
 
 
-def _yaml_entry(item: _Node) -> Iterator[Entry | SyntaxProblemError]:
+def _yaml_entry(item: _Node) -> Iterator[ManifestEntry | SyntaxProblemError]:
     if not isinstance(item.value, _Mapping):
         yield SyntaxProblemError(item.line, "expected a source with named fields (id, uri, domain, license, title)")
         return
-    entry = Entry(item.line)
+    entry = ManifestEntry(item.line)
     for key, value in item.value:
         name = str(key.value)
         if name in entry.values:
@@ -244,7 +244,7 @@ def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def jsonl_entries(text: str) -> Iterator[Entry | SyntaxProblemError]:
+def jsonl_entries(text: str) -> Iterator[ManifestEntry | SyntaxProblemError]:
     """Yield one entry per line that is not blank."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -258,7 +258,7 @@ def jsonl_entries(text: str) -> Iterator[Entry | SyntaxProblemError]:
         if not isinstance(value, dict):
             yield SyntaxProblemError(number, "expected one JSON object per line")
             continue
-        yield Entry(number, cast("dict[str, Any]", value))
+        yield ManifestEntry(number, cast("dict[str, Any]", value))
 
 
 # --- CSV ------------------------------------------------------------------------------------------------------------
@@ -272,8 +272,8 @@ def _csv_spans(text: str) -> Any:
         try:
             spans.append([float(start), float(stop)])
         except ValueError:
-            found = part.strip() if dash else f"{part.strip()} without '-'"
-            raise ValueError(f"expected seconds as in 0-12.5;20-31, found {found!r}") from None
+            given = part.strip() if dash else f"{part.strip()} without '-'"
+            raise ValueError(f"expected seconds as in 0-12.5;20-31, found {given!r}") from None
     return spans
 
 
@@ -289,7 +289,9 @@ def _csv_header(header: list[str], allowed: frozenset[str], required: tuple[str,
         raise SyntaxProblemError(1, f"header: {'; '.join(wrong)}; allowed columns: {', '.join(sorted(allowed))}")
 
 
-def csv_entries(text: str, allowed: frozenset[str], required: tuple[str, ...]) -> Iterator[Entry | SyntaxProblemError]:
+def csv_entries(
+    text: str, allowed: frozenset[str], required: tuple[str, ...]
+) -> Iterator[ManifestEntry | SyntaxProblemError]:
     """Yield one entry per row below the header; an empty cell is a field that is not given."""
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
@@ -306,11 +308,11 @@ def csv_entries(text: str, allowed: frozenset[str], required: tuple[str, ...]) -
         raise SyntaxProblemError(rows.line_num, f"is not CSV: {error}") from error
 
 
-def _csv_entry(line: int, header: list[str], row: list[str]) -> Iterator[Entry | SyntaxProblemError]:
+def _csv_entry(line: int, header: list[str], row: list[str]) -> Iterator[ManifestEntry | SyntaxProblemError]:
     if len(row) != len(header):
         yield SyntaxProblemError(line, f"has {len(row)} cells where the header has {len(header)} columns")
         return
-    entry = Entry(line, {name: cell for name, cell in zip(header, row, strict=True) if cell})
+    entry = ManifestEntry(line, {name: cell for name, cell in zip(header, row, strict=True) if cell})
     if spans := entry.values.get("spans"):
         try:
             entry.values["spans"] = _csv_spans(spans)

@@ -80,8 +80,8 @@ class Review(Record):
         for name in _FIELD_OF.values():
             given = getattr(self, name) is not None
             if given != (name == needed):
-                found = "missing" if not given else "given"
-                raise ValueError(f"{self.action.value}: {name} is {found}; it belongs to {_action_of(name)} alone")
+                state = "missing" if not given else "given"
+                raise ValueError(f"{self.action.value}: {name} is {state}; it belongs to {_action_of(name)} alone")
         return self
 
     @classmethod

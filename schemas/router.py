@@ -90,6 +90,6 @@ class RouterModel(Record):
     def _complete(self) -> Self:
         names = set(DomainEvidence.model_fields)
         given = [self.mean, self.scale, *self.weights.values()]
-        if any(set(one) != names for one in given) or set(self.intercepts) != set(self.weights):
+        if any(set(names_given) != names for names_given in given) or set(self.intercepts) != set(self.weights):
             raise ValueError(f"a router needs {', '.join(sorted(names))} in mean, scale and every domain's weights")
         return self

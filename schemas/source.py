@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, ValidationError, field_val
 from schemas.base import Id, Record, TimeSpan
 from schemas.licences import commercial_use, derivatives, license_id
 from schemas.manifest_syntax import (
-    Entry,
+    ManifestEntry,
     Problem,
     SyntaxProblemError,
     csv_entries,
@@ -237,7 +237,7 @@ class Reading:
             raise ManifestError(sorted(self.problems, key=lambda problem: problem.line or 0))
         return SourceManifest(sources=tuple(sources), path=self.path, warnings=tuple(self.warnings))
 
-    def entries(self, text: str) -> Iterator[Entry | SyntaxProblemError]:
+    def entries(self, text: str) -> Iterator[ManifestEntry | SyntaxProblemError]:
         """The entries of a file, by its suffix."""
         suffix = self.path.suffix.lower()
         if suffix in {".yaml", ".yml"}:
@@ -252,7 +252,7 @@ class Reading:
         """Note one thing that is wrong."""
         self.problems.append(Problem(path=str(self.path), line=line, field=name, message=message))
 
-    def source_of(self, entry: Entry) -> Source | None:
+    def source_of(self, entry: ManifestEntry) -> Source | None:
         """The source that an entry describes; None where something is wrong with it."""
         before = len(self.problems)
         values = dict(entry.values)
@@ -274,13 +274,13 @@ class Reading:
         self._warn(source, entry)
         return source
 
-    def _check_domain(self, entry: Entry) -> None:
+    def _check_domain(self, entry: ManifestEntry) -> None:
         domain = entry.values.get("domain")
         if isinstance(domain, str) and domain and domain not in self.domains:
             message = f"{domain!r} is no domain{_nearest(domain, self.domains)}; allowed: {', '.join(self.domains)}"
             self.problem(entry.line_of("domain"), "domain", message)
 
-    def _check_id(self, entry: Entry) -> None:
+    def _check_id(self, entry: ManifestEntry) -> None:
         name = entry.values.get("id")
         if not isinstance(name, str):
             return
@@ -289,7 +289,7 @@ class Reading:
             self.problem(line, "id", f"{name!r} is used twice: on line {self.ids[name]} and on line {line}")
         self.ids.setdefault(name, line)
 
-    def _resolve(self, entry: Entry) -> Any:
+    def _resolve(self, entry: ManifestEntry) -> Any:
         """The URI with a relative file path taken from the manifest's folder."""
         uri = entry.values.get("uri")
         if not isinstance(uri, str) or not uri.strip():
@@ -308,7 +308,7 @@ class Reading:
             return None
         return (self.path.parent.absolute() / path).as_uri()
 
-    def _translate(self, error: ValidationError, entry: Entry) -> None:
+    def _translate(self, error: ValidationError, entry: ManifestEntry) -> None:
         reported = {problem.field for problem in self.problems if problem.line == entry.line_of(problem.field)}
         for item in error.errors():
             name = str(item["loc"][0]) if item["loc"] else None
@@ -327,7 +327,7 @@ class Reading:
                 message = item["msg"]
             self.problem(entry.line_of(name), name, message)
 
-    def _warn(self, source: Source, entry: Entry) -> None:
+    def _warn(self, source: Source, entry: ManifestEntry) -> None:
         def warn(name: str, message: str) -> None:
             line = entry.line_of(name)
             self.warnings.append(Problem(path=str(self.path), line=line, field=name, message=message))

@@ -196,7 +196,7 @@ def read_weights(text: str, where: str) -> dict[str, Weights]:
         try:
             entries[name] = Weights.model_validate({**table, "name": name})
         except ValidationError as error:
-            problems += [f"{where}: {name}{_place(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
+            problems += [f"{where}: {name}{_address(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
     paths = Counter(file.path for weights in entries.values() for file in weights.files)
     problems += [f"{where}: {count} entries have the file {path}" for path, count in paths.items() if count > 1]
     if problems:
@@ -204,7 +204,7 @@ def read_weights(text: str, where: str) -> dict[str, Weights]:
     return entries
 
 
-def _place(parts: tuple[int | str, ...]) -> str:
+def _address(parts: tuple[int | str, ...]) -> str:
     return "".join(f".{part}" for part in parts if part != "name")
 
 

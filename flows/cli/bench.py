@@ -31,10 +31,10 @@ def accuracy(
 
     settings = read_settings(None, set_ or [])
     models = asset_models(assets, settings.weights.dir)
-    found = measure(assets, models, lambda part: print(f"measuring {part} …", file=sys.stderr))  # noqa: T201
+    accuracy = measure(assets, models, lambda part, *_: print(f"measuring {part} …", file=sys.stderr))  # noqa: T201
     picture = output.with_suffix(".png")
-    write_file(picture, draw(found))
-    write_file(output, to_markdown(found, picture.name).encode())
+    write_file(picture, draw(accuracy))
+    write_file(output, to_markdown(accuracy, picture.name).encode())
     print(f"{output} and {picture.name}")  # noqa: T201
 
 

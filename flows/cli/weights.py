@@ -59,7 +59,7 @@ def fetch(
 ) -> None:
     """Fetch weights into the weights folder, each verified; a broken transfer goes on where it stopped."""
     from flows.settings import full_place
-    from pipeline.fetch.acquire import HostLimiter
+    from pipeline.fetch.politeness import HostLimiter
     from pipeline.models.files.fetching import fetch_weights
 
     settings, store = _opened(config, set_)

@@ -14,8 +14,7 @@ import psutil
 import ray
 
 from pipeline.build.jobs import Job, JobContext, perform
-from pipeline.fetch.acquire import HostLimiter
-from pipeline.fetch.politeness import Kind
+from pipeline.fetch.politeness import HostLimiter, Kind
 from pipeline.models.files.weights import WeightsStore
 from pipeline.store.workspace import Workspace
 from schemas.base import Record

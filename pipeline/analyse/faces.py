@@ -91,9 +91,9 @@ class FaceScanner:
 
     def finish(self) -> list[Detection]:
         """Look at the last frame, so that a track can reach the end, and forget everything."""
-        found = self._look() if self._waiting else []
+        detections = self._look() if self._waiting else []
         self._last_seen, self._last_frame = [[] for _ in self._detectors], -1
-        return found
+        return detections
 
     def _look(self) -> list[Detection]:
         """Look at the newest frame, and at those waiting before it with each detector that disagrees with itself."""
@@ -106,12 +106,12 @@ class FaceScanner:
             for detector, before, after in zip(self._detectors, self._last_seen, seen, strict=True)
         ]
         self._last_seen = seen
-        found = []
+        detections = []
         for waiting in between if any(unsure) else []:
             earlier = waiting.picture()
-            faces = [self._present(earlier, one.detect(earlier)) if one else [] for one in unsure]
-            found += self._detections(waiting, earlier, faces)
-        return found + self._detections(newest, image, seen)
+            faces = [self._present(earlier, detector.detect(earlier)) if detector else [] for detector in unsure]
+            detections += self._detections(waiting, earlier, faces)
+        return detections + self._detections(newest, image, seen)
 
     def _present(self, image: BgrImage, faces: list[FaceBox]) -> list[FaceBox]:
         """The faces that the gate sees too."""
@@ -146,8 +146,8 @@ def without_doubles(faces: Sequence[Sequence[FaceBox]]) -> list[list[FaceBox]]:
     """Per detector the faces of one frame that no earlier detector found."""
     kept: list[FaceBox] = []
     new: list[list[FaceBox]] = []
-    for found in faces:
-        new.append([face for face in found if not _overlaps(face, kept)])
+    for new_faces in faces:
+        new.append([face for face in new_faces if not _overlaps(face, kept)])
         kept += new[-1]
     return new
 
@@ -221,10 +221,10 @@ def link(detections: Iterable[Detection], shots: Sequence[Shot], config: FaceCon
         Tracks numbered in the order of their first frame, larger faces first.
     """
     ordered = sorted(detections, key=_order)
-    tall = [one for one in ordered if one.box[3] - one.box[1] >= config.min_face_px]
+    tall = [sighting for sighting in ordered if sighting.box[3] - sighting.box[1] >= config.min_face_px]
     open_tracks: list[_Open] = []
     starts = sorted((shot.span.start, shot.span.stop, index) for index, shot in enumerate(shots))
-    for frame, group in groupby(tall, key=lambda one: one.frame):
+    for frame, group in groupby(tall, key=lambda sighting: sighting.frame):
         at = bisect_right(starts, frame, key=lambda start: start[0]) - 1
         if at >= 0 and frame < starts[at][1]:
             _extend(open_tracks, list(group), starts[at][2], config)
@@ -260,7 +260,7 @@ def _gain(last: list[Detection], sightings: list[Detection], config: FaceConfig)
     """What each pairing is worth: overlap plus half the likeness, 0 where it is not allowed."""
     overlap = iou(_boxes(last), _boxes(sightings))
     alike = np.array([[_likeness(a, b) for b in sightings] for a in last])
-    gaps = np.array([sightings[0].frame - one.frame for one in last], np.float64)
+    gaps = np.array([sightings[0].frame - sighting.frame for sighting in last], np.float64)
     needed = np.maximum(config.min_iou / gaps, _MIN_LINK_IOU)
     allowed = (overlap >= needed[:, None]) & (alike >= config.min_appearance)
     return np.where(allowed, overlap + 0.5 * alike, 0.0)
@@ -278,15 +278,15 @@ def _mean_area(sightings: list[Detection]) -> float:
 
 def _closed(index: int, track: _Open) -> FaceTrack:
     sightings = track.sightings
-    names = Counter(one.detector for one in sightings)
+    names = Counter(sighting.detector for sighting in sightings)
     likeness = [_likeness(a, b) for a, b in pairwise(sightings)]
     return FaceTrack(
         track_index=index,
         shot_index=track.shot_index,
-        frames=tuple(one.frame for one in sightings),
-        times_s=tuple(one.time_s for one in sightings),
-        boxes=tuple(one.box for one in sightings),
-        scores=tuple(one.score for one in sightings),
+        frames=tuple(sighting.frame for sighting in sightings),
+        times_s=tuple(sighting.time_s for sighting in sightings),
+        boxes=tuple(sighting.box for sighting in sightings),
+        scores=tuple(sighting.score for sighting in sightings),
         detector=min(names, key=lambda name: (-names[name], name)),
         purity=round(float(np.clip(np.mean(likeness), 0, 1)), 4) if likeness else 1.0,
     )

@@ -42,7 +42,7 @@ def plan_listed(
             clips.append(planned)
         else:
             refusals.append(Refusal(item=item, reason=problem[0].value, measured=problem[1], limit=problem[2]))
-    clips.sort(key=lambda one: (one.plan.span.start_s, one.plan.clip_id))
+    clips.sort(key=lambda clip: (clip.plan.span.start_s, clip.plan.clip_id))
     return clips, refusals
 
 

@@ -59,14 +59,14 @@ def _blocks_found(a: Float32[np.ndarray, "36 64"], b: Float32[np.ndarray, "36 64
     blocks = blocks - blocks.mean(axis=1, keepdims=True)
     norms = np.sqrt(np.einsum("kp,kp->k", blocks, blocks))
     places, spread = sliding_window_view(b, _BLOCK), _spreads(b)
-    found = total = 0.0
+    matched = total = 0.0
     for k in np.flatnonzero(norms >= _FLAT_NORM):  # a flat block matches anything
         y, x = k // columns * _BLOCK[0], k % columns * _BLOCK[1]
         near = slice(max(0, y - _REACH), y + _REACH + 1), slice(max(0, x - _REACH), x + _REACH + 1)
         likeness = (places[near].reshape(-1, blocks.shape[1]) @ blocks[k]) / spread[near].ravel()
-        found += max(0.0, float(likeness.max()))  # times the norm, its weight
+        matched += max(0.0, float(likeness.max()))  # times the norm, its weight
         total += float(norms[k])
-    return found / total if total else 0.0
+    return matched / total if total else 0.0
 
 
 def _spreads(luma: Float32[np.ndarray, "36 64"]) -> Float32[np.ndarray, "25 49"]:
@@ -110,11 +110,11 @@ def overlap_similarity(a: Look, b: Look) -> float:
     A pan further than the blocks' reach, or over large plain areas, shows here.
     """
     middle = (slice(6, 30), slice(10, 54))
-    found = [
+    correlations = [
         float(cv2.matchTemplate(whole.luma, part.luma[middle], cv2.TM_CCOEFF_NORMED).max())
         for part, whole in ((a, b), (b, a))
     ]
-    return max(found)
+    return max(correlations)
 
 
 def straightness(stack: Float32[np.ndarray, "T 576"]) -> float:
@@ -138,7 +138,7 @@ def shares_of(
     return ((stack - a) @ step / float(step @ step)).astype(np.float64)
 
 
-class Film:
+class RecentLooks:
     """The last ``length`` looks, by frame number."""
 
     def __init__(self, length: int) -> None:

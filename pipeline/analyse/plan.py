@@ -204,28 +204,28 @@ def plan_clips(
         windows = _within(usable_span(shot, following, times, frame_s, config), wanted)
         item = f"shot{index:05d}"
         longest_s = max((window.duration_s for window in windows), default=0.0)
-        found = by_shot.get(index, [])
+        shot_tracks = by_shot.get(index, [])
         if longest_s < config.min_clip_s - _CLOCK_S:
             refusals.append(_refuse(item, RejectReason.SHOT_TOO_SHORT, longest_s, config.min_clip_s))
             continue
-        if not found:
+        if not shot_tracks:
             refusals.append(_refuse(item, RejectReason.NO_FACE, 0, 1))
-        for track in found:
+        for track in shot_tracks:
             path = smooth_path(track.boxes, config.median_window)
             spans = _spans(track, path, windows, times, config, reach_s=stride * frame_s)
-            others = [other for other in found if other is not track]
-            made = [
+            others = [other for other in shot_tracks if other is not track]
+            planned = [
                 _plan_piece(video, track, others, piece, path, first, last, config, stride * frame_s)
                 for whole, first, last in spans
                 for piece in _pieces(whole, config)
                 if piece.duration_s >= config.min_clip_s - _CLOCK_S
             ]
-            plans += made
-            if not made:
+            plans += planned
+            if not planned:
                 seen_s = max((whole.duration_s for whole, _, _ in spans), default=0.0)
                 name = f"{item}/track{track.track_index:03d}"
                 refusals.append(_refuse(name, RejectReason.TRACK_TOO_SHORT, seen_s, config.min_clip_s))
-    plans.sort(key=lambda one: (one.plan.span.start_s, one.plan.track_index))
+    plans.sort(key=lambda clip: (clip.plan.span.start_s, clip.plan.track_index))
     return plans, refusals
 
 

@@ -8,7 +8,7 @@ there is judged as it would be in one pass.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +26,7 @@ from schemas.config import DomainConfig, FaceConfig, ShotConfig
 from schemas.errors import DecodeError
 from schemas.face import DETECTION_ROW, Detection, FaceTrack
 from schemas.media import Boundary, Shot, Video
+from schemas.progress import Report, silent
 
 Times = Float64[np.ndarray, " F"]
 DetectionRows = Shaped[np.ndarray, " N"]
@@ -63,6 +64,12 @@ def windows_of(video: Video, run_s: float, until_s: float | None) -> list[Window
     return [Window(start, stop, open_end=k < num_runs - 1) for k, (start, stop) in enumerate(pairwise(edges))]
 
 
+def extent_s(video: Video, window: Window) -> tuple[float, float]:
+    """Where a window begins and ends, in seconds on the file's clock."""
+    start_s = video.start_s if window.start_s is None else window.start_s
+    return start_s, video.stop_s if window.stop_s is None else min(window.stop_s, video.stop_s)
+
+
 def context_s(config: ShotConfig) -> float:
     """Seconds beyond an edge after which nothing there changes any more: the longest fade and two dissolves."""
     return config.max_fade_s + 2 * config.max_dissolve_s + 1.0
@@ -88,7 +95,7 @@ def analyse_run(
     presence: Presence | None,
     window: Window = WHOLE,
     *,
-    progress: Callable[[float], None] | None = None,
+    report: Report = silent,
 ) -> tuple[AnalysisRun, Times, DetectionRows]:
     """Analyse one window of a video, decoding each of its frames once.
 
@@ -99,7 +106,7 @@ def analyse_run(
         detectors: built from ``domain.detectors``.
         presence: the gate for human-like domains, None leaves it out.
         window: which part; all of the video by default.
-        progress: told the time reached, in seconds.
+        report: hears of the seconds of the window that are done, and of all of them.
 
     Returns:
         The run, the presentation time in seconds of each of its frames [F], and its detections [N].
@@ -113,14 +120,14 @@ def analyse_run(
         detectors, domain.faces, presence, scale_x=video.width_px / size[0], scale_y=video.height_px / size[1]
     )
     state = _Pass()
+    start_s, stop_s = extent_s(video, window)
     for frame in _frames(path, video, window, context_s(domain.shots)):
         if window.stop_s is not None and frame.time_s >= window.stop_s:
             state.next_s = frame.time_s if state.next_s is None else state.next_s
             if not window.open_end:
                 break
         _look(frame, size, window, state, shots, scanner)
-        if progress is not None:
-            progress(frame.time_s)
+        report("analyse", frame.time_s - start_s, stop_s - start_s)
     if not state.times and window.start_s is None:
         raise DecodeError(f"{path.name} holds no frame that decodes from {video.start_s:.3f} s on")
     state.boundaries += shots.finish()
@@ -161,7 +168,7 @@ def _finished(video: Video, state: _Pass) -> AnalysisRun:
         source_id=video.source_id,
         num_frames=len(state.times),
         stop_s=ended_s if state.next_s is None else state.next_s,
-        boundaries=tuple(one for one in own if _touches(one, 0, len(state.times))),
+        boundaries=tuple(boundary for boundary in own if _touches(boundary, 0, len(state.times))),
         num_detections=len(state.detections),
     )
 
@@ -182,7 +189,7 @@ def rows_of(detections: Sequence[Detection]) -> DetectionRows:
     rows = np.zeros(len(detections), DETECTION_ROW)
     for name in DETECTION_ROW.names or ():
         if detections:
-            rows[name] = [getattr(one, name) for one in detections]
+            rows[name] = [getattr(detection, name) for detection in detections]
     return rows
 
 
@@ -203,7 +210,7 @@ def join_runs(
         config: of detection and tracking.
     """
     starts = np.cumsum([0, *(run.num_frames for run in runs)]).tolist()
-    told = [
+    numbered = [
         (boundary.model_copy(update={name: getattr(boundary, name) + start for name in _FRAMES}), number)
         for number, (start, run) in enumerate(zip(starts, runs, strict=False))
         for boundary in run.boundaries
@@ -211,7 +218,7 @@ def join_runs(
     num_frames = starts[-1]
     stop_s = runs[-1].stop_s
     shots = shots_between(
-        _without_doubles(told),
+        _without_doubles(numbered),
         FrameSpan(start=0, stop=num_frames),
         lambda frame: stop_s if frame >= num_frames else float(times[frame]),
     )
@@ -225,7 +232,7 @@ def _moved(rows: DetectionRows, by: int) -> DetectionRows:
     return rows
 
 
-def _without_doubles(told: Sequence[tuple[Boundary, int]]) -> list[Boundary]:
+def _without_doubles(numbered: Sequence[tuple[Boundary, int]]) -> list[Boundary]:
     """Boundaries in order, each given with its run; a transition that both neighbours of an edge tell is one.
 
     Both see the same frames around it, so they agree; only a flat picture that is longer than what they see beyond
@@ -233,7 +240,7 @@ def _without_doubles(told: Sequence[tuple[Boundary, int]]) -> list[Boundary]:
     but transition between the two.
     """
     single: list[tuple[Boundary, int]] = []
-    for boundary, run in sorted(told, key=lambda one: (_order(one[0]), one[1])):
+    for boundary, run in sorted(numbered, key=lambda pair: (_order(pair[0]), pair[1])):
         last, last_run = single[-1] if single else (None, run)
         if last is None or last_run == run or not _same_transition(last, boundary):
             single.append((boundary, run))

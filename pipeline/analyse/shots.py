@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.analyse.looks import Film, Look, is_similar, look_at, similarity, tint_change
+from pipeline.analyse.looks import Look, RecentLooks, is_similar, look_at, similarity, tint_change
 from pipeline.analyse.transitions import DissolveFinder, FadeFinder
 from schemas.base import FrameSpan
 from schemas.config import ShotConfig
@@ -66,8 +66,8 @@ class _CutProposals:
     def _feed(self, image: UInt8[np.ndarray, "h w 3"]) -> list[int]:
         timecode = self._timecode_of(self._fed)
         self._fed += 1
-        found = self._adaptive.process_frame(timecode, image) + self._histogram.process_frame(timecode, image)
-        return [cut.frame_num + (self._first or 0) for cut in found]
+        cuts = self._adaptive.process_frame(timecode, image) + self._histogram.process_frame(timecode, image)
+        return [cut.frame_num + (self._first or 0) for cut in cuts]
 
 
 class ShotDetector:
@@ -87,19 +87,19 @@ class ShotDetector:
         # Cuts are judged this many frames late: the adaptive window, then the frames that would betray a flash.
         self._delay = config.adaptive_window + self._flash
         self._touch = math.ceil(config.plateau_s * fps)
-        self._film = Film(length=self._hold + self._delay + 2)
+        self._looks = RecentLooks(length=self._hold + self._delay + 2)
         self._proposals = _CutProposals(config, fps)
-        self._fades = FadeFinder(config, fps, self._film, self._flash)
-        self._dissolves = DissolveFinder(config, fps, self._film)
+        self._fades = FadeFinder(config, fps, self._looks, self._flash)
+        self._dissolves = DissolveFinder(config, fps, self._looks)
         self._proposed: set[int] = set()
-        self._found: deque[Boundary] = deque()
+        self._undelivered: deque[Boundary] = deque()
         self._faded: list[Boundary] = []  # handed out lately
         self._next = 0  # first frame that is not judged yet
 
     @property
     def num_remembered(self) -> int:
         """Frames of which a thumbnail is kept; bounded by the configured lengths, not by the film's."""
-        return len(self._film)
+        return len(self._looks)
 
     def push(self, frame: int, time_s: float, image: UInt8[np.ndarray, "H W 3"]) -> list[Boundary]:
         """Take the next frame (BGR, long side ``side_px`` or more) and return the boundaries that became certain.
@@ -108,22 +108,22 @@ class ShotDetector:
             ValueError: if ``frame`` does not follow the last one.
         """
         del time_s  # boundaries are frames; presentation times are put in by shots_between
-        if not self._film:
+        if not self._looks:
             self._next = frame
-        self._film.append(look_at(frame, image))
+        self._looks.append(look_at(frame, image))
         self._proposed.update(self._proposals.push(frame, image))
         self._settle(frame - self._delay)
         return self._release(self._next - self._hold)
 
     def finish(self) -> list[Boundary]:
         """End the run and return every boundary that was still held."""
-        if not self._film:
+        if not self._looks:
             return []
         self._proposed.update(self._proposals.finish())
-        self._settle(self._film.last)
-        self._found.extend(self._fades.finish())
+        self._settle(self._looks.last)
+        self._undelivered.extend(self._fades.finish())
         self._add(self._dissolves.finish())
-        return self._release(self._film.last + 2)
+        return self._release(self._looks.last + 2)
 
     def _settle(self, upto: int) -> None:
         """Judge every frame up to ``upto`` (inclusive), in order: first as a cut, then for the gradual finders."""
@@ -131,8 +131,8 @@ class ShotDetector:
             is_cut = frame in self._proposed and self._is_cut(frame)
             self._proposed.discard(frame)
             if is_cut:
-                self._found.append(Boundary(frame=frame, kind="cut", start_frame=frame, stop_frame=frame))
-            self._found.extend(self._fades.step(frame, is_cut=is_cut))
+                self._undelivered.append(Boundary(frame=frame, kind="cut", start_frame=frame, stop_frame=frame))
+            self._undelivered.extend(self._fades.step(frame, is_cut=is_cut))
             self._add(self._dissolves.step(frame, is_cut=is_cut))
         self._next = max(self._next, upto + 1)
 
@@ -140,19 +140,21 @@ class ShotDetector:
         """Keep dissolves; one that begins where the last one ended is the rest of it."""
         for new in dissolves:
             touching = [
-                b for b in self._found if b.kind == "dissolve" and new.start_frame - b.stop_frame <= self._touch
+                b for b in self._undelivered if b.kind == "dissolve" and new.start_frame - b.stop_frame <= self._touch
             ]
             for old in touching:
-                self._found.remove(old)
+                self._undelivered.remove(old)
             start = min([new.start_frame, *(b.start_frame for b in touching)])
             middle = (start + new.stop_frame) // 2
-            self._found.append(Boundary(frame=middle, kind="dissolve", start_frame=start, stop_frame=new.stop_frame))
+            self._undelivered.append(
+                Boundary(frame=middle, kind="dissolve", start_frame=start, stop_frame=new.stop_frame)
+            )
 
     def _is_cut(self, frame: int) -> bool:
-        film, config = self._film, self._config
-        if frame <= film.first:
+        looks, config = self._looks, self._config
+        if frame <= looks.first:
             return False
-        before, after = film[frame - 1], film[frame]
+        before, after = looks[frame - 1], looks[frame]
         if min(before.contrast, after.contrast) < config.flat_contrast:
             return False  # to or from a flat picture: the fade finder tells a step from a ramp
         found_again = similarity(before, after)
@@ -161,20 +163,20 @@ class ShotDetector:
             return False
         # A flash shows the same scene again: behind its beginning, or before its end.
         for distance in range(1, self._flash + 1):
-            if frame + distance <= film.last and self._is_same(before, film[frame + distance]):
+            if frame + distance <= looks.last and self._is_same(before, looks[frame + distance]):
                 return False
             start = frame - 1 - distance
-            if start >= film.first and self._is_same(film[start], after):
+            if start >= looks.first and self._is_same(looks[start], after):
                 return False
         return True
 
     def _is_new_tint(self, frame: int) -> bool:
         """Whether most of the picture changed colour at once; in a fade every frame changes it by as much."""
-        film = self._film
-        jump = tint_change(film[frame - 1], film[frame])
+        looks = self._looks
+        jump = tint_change(looks[frame - 1], looks[frame])
         pairs = [(frame - 3, frame - 1), (frame, frame + 2)]
         creep = max(
-            (tint_change(film[a], film[b]) / 2 for a, b in pairs if film.first <= a and b <= film.last), default=0.0
+            (tint_change(looks[a], looks[b]) / 2 for a, b in pairs if looks.first <= a and b <= looks.last), default=0.0
         )
         return jump >= self._config.new_tint and jump >= 3 * creep
 
@@ -184,20 +186,20 @@ class ShotDetector:
 
     def _is_calm(self, frame: int) -> bool:
         """Whether nothing moves on either side: then a smaller jump is a cut. Every second frame may be a copy."""
-        film = self._film
+        looks = self._looks
         pairs = [(frame - 3, frame - 1), (frame, frame + 2)]
         return all(
-            film.first <= a and b <= film.last and is_similar(film[a], film[b], self._config.calm) for a, b in pairs
+            looks.first <= a and b <= looks.last and is_similar(looks[a], looks[b], self._config.calm) for a, b in pairs
         )
 
     def _release(self, horizon: int) -> list[Boundary]:
         """Boundaries before ``horizon`` that no pending transition can reach, in order, none overlapping."""
         pending = self._fades.pending_since
         horizon = horizon if pending is None else min(horizon, pending)
-        ready = sorted((b for b in self._found if max(b.frame, b.stop_frame) < horizon), key=_order)
-        self._found = deque(b for b in self._found if max(b.frame, b.stop_frame) >= horizon)
+        ready = sorted((b for b in self._undelivered if max(b.frame, b.stop_frame) < horizon), key=_order)
+        self._undelivered = deque(b for b in self._undelivered if max(b.frame, b.stop_frame) >= horizon)
         # The rise out of black is itself nearly a dissolve; the fade knows its extent better.
-        fades = [b for b in (*self._faded, *ready, *self._found) if b.kind == "fade"]
+        fades = [b for b in (*self._faded, *ready, *self._undelivered) if b.kind == "fade"]
         self._faded = [b for b in fades if b.stop_frame >= horizon - self._hold]
         return [b for b in ready if b.kind != "dissolve" or not any(_overlap(b, fade) for fade in fades)]
 

@@ -13,7 +13,15 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float64
 
-from pipeline.analyse.looks import Film, Look, is_similar, overlap_similarity, shares_of, straightness, tint_change
+from pipeline.analyse.looks import (
+    Look,
+    RecentLooks,
+    is_similar,
+    overlap_similarity,
+    shares_of,
+    straightness,
+    tint_change,
+)
 from schemas.config import ShotConfig
 from schemas.media import Boundary
 
@@ -117,8 +125,8 @@ class FadeFinder:
     flat frames between them belong to neither scene.
     """
 
-    def __init__(self, config: ShotConfig, fps: Fraction, film: Film, flash: int) -> None:
-        self._config, self._film, self._flash = config, film, flash
+    def __init__(self, config: ShotConfig, fps: Fraction, looks: RecentLooks, flash: int) -> None:
+        self._config, self._looks, self._flash = config, looks, flash
         self._reach = math.ceil(config.max_fade_s * fps)
         self._patience = max(3, math.ceil(config.plateau_s * fps))
         self._run: _FlatRun | None = None
@@ -136,34 +144,34 @@ class FadeFinder:
 
     def step(self, frame: int, *, is_cut: bool) -> list[Boundary]:
         """Take the next frame, whose cut is settled; return the transitions that ended."""
-        look = self._film[frame]
+        look = self._looks[frame]
         self._first = frame if self._first is None else self._first
         self._last = frame
         flat = look.contrast < self._config.flat_contrast
         dark = flat and look.level < self._config.dark_level
-        found: list[Boundary] = []
+        boundaries: list[Boundary] = []
         if is_cut:
-            found += self._resolve(frame, self._closed)
+            boundaries += self._resolve(frame, self._closed)
             self._floor = frame
-        found += self._resolve(frame, [run for run in self._closed if frame - run.stop >= self._reach])
+        boundaries += self._resolve(frame, [run for run in self._closed if frame - run.stop >= self._reach])
         if self._run and (not flat or dark != self._run.dark):
             self._close(frame, flat)
         if flat and not self._run:
             # The picture before this run has ended: what waits for its ramp has seen all of it.
-            found += self._resolve(frame, [run for run in self._closed if dark or not run.dark])
+            boundaries += self._resolve(frame, [run for run in self._closed if dark or not run.dark])
             self._open(frame, dark)
         if self._run:
             self._run.extend(frame, _strength(look, dark=self._run.dark))
-        return found
+        return boundaries
 
     def finish(self) -> list[Boundary]:
         """The run of frames ended."""
-        found = self._resolve(self._last + 1, self._closed)
+        boundaries = self._resolve(self._last + 1, self._closed)
         if self._run:
             run, self._run = self._run, None
             run.stop = self._last + 1
-            found += self._boundaries(run, after=None, at_end=True)
-        return found
+            boundaries += self._boundaries(run, after=None, at_end=True)
+        return boundaries
 
     def _open(self, frame: int, dark: bool) -> None:
         floor = max(self._floor, self._flat_floor[dark], frame - self._reach)
@@ -183,20 +191,20 @@ class FadeFinder:
             self._closed.append(run)
 
     def _jumps(self, frame: int) -> bool:
-        return abs(self._film[frame].level - self._film[frame - 1].level) >= self._config.min_flat_jump
+        return abs(self._looks[frame].level - self._looks[frame - 1].level) >= self._config.min_flat_jump
 
     def _resolve(self, frame: int, runs: list[_FlatRun]) -> list[Boundary]:
         """Decide ``runs``, whose picture afterwards lasts until ``frame``."""
-        found: list[Boundary] = []
+        boundaries: list[Boundary] = []
         for run in list(runs):
             self._closed.remove(run)
             strength = self._strength(run.stop, min(frame, run.stop + self._reach), run.dark)
             after = ramp_length(strength, self._patience, self._config.min_fade_height)
-            found += self._boundaries(run, after=after, at_end=False)
-        return found
+            boundaries += self._boundaries(run, after=after, at_end=False)
+        return boundaries
 
     def _strength(self, start: int, stop: int, dark: bool) -> Float64[np.ndarray, "T"]:
-        return np.array([_strength(look, dark=dark) for look in self._film.between(start, stop)])
+        return np.array([_strength(look, dark=dark) for look in self._looks.between(start, stop)])
 
     def _boundaries(self, run: _FlatRun, *, after: int | None, at_end: bool) -> list[Boundary]:
         before = run.before
@@ -225,9 +233,9 @@ class FadeFinder:
         ]
 
     def _is_flash(self, first: int, last: int) -> bool:
-        if last - first > 2 * self._flash or first - 1 < self._film.first or last > self._film.last:
+        if last - first > 2 * self._flash or first - 1 < self._looks.first or last > self._looks.last:
             return False
-        return is_similar(self._film[first - 1], self._film[last], self._config.same_after_flash)
+        return is_similar(self._looks[first - 1], self._looks[last], self._config.same_after_flash)
 
 
 def _strength(look: Look, *, dark: bool) -> float:
@@ -258,8 +266,8 @@ class DissolveFinder:
     The ends must show different scenes: a slow change of light is straight too.
     """
 
-    def __init__(self, config: ShotConfig, fps: Fraction, film: Film) -> None:
-        self._config, self._film = config, film
+    def __init__(self, config: ShotConfig, fps: Fraction, looks: RecentLooks) -> None:
+        self._config, self._looks = config, looks
         longest = config.max_dissolve_s * fps
         # Each window length is about 1.4 times the next shorter one; a dissolve needs one that covers it, loosely.
         self._lengths = sorted({max(4, round(longest / 2 ** (k / 2))) for k in range(8)})
@@ -269,10 +277,10 @@ class DissolveFinder:
 
     def step(self, frame: int, *, is_cut: bool) -> list[Boundary]:
         """Take the next frame, whose cut is settled; return the dissolve that ended, if one did."""
-        flat = self._film[frame].contrast < self._config.flat_contrast
-        found: list[Boundary] = []
+        flat = self._looks[frame].contrast < self._config.flat_contrast
+        boundaries: list[Boundary] = []
         if self._floor is None or is_cut or flat:
-            found = self._end(frame)
+            boundaries = self._end(frame)
             self._floor = frame + 1 if flat else frame
         for length in self._moved(frame):
             if frame - length < self._floor:  # an end has moved it
@@ -282,23 +290,23 @@ class DissolveFinder:
             # A stretch that cannot replace the best one, and ends nothing, need not be judged.
             score = self._score(frame - length, frame, above=0.0 if best is None or is_next else best.score)
             if score > 0 and is_next:
-                found += self._end(frame)
+                boundaries += self._end(frame)
             if score > 0 and (self._best is None or score > self._best.score):
                 self._best = _Window(start=frame - length, stop=frame, score=score)
         if self._best and frame - self._best.stop >= self._lengths[-1] // 2:
-            found += self._end(frame)
-        return found
+            boundaries += self._end(frame)
+        return boundaries
 
     def finish(self) -> list[Boundary]:
         """The run of frames ended."""
-        return self._end(self._film.last + 1)
+        return self._end(self._looks.last + 1)
 
     def _moved(self, frame: int) -> list[int]:
         """The lengths of the stretches up to ``frame`` whose ends differ enough, all compared at once."""
         lengths = [length for length in self._lengths if frame - length >= (self._floor or 0)]
         if not lengths:
             return []
-        change = np.stack([self._film[frame - length].small for length in lengths]) - self._film[frame].small
+        change = np.stack([self._looks[frame - length].small for length in lengths]) - self._looks[frame].small
         squares = np.einsum("lp,lp->l", change, change) / change.shape[1]
         return [
             length
@@ -308,19 +316,19 @@ class DissolveFinder:
 
     def _score(self, start: int, stop: int, above: float) -> float:
         """Distance between the ends, less what the mix leaves unexplained; 0 for no dissolve, or one not ``above``."""
-        config, film = self._config, self._film
-        a, b = film[start].small, film[stop].small
+        config, looks = self._config, self._looks
+        a, b = looks[start].small, looks[stop].small
         distance = float(np.sqrt(np.mean(np.square(b - a))))
-        middle = film[(start + stop) // 2].small
+        middle = looks[(start + stop) // 2].small
         if not 0.25 <= float((middle - a) @ (b - a)) / (distance * distance * a.size) <= 0.75:
             return 0.0
-        stack = np.stack([look.small for look in film.between(start, stop + 1)])
+        stack = np.stack([look.small for look in looks.between(start, stop + 1)])
         straight = straightness(stack)
         if straight < config.min_straightness or distance * straight <= above:
             return 0.0
         if np.diff(shares_of(stack, a, b)).max() > config.max_dissolve_jump:
             return 0.0
-        ends = film[start], film[stop]
+        ends = looks[start], looks[stop]
         alike = overlap_similarity(*ends) >= config.same_view or is_similar(*ends, config.same_scene_dissolved)
         if alike and not self._is_new_tint(start, stop):
             return 0.0
@@ -331,13 +339,14 @@ class DissolveFinder:
 
         A fade changes colours along with the light, and a pan changes them before and after the stretch as well.
         """
-        film, config = self._film, self._config
-        dark, light = sorted((film[start].level, film[stop].level))
-        if tint_change(film[start], film[stop]) < config.new_tint or dark < config.same_level * light:
+        looks, config = self._looks, self._config
+        dark, light = sorted((looks[start].level, looks[stop].level))
+        if tint_change(looks[start], looks[stop]) < config.new_tint or dark < config.same_level * light:
             return False
         outside = [(start - 3, start), (stop, stop + 3)]
         return all(
-            film.first <= a and b <= film.last and tint_change(film[a], film[b]) < config.calm_tint for a, b in outside
+            looks.first <= a and b <= looks.last and tint_change(looks[a], looks[b]) < config.calm_tint
+            for a, b in outside
         )
 
     def _end(self, frame: int) -> list[Boundary]:
@@ -345,11 +354,11 @@ class DissolveFinder:
         best, self._best = self._best, None
         if best is None:
             return []
-        floor = max(self._floor or 0, self._film.first)
+        floor = max(self._floor or 0, self._looks.first)
         start, stop = self._grown(best, floor, frame - 1)
-        looks = self._film.between(max(floor, start - self._margin), min(frame, stop + self._margin + 1))
+        looks = self._looks.between(max(floor, start - self._margin), min(frame, stop + self._margin + 1))
         stack = np.stack([look.small for look in looks])
-        ends = ramp_ends(shares_of(stack, self._film[start].small, self._film[stop].small))
+        ends = ramp_ends(shares_of(stack, self._looks[start].small, self._looks[stop].small))
         if ends is None:
             return []
         first = max(looks[0].frame, looks[0].frame + math.floor(ends[0]) + 1)
@@ -375,7 +384,7 @@ class DissolveFinder:
                 a, b = start + left, stop + right
                 if not (floor <= a and a + 3 <= b <= ceiling and b - a <= longest):
                     continue
-                stack = np.stack([look.small for look in self._film.between(a, b + 1)])
+                stack = np.stack([look.small for look in self._looks.between(a, b + 1)])
                 straight = straightness(stack)
                 moved = float(np.sqrt(np.mean(np.square(stack[-1] - stack[0])))) * straight
                 if straight >= self._config.min_straightness_grown and moved > score * 1.005:

@@ -67,8 +67,8 @@ class OneLook:
         square = cv2.copyMakeBorder(
             image, top, side - height - top, left, side - width - left, cv2.BORDER_CONSTANT
         )  # of a square there is one look only
-        found = self._network.detect(np.asarray(square, np.uint8))
-        return [FaceBox(_moved(face.box, -left, -top), face.score) for face in found]
+        faces = self._network.detect(np.asarray(square, np.uint8))
+        return [FaceBox(_moved(face.box, -left, -top), face.score) for face in faces]
 
 
 def _moved(box: XYXY, right: float, down: float) -> XYXY:

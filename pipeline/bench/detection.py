@@ -39,7 +39,7 @@ _ALL = (*_HUMAN_LIKE, _UNGATED)
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class DetectorCandidate:
     """A detector at one input size, its thresholds, and the domains it is worth asking in.
 
     A ``baseline`` is there to be compared with: builds cannot use it, so no domain can choose it.
@@ -58,17 +58,19 @@ class Candidate:
 
 
 CANDIDATES = (
-    Candidate("blazeface_short", (0.4, 0.5, 0.6)),
-    Candidate("yunet", (0.3, 0.45, 0.6)),
-    Candidate("yunet", (0.3, 0.45, 0.6), 480),
-    Candidate("yunet", (0.3, 0.45, 0.6), 320),
-    Candidate("scrfd_500m", (0.3, 0.4, 0.5)),
-    Candidate("scrfd_2.5g", (0.3, 0.4, 0.5)),
-    Candidate("anime_cascade", (0.5,), domains=("disney_human",)),
-    Candidate("cat_cascade", (0.6,), domains=("disney_animal",)),  # filters before it merges: one threshold only
-    Candidate("mediapipe_short", (0.5,), baseline=True),
-    Candidate("mediapipe_full", (0.5,), baseline=True),
-    Candidate(HaarFrontal.name, (1.0,), baseline=True),
+    DetectorCandidate("blazeface_short", (0.4, 0.5, 0.6)),
+    DetectorCandidate("yunet", (0.3, 0.45, 0.6)),
+    DetectorCandidate("yunet", (0.3, 0.45, 0.6), 480),
+    DetectorCandidate("yunet", (0.3, 0.45, 0.6), 320),
+    DetectorCandidate("scrfd_500m", (0.3, 0.4, 0.5)),
+    DetectorCandidate("scrfd_2.5g", (0.3, 0.4, 0.5)),
+    DetectorCandidate("anime_cascade", (0.5,), domains=("disney_human",)),
+    DetectorCandidate(
+        "cat_cascade", (0.6,), domains=("disney_animal",)
+    ),  # filters before it merges: one threshold only
+    DetectorCandidate("mediapipe_short", (0.5,), baseline=True),
+    DetectorCandidate("mediapipe_full", (0.5,), baseline=True),
+    DetectorCandidate(HaarFrontal.name, (1.0,), baseline=True),
 )
 
 
@@ -132,14 +134,16 @@ class _Domain:
         return round(1000 * seconds / max(len(self.frames), 1), 1)
 
     def _faces(self, plan: DomainDetectors, index: int) -> list[FaceBox]:
-        found = [
+        by_detector = [
             self.seen[_look_of(choice)][index].chosen(choice.min_score, gate=plan.presence_gate)
             for choice in plan.detectors
         ]
-        return [face for faces in without_doubles(found) for face in faces]
+        return [face for faces in without_doubles(by_detector) for face in faces]
 
 
-def detection_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] = CANDIDATES) -> list[DetectionRow]:
+def detection_rows(
+    assets: Path, models: ModelSet, candidates: Sequence[DetectorCandidate] = CANDIDATES
+) -> list[DetectionRow]:
     """Every candidate on every domain, the choices without each film, and the best single rows.
 
     Args:
@@ -154,17 +158,23 @@ def detection_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidat
     detectors = _built(candidates, models)
     rows: list[DetectionRow] = []
     for name in _ALL:
-        asked = [one for one in candidates if name in one.domains]
+        asked = [candidate for candidate in candidates if name in candidate.domains]
         domain = _look_at(assets, [film for film, of in FILM_DOMAINS.items() if of == name], asked, detectors)
-        singles = [plan for one in asked if not one.baseline for plan in _plans(one, name)]
+        singles = [plan for candidate in asked if not candidate.baseline for plan in _plans(candidate, name)]
         plans = list(dict.fromkeys([*singles, *UNIONS.get(name, ()), *_profiles(name)]))
-        baselines = [plan for one in asked if one.baseline for plan in _plans(one, name) if not plan.presence_gate]
+        baselines = [
+            plan
+            for candidate in asked
+            if candidate.baseline
+            for plan in _plans(candidate, name)
+            if not plan.presence_gate
+        ]
         rows += [_row(name, domain, plan) for plan in (*plans, *baselines)]
         rows += _chosen_rows(name, domain, singles, plans)
     return rows
 
 
-def still_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] = CANDIDATES) -> list[StillRow]:
+def still_rows(assets: Path, models: ModelSet, candidates: Sequence[DetectorCandidate] = CANDIDATES) -> list[StillRow]:
     """Faces counted by every candidate on photographs that have no boxes.
 
     Args:
@@ -184,12 +194,12 @@ def still_rows(assets: Path, models: ModelSet, candidates: Sequence[Candidate] =
     ]
 
 
-def _built(candidates: Sequence[Candidate], models: ModelSet) -> dict[_Look, Detector]:
+def _built(candidates: Sequence[DetectorCandidate], models: ModelSet) -> dict[_Look, Detector]:
     return {
-        _look_of(one.choice): BASELINES[one.model](min(one.thresholds))
-        if one.baseline
-        else build_detectors([one.choice], models.file)[0]
-        for one in candidates
+        _look_of(candidate.choice): BASELINES[candidate.model](min(candidate.thresholds))
+        if candidate.baseline
+        else build_detectors([candidate.choice], models.file)[0]
+        for candidate in candidates
     }
 
 
@@ -205,7 +215,7 @@ def _look_of(choice: DetectorChoice) -> _Look:
     return choice.model, choice.input_px
 
 
-def _plans(candidate: Candidate, domain: str) -> list[DomainDetectors]:
+def _plans(candidate: DetectorCandidate, domain: str) -> list[DomainDetectors]:
     gates = (False, True) if domain in _HUMAN_LIKE else (False,)
     choices = [candidate.choice.model_copy(update={"min_score": score}) for score in candidate.thresholds]
     return [DomainDetectors(detectors=(choice,), presence_gate=gate) for choice in choices for gate in gates]
@@ -220,14 +230,14 @@ def _profiles(domain: str) -> list[DomainDetectors]:
 
 
 def _look_at(
-    assets: Path, films: Sequence[str], candidates: Sequence[Candidate], detectors: dict[_Look, Detector]
+    assets: Path, films: Sequence[str], candidates: Sequence[DetectorCandidate], detectors: dict[_Look, Detector]
 ) -> _Domain:
     domain = _Domain()
     for film in films:
         for frame in labelled_frames(assets, film):
             domain.frames.append(frame)
             rgb = cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)
-            for look in dict.fromkeys(_look_of(one.choice) for one in candidates):
+            for look in dict.fromkeys(_look_of(candidate.choice) for candidate in candidates):
                 began = time.thread_time()
                 faces = detectors[look].detect(frame.image)
                 domain.seconds[look] += time.thread_time() - began
@@ -288,7 +298,7 @@ def _counted(
     photograph: str,
     num_faces: int,
     image: BgrImage,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[DetectorCandidate],
     detectors: dict[_Look, Detector],
 ) -> Iterator[StillRow]:
     for candidate in candidates:
@@ -297,13 +307,13 @@ def _counted(
         ms = round(1000 * (time.thread_time() - began), 1)
         for plan in _plans(candidate, _UNGATED):
             model, settings = describe(plan)
-            found = sum(face.score >= plan.detectors[0].min_score for face in faces)
+            num_found = sum(face.score >= plan.detectors[0].min_score for face in faces)
             yield StillRow(
                 photograph=photograph,
                 model=model,
                 settings=settings,
                 num_faces=num_faces,
-                num_found=found,
+                num_found=num_found,
                 ms_per_frame=ms,
             )
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Float32
 from pipeline.clip.headpose import estimate_poses
 from pipeline.clip.landmarks import estimate_landmarks
 from pipeline.demo.films import ADA, BRUNO, CLEO
-from pipeline.demo.head import HeadPose, render_head
+from pipeline.demo.head import HeadPlacement, render_head
 from pipeline.demo.solids import Character
 from pipeline.models.landmarkers import FaceMesh468, Image, Landmarker
 from pipeline.models.layouts import FACE_MESH_468, FacePoints
@@ -111,21 +111,21 @@ def pose_rows(assets: Path, models: ModelSet) -> list[PoseRow]:
         kept = np.array([face is not None for face in located])
         points = np.stack([face.points for face in located if face is not None])
         for method in ("mesh", "pnp"):
-            found = estimate_poses(points, np.ones(len(points), np.float32), _HEAD_PX, _HEAD_PX, layout, method)
+            poses = estimate_poses(points, np.ones(len(points), np.float32), _HEAD_PX, _HEAD_PX, layout, method)
             begin = time.process_time()
             clip = estimate_poses(track.raw, track.readable, width, height, layout, method)
             cost_ms = (time.process_time() - begin) / len(frames) * 1e3
-            rows.append(_pose_row(name, method, found[:, :3] - truth[kept], clip[track.readable > 0, :3], cost_ms))
+            rows.append(_pose_row(name, method, poses[:, :3] - truth[kept], clip[track.readable > 0, :3], cost_ms))
     return [*rows, _network_row(models, heads, frames, box)]
 
 
 def _network_row(models: ModelSet, heads: Sequence[_Face], frames: Sequence[Image], box: XYXY) -> PoseRow:
     network = FsaNet(*(models.file(name).path for name in POSE_FILES["fsanet"]))
-    found = np.array([network.read(head.image, head.box) for head in heads])
+    angles = np.array([network.read(head.image, head.box) for head in heads])
     begin = time.process_time()
     clip = np.array([network.read(frame, box) for frame in frames])
     cost_ms = (time.process_time() - begin) / len(frames) * 1e3
-    return _pose_row("box alone", "fsanet", found - np.array([head.angles for head in heads]), clip, cost_ms)
+    return _pose_row("box alone", "fsanet", angles - np.array([head.angles for head in heads]), clip, cost_ms)
 
 
 def _pose_row(name: str, pose: str, errors: np.ndarray, clip: np.ndarray, cost_ms: float) -> PoseRow:
@@ -153,9 +153,9 @@ def _points_row(
     located = [_located(landmarker, face) for face in faces]
     cost_ms = (time.process_time() - begin) / len(faces) * 1e3
     errors = [
-        normalised_error(_to68(landmarker, found), face.points)
-        for found, face in zip(located, faces, strict=True)
-        if found is not None
+        normalised_error(_to68(landmarker, points), face.points)
+        for points, face in zip(located, faces, strict=True)
+        if points is not None
     ]
     return LandmarkRow(
         domain=domain,
@@ -209,7 +209,7 @@ def known_points(path: Path) -> Float[np.ndarray, "68 2"]:
 def _rendered(character: Character) -> Iterator[_Face]:
     background = np.full((_HEAD_PX, _HEAD_PX, 3), 110, np.uint8)
     for number, angles in enumerate(POSES):
-        image, truth = render_head(background, character, HeadPose(*angles), mouth_open=number % 3 * 0.3)
+        image, truth = render_head(background, character, HeadPlacement(*angles), mouth_open=number % 3 * 0.3)
         points = FACE_MESH_468.to_ibug68(truth.landmarks)
         yield _Face(image, truth.box, points.astype(np.float64), angles)
 

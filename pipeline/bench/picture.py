@@ -76,8 +76,8 @@ def _ranks(accuracy: Accuracy) -> Series:
         first = row.rank == row.shift_rank == 1
         groups.setdefault((row.model, f"{row.domain} {row.pool}"), []).append(first)
     series: dict[str, dict[str, float]] = {}
-    for (model, place), firsts in groups.items():
-        series.setdefault(model, {})[f"{place} ({len(firsts)})"] = sum(firsts) / len(firsts)
+    for (model, group), firsts in groups.items():
+        series.setdefault(model, {})[f"{group} ({len(firsts)})"] = sum(firsts) / len(firsts)
     return series
 
 
@@ -105,8 +105,8 @@ def _bars(
         heights = [values.get(group, 0.0) for group in groups]
         drawn = axes.bar(places, heights, width * 0.94, label=name, color=_COLOURS[number % len(_COLOURS)])
         zeros = {group: "0" for group, value in values.items() if not value}
-        told = notes[name] if notes else zeros
-        axes.bar_label(drawn, [told.get(group, "") for group in groups], fontsize=8.5, padding=1)
+        labels = notes[name] if notes else zeros
+        axes.bar_label(drawn, [labels.get(group, "") for group in groups], fontsize=8.5, padding=1)
     axes.set_xticks(np.arange(len(groups)), [_two_lines(group) for group in groups], fontsize=9)
     axes.tick_params(axis="y", labelsize=9)
     axes.margins(x=0.02, y=0.09)
@@ -117,8 +117,8 @@ def _bars(
 
 def _two_lines(name: str) -> str:
     """Broken where a word ends, nearest to the middle."""
-    ends: Sequence[int] = [place for place, letter in enumerate(name) if letter in " _-" and place]
+    ends: Sequence[int] = [index for index, letter in enumerate(name) if letter in " _-" and index]
     if len(name) < 11 or not ends:
         return name
-    middle = min(ends, key=lambda place: abs(place - len(name) / 2))
+    middle = min(ends, key=lambda index: abs(index - len(name) / 2))
     return f"{name[: middle + 1].rstrip()}\n{name[middle + 1 :]}"

@@ -1,6 +1,6 @@
 """All rows of the accuracy bench together, as one Markdown page."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,7 @@ from schemas.config import EMBEDDED_DOMAINS, SpeakerConfig
 from schemas.detectors import STANDARD_DETECTORS, DomainDetectors
 from schemas.errors import UsageError
 from schemas.models import ModelCard
+from schemas.progress import Report, silent
 from schemas.weights import Weights
 
 _PREFACE = (
@@ -91,13 +92,13 @@ class Accuracy:
     absent: tuple[Weights, ...]
 
 
-def measure(assets: Path, models: ModelSet, told: Callable[[str], None] = lambda _: None) -> Accuracy:
+def measure(assets: Path, models: ModelSet, report: Report = silent) -> Accuracy:
     """Run every part of the bench; minutes of one core.
 
     Args:
         assets: a folder with ``video``, ``stills`` and ``truth``.
         models: of the embedded profile, with the weights folder.
-        told: hears which part begins.
+        report: hears which part begins, as the stage.
 
     Raises:
         UsageError: when the folder, a file of it, or weights are missing.
@@ -106,24 +107,24 @@ def measure(assets: Path, models: ModelSet, told: Callable[[str], None] = lambda
         raise UsageError(f"{assets} is no folder of assets: it needs video, stills and truth")
     names = bench_files()
     models.store.check(set(names) - set(PACKAGED_MODELS))
-    told("detection")
+    report("detection", None, None)
     detection = detection_rows(assets, models)
     stills = still_rows(assets, models)
-    told("landmarks")
+    report("landmarks", None, None)
     landmarks = landmark_rows(assets, models)
-    told("poses")
+    report("poses", None, None)
     poses = pose_rows(assets, models)
     with TemporaryDirectory(prefix="anitalk-") as folder:
-        told("rendered films")
+        report("rendered films", None, None)
         films = render_films(Path(folder))
-        told("shots")
+        report("shots", None, None)
         shots = shot_rows(assets, [(film.path, film.shots) for film in films])
-        told("talkers")
+        report("talkers", None, None)
         rendered = rendered_takes(films, models)
     filmed = filmed_takes(assets, models)
-    told("mouths")
+    report("mouths", None, None)
     mouths = mouth_rows(rendered, measured_landmarkers(models))
-    told("sync")
+    report("sync", None, None)
     sync = [*sync_rows(filmed, models, "filmed"), *sync_rows(rendered, models, "rendered")]
     return Accuracy(
         detection=tuple(detection),
@@ -140,7 +141,7 @@ def measure(assets: Path, models: ModelSet, told: Callable[[str], None] = lambda
 
 def bench_files() -> list[str]:
     """The names of all model files that the bench reads."""
-    names = {file for one in CANDIDATES if not one.baseline for file in detector_files(one.choice)}
+    names = {file for candidate in CANDIDATES if not candidate.baseline for file in detector_files(candidate.choice)}
     names |= {*LANDMARKER_FILES["facemesh"], *LANDMARKER_FILES["pfld"], *POSE_FILES["fsanet"], SpeakerConfig().weights}
     return sorted(names | {"silero_vad"})
 
@@ -195,16 +196,16 @@ def to_markdown(accuracy: Accuracy, picture: str) -> str:
 def summarise_faces(rows: Sequence[DetectionRow]) -> dict[str, list[DetectionRow]]:
     """The rows that choices rest on: by profile, the best single ones, those chosen on other films, and a baseline."""
     embedded = {
-        name: DomainDetectors(detectors=one.detectors, presence_gate=one.presence_gate)
-        for name, one in EMBEDDED_DOMAINS.items()
+        name: DomainDetectors(detectors=domain.detectors, presence_gate=domain.presence_gate)
+        for name, domain in EMBEDDED_DOMAINS.items()
     }
-    told = {
+    chosen = {
         name: [row for row in rows if row.domain in plans and describe(plans[row.domain]) == (row.model, row.settings)]
         for name, plans in {"embedded": embedded, "standard": STANDARD_DETECTORS}.items()
     }
-    told[BEST_SINGLE] = [row for row in rows if row.model == BEST_SINGLE]
-    told[LEFT_OUT] = [row for row in rows if row.model == LEFT_OUT and row.settings == ALL_FILMS]
-    return told | {name: [row for row in rows if row.model == name] for name in BASELINES}
+    chosen[BEST_SINGLE] = [row for row in rows if row.model == BEST_SINGLE]
+    chosen[LEFT_OUT] = [row for row in rows if row.model == LEFT_OUT and row.settings == ALL_FILMS]
+    return chosen | {name: [row for row in rows if row.model == name] for name in BASELINES}
 
 
 def _faces_table(rows: Sequence[DetectionRow]) -> str:
@@ -218,15 +219,18 @@ def _faces_table(rows: Sequence[DetectionRow]) -> str:
 
 def _stills_table(rows: Sequence[StillRow]) -> str:
     """One line per model and setting, one column per photograph."""
-    told = {(row.photograph, row.model, row.settings): row.num_found for row in rows}
+    counts = {(row.photograph, row.model, row.settings): row.num_found for row in rows}
     photographs = {row.photograph: f"{row.photograph} ({row.num_faces})" for row in rows}
     models = dict.fromkeys((row.model, row.settings) for row in rows)
-    cells = [[*model, *(told.get((photograph, *model)) for photograph in photographs)] for model in models]
+    cells = [[*model, *(counts.get((photograph, *model)) for photograph in photographs)] for model in models]
     return _cells(["model", "settings", *photographs.values()], cells)
 
 
 def _absent_table(absent: Sequence[Weights]) -> str:
-    cells = [[one.name, one.origin, ", ".join(one.domains), one.licence, one.commercial_use] for one in absent]
+    cells = [
+        [weights.name, weights.origin, ", ".join(weights.domains), weights.licence, weights.commercial_use]
+        for weights in absent
+    ]
     return _cells(["name", "origin", "domains", "licence", "commercial_use"], cells)
 
 

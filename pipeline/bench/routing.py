@@ -68,7 +68,7 @@ _DEMO_JPEG_QUALITY = 90  # rendered frames have never been through an encoder, a
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class RouterTake:
     """Up to five frames of one face in one film, as the router sees a clip."""
 
     family: str
@@ -76,7 +76,7 @@ class Take:
     evidence: DomainEvidence
 
 
-def gather(assets: Path, models: ModelSet) -> list[Take]:
+def gather(assets: Path, models: ModelSet) -> list[RouterTake]:
     """All takes: labelled films, other films and stills of the assets with detected faces, and the demo's actors.
 
     Raises:
@@ -90,18 +90,18 @@ def gather(assets: Path, models: ModelSet) -> list[Take]:
     for name, domain in _FILMS_WITHOUT_LABELS.items():
         detectors = build_detectors(STANDARD_DETECTORS[domain].detectors, models.file)
         for image in _every(assets / "video" / name, _STRIDE):
-            for box in _found(image, detectors)[:1]:
+            for box in _faces_of(image, detectors)[:1]:
                 faces += _seen(name, domain, image, box)
     for name, domain in _STILLS.items():
         choices = _OTHER_DETECTORS.get(name, STANDARD_DETECTORS[domain].detectors)
         image = _still(assets / "stills" / name)
-        for box in _found(image, build_detectors(choices, models.file)):
+        for box in _faces_of(image, build_detectors(choices, models.file)):
             faces += _seen(name, domain, image, box)
     takes = [*_takes(faces), *_demo_takes()]
     return sorted(takes, key=lambda take: (take.domain, take.family))
 
 
-def fit(takes: Sequence[Take], domains: Sequence[str], note: str = "") -> RouterModel:
+def fit(takes: Sequence[RouterTake], domains: Sequence[str], note: str = "") -> RouterModel:
     """A multinomial logistic regression with squared weights penalised.
 
     Args:
@@ -125,7 +125,7 @@ def fit(takes: Sequence[Take], domains: Sequence[str], note: str = "") -> Router
     )
 
 
-def router_rows(takes: Sequence[Take], domains: Sequence[str], config: RouterConfig) -> list[RouterRow]:
+def router_rows(takes: Sequence[RouterTake], domains: Sequence[str], config: RouterConfig) -> list[RouterRow]:
     """Every family judged by a model that was fitted to all others."""
     rows = []
     for family in sorted({take.family for take in takes}):
@@ -134,7 +134,7 @@ def router_rows(takes: Sequence[Take], domains: Sequence[str], config: RouterCon
         for domain in sorted({take.domain for take in own}):
             seen = [take.evidence for take in own if take.domain == domain]
             chances = [likelihoods(evidence, model) for evidence in seen]
-            likeliest = Counter(max(one, key=lambda name: one[name]) for one in chances)
+            likeliest = Counter(max(chance, key=lambda name: chance[name]) for chance in chances)
             flagged = {
                 claimed: sum(judge(evidence, claimed, config, model).doubtful for evidence in seen)
                 for claimed in domains
@@ -208,7 +208,7 @@ def _table(
 # ---- fitting -----------------------------------------------------------------------------------------------------
 
 
-def _shares(takes: Sequence[Take]) -> Float64[np.ndarray, " N"]:
+def _shares(takes: Sequence[RouterTake]) -> Float64[np.ndarray, " N"]:
     """The weight of every take: domains alike, in them families, in those takes. They add up to 1."""
     sizes = Counter((take.domain, take.family) for take in takes)
     families = Counter(domain for domain, _ in sizes)
@@ -233,8 +233,8 @@ def _regress(
         value = -(share * (logs * targets).sum(axis=1)).sum() + PENALTY * np.square(weights).sum() / 2
         return float(value), np.concatenate([slope.ravel(), error.sum(axis=0)])
 
-    found = minimize(loss, np.zeros(num * (width + 1)), jac=True, method="L-BFGS-B", options={"gtol": 1e-9}).x
-    return found[: num * width].reshape(num, width), found[num * width :]
+    optimum = minimize(loss, np.zeros(num * (width + 1)), jac=True, method="L-BFGS-B", options={"gtol": 1e-9}).x
+    return optimum[: num * width].reshape(num, width), optimum[num * width :]
 
 
 def _named(names: Iterable[str], values: Float64[np.ndarray, " N"]) -> dict[str, float]:
@@ -269,18 +269,18 @@ def _crop(image: BgrImage, box: XYXY) -> tuple[np.ndarray, XYXY]:
     return crop, (float(x0), float(y0), float(x1), float(y1))
 
 
-def _takes(faces: Iterable[tuple[str, str, DomainEvidence]]) -> Iterator[Take]:
+def _takes(faces: Iterable[tuple[str, str, DomainEvidence]]) -> Iterator[RouterTake]:
     """Five neighbours of a film make a take; the faces of a still are a take each."""
     for (film, domain), group in groupby(faces, key=lambda face: face[:2]):
-        evidence = [one for _, _, one in group]
+        evidence = [sight for _, _, sight in group]
         size = 1 if film in _STILLS else FRAMES_PER_TAKE
         for start in range(0, len(evidence), size):
             part = evidence[start : start + size]
             if len(part) == size or start == 0:
-                yield Take(_FAMILIES.get(film, film), domain, combined(part))
+                yield RouterTake(_FAMILIES.get(film, film), domain, combined(part))
 
 
-def _demo_takes() -> Iterator[Take]:
+def _demo_takes() -> Iterator[RouterTake]:
     """Every shot of the demo with one person in it, at five times."""
     for film in DEMO_FILMS:
         for shot in film.shots:
@@ -293,12 +293,16 @@ def _demo_takes() -> Iterator[Take]:
                     image = np.asarray(cv2.imdecode(coded[1], cv2.IMREAD_COLOR), np.uint8)
                     seen += _seen(film.id, film.domain, image, view.faces[0].box)
             if seen:
-                yield Take(f"demo {film.domain}", film.domain, combined([evidence for _, _, evidence in seen]))
+                yield RouterTake(f"demo {film.domain}", film.domain, combined([evidence for _, _, evidence in seen]))
 
 
-def _found(image: BgrImage, detectors: Sequence[Detector]) -> list[XYXY]:
+def _faces_of(image: BgrImage, detectors: Sequence[Detector]) -> list[XYXY]:
     """All faces, the largest first."""
-    faces = [face.box for found in without_doubles([one.detect(image) for one in detectors]) for face in found]
+    faces = [
+        face.box
+        for by_detector in without_doubles([detector.detect(image) for detector in detectors])
+        for face in by_detector
+    ]
     return sorted(faces, key=lambda box: box[1] - box[3])
 
 

@@ -90,7 +90,7 @@ def with_dips_joined(rows: Iterable[tuple[str, Transition]]) -> list[Transition]
     """Transitions in order of their kinds and frames, a fade out and the fade in after it as one."""
     joined: list[Transition] = []
     last_kind = ""
-    for kind, row in sorted(rows, key=lambda one: one[1].first):
+    for kind, row in sorted(rows, key=lambda pair: pair[1].first):
         if (last_kind, kind) == ("fade_out", "fade_in"):
             out = joined.pop()
             joined.append(Transition(out.first, row.last, out.doubtful or row.doubtful))
@@ -108,22 +108,22 @@ def joins(spans: Sequence[ShotTruth]) -> list[Transition]:
     ]
 
 
-def count_hits(truth: Sequence[Transition], found: Sequence[int]) -> tuple[int, int, int]:
+def count_hits(truth: Sequence[Transition], boundaries: Sequence[int]) -> tuple[int, int, int]:
     """Known transitions, boundaries that count, and pairs of one of each, as many as there can be.
 
     A second boundary in a transition is one too many; one that only a doubtful transition explains doesn't count.
     Taking the transition that ends first, and for it the first boundary that is left, gives the most pairs: whatever
     ends later and could have used that boundary can use any other that the first one could.
     """
-    certain = sorted((one for one in truth if not one.doubtful), key=_end)
-    left, hits = sorted(found), 0
+    certain = sorted((transition for transition in truth if not transition.doubtful), key=_end)
+    left, hits = sorted(boundaries), 0
     for transition in certain:
         met = next((frame for frame in left if transition.meets(frame)), None)
         if met is not None:
             left.remove(met)
             hits += 1
-    doubtful = [one for one in truth if one.doubtful]
-    false = sum(not any(one.meets(frame) for one in doubtful) for frame in left)
+    doubtful = [transition for transition in truth if transition.doubtful]
+    false = sum(not any(transition.meets(frame) for transition in doubtful) for frame in left)
     return len(certain), hits + false, hits
 
 
@@ -135,9 +135,9 @@ def _row(path: Path, by: str, truth: Sequence[Transition], baseline: type[SceneD
     if not path.is_file():
         raise UsageError(f"the labelled film {path} is missing: check the folder of assets")
     began = time.process_time()
-    num_frames, found = _own_boundaries(path) if baseline is None else _boundaries_of(path, baseline())
+    num_frames, boundaries = _own_boundaries(path) if baseline is None else _boundaries_of(path, baseline())
     spent = time.process_time() - began
-    num_true, num_found, num_hits = count_hits(truth, found)
+    num_true, num_found, num_hits = count_hits(truth, boundaries)
     return ShotRow(
         media=f"rendered {path.stem}" if by == "exact" else path.name,
         truth=by,
@@ -155,12 +155,12 @@ def _own_boundaries(path: Path) -> tuple[int, list[int]]:
     video = probe(path, "labelled", "0" * 64, ProbeConfig())
     detector = ShotDetector(config, video.average_fps)
     size = fit_within(video.width_px, video.height_px, config.cut_side_px)
-    num_frames, found = 0, []
+    num_frames, boundaries = 0, []
     for number, frame in enumerate(iter_frames(path, video)):
-        found += detector.push(number, frame.time_s, frame.to_array(size, "bgr24"))
+        boundaries += detector.push(number, frame.time_s, frame.to_array(size, "bgr24"))
         num_frames = number + 1
-    found += detector.finish()
-    return num_frames, [one.frame for one in found if 0 < one.frame < num_frames]
+    boundaries += detector.finish()
+    return num_frames, [boundary.frame for boundary in boundaries if 0 < boundary.frame < num_frames]
 
 
 def _boundaries_of(path: Path, detector: SceneDetector) -> tuple[int, list[int]]:

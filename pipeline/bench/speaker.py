@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.ndimage import gaussian_filter1d
 
-from pipeline.bench.takes import Take
+from pipeline.bench.takes import TalkingClip
 from pipeline.clip.speaker import heard_frames, score_speaker
 from pipeline.clip.speech import speech_envelope, voice_activity
 from pipeline.clip.sync import score_sync
@@ -35,13 +35,13 @@ _LEAST_SHIFT_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
+class ShiftedVoice:
     """A voice laid under a take: whose, and how much later it begins (circularly)."""
 
-    voice: Take
+    voice: TalkingClip
     shift_s: float = 0.0
 
-    def samples_for(self, take: Take) -> Float32[np.ndarray, " A"]:
+    def samples_for(self, take: TalkingClip) -> Float32[np.ndarray, " A"]:
         """At 16 kHz, as long as the take."""
         return np.roll(np.resize(self.voice.samples, len(take.samples)), round(self.shift_s * SAMPLE_RATE_HZ))
 
@@ -55,10 +55,10 @@ class _Plain:
 
 
 Score = SyncScore | SpeakerScore | _Plain
-Way = Callable[[Take, Sound], Score]
+Way = Callable[[TalkingClip, ShiftedVoice], Score]
 
 
-def sync_rows(takes: Sequence[Take], models: ModelSet, pool: Pool, names: Sequence[str] = WAYS) -> list[SyncRow]:
+def sync_rows(takes: Sequence[TalkingClip], models: ModelSet, pool: Pool, names: Sequence[str] = WAYS) -> list[SyncRow]:
     """One row per take and model; the ridge is fitted on the other takes.
 
     Args:
@@ -109,13 +109,13 @@ def shifts_of(duration_s: float) -> list[float]:
     return np.arange(_LEAST_SHIFT_S, duration_s - _LEAST_SHIFT_S + 1e-9, 1.0).tolist()
 
 
-def _row(name: str, way: Way, take: Take, takes: Sequence[Take], pool: Pool) -> SyncRow:
+def _row(name: str, way: Way, take: TalkingClip, takes: Sequence[TalkingClip], pool: Pool) -> SyncRow:
     began = time.process_time()
-    own = way(take, Sound(take))
+    own = way(take, ShiftedVoice(take))
     took_s = time.process_time() - began
     duration_s = take.num_frames / take.fps
-    others = [way(take, Sound(voice)).score for voice in takes if voice is not take]
-    moved = [way(take, Sound(take, shift_s)).score for shift_s in shifts_of(duration_s)]
+    others = [way(take, ShiftedVoice(voice)).score for voice in takes if voice is not take]
+    moved = [way(take, ShiftedVoice(take, shift_s)).score for shift_s in shifts_of(duration_s)]
     return SyncRow(
         model=name,
         pool=pool,
@@ -144,22 +144,22 @@ def _highest(scores: Sequence[float | None]) -> float | None:
 # ---- the ways ------------------------------------------------------------------------------------------------------
 
 
-def _untrained(take: Take, sound: Sound) -> SyncScore:
+def _untrained(take: TalkingClip, sound: ShiftedVoice) -> SyncScore:
     envelope = speech_envelope(sound.samples_for(take), take.num_frames, take.fps)
     return score_sync(take.opening, take.valid, envelope, SyncConfig(min_s=_MIN_S), take.fps)
 
 
-def _ridge(take: Take, sound: Sound, takes: Sequence[Take]) -> SyncScore:
-    prints = {one.media: one.prints for one in takes}
+def _ridge(take: TalkingClip, sound: ShiftedVoice, takes: Sequence[TalkingClip]) -> SyncScore:
+    prints = {talker.media: talker.prints for talker in takes}
     bands = np.resize(sound.voice.prints.bands, take.prints.bands.shape)
     prints[take.media] = replace(take.prints, bands=np.roll(bands, round(sound.shift_s * take.fps), axis=0))
     config = RidgeConfig(min_s=_MIN_S, min_other_groups=1)
-    teachers = [one.media for one in takes if one is not take]
-    groups = {one.media: [one.media] for one in takes}
+    teachers = [talker.media for talker in takes if talker is not take]
+    groups = {talker.media: [talker.media] for talker in takes}
     return score_ridge(groups, teachers, prints.__getitem__, config, take.fps)[take.media]
 
 
-def _light_asd(take: Take, sound: Sound, network: LightAsd, models: ModelSet) -> SpeakerScore:
+def _light_asd(take: TalkingClip, sound: ShiftedVoice, network: LightAsd, models: ModelSet) -> SpeakerScore:
     samples = sound.samples_for(take)
     probabilities = voice_activity(samples, models.vad())
     heard = heard_frames(probabilities, models.config.speech.vad_threshold, take.num_frames, take.fps)
@@ -167,24 +167,24 @@ def _light_asd(take: Take, sound: Sound, network: LightAsd, models: ModelSet) ->
     return score_speaker(take.lower_faces, take.valid, samples, heard, loudness, network, SpeakerConfig(), take.fps)
 
 
-def _movement(take: Take, sound: Sound) -> _Plain:
+def _movement(take: TalkingClip, sound: ShiftedVoice) -> _Plain:
     """How fast the mouth moves against the loudness."""
     envelope = speech_envelope(sound.samples_for(take), take.num_frames, take.fps)
     return _plain(_speed(take), envelope, SyncConfig().max_lag_frames)
 
 
-def _changes(take: Take, sound: Sound) -> _Plain:
+def _changes(take: TalkingClip, sound: ShiftedVoice) -> _Plain:
     """The mouth's change against the loudness's, within 15 frames."""
     envelope = speech_envelope(sound.samples_for(take), take.num_frames, take.fps)
     return _plain(np.gradient(_filled(take)), np.gradient(envelope), 15)
 
 
-def _filled(take: Take) -> Float[np.ndarray, " T"]:
+def _filled(take: TalkingClip) -> Float[np.ndarray, " T"]:
     at = np.arange(take.num_frames)
     return np.interp(at, at[take.valid], take.opening[take.valid].astype(np.float64))
 
 
-def _speed(take: Take) -> Float[np.ndarray, " T"]:
+def _speed(take: TalkingClip) -> Float[np.ndarray, " T"]:
     return gaussian_filter1d(np.abs(np.gradient(_filled(take))), 1.0)
 
 
@@ -193,6 +193,6 @@ def _plain(mouth: Float[np.ndarray, " T"], loudness: Float[np.ndarray, " T"], ma
     if not mouth.std() or not loudness.std():
         return _Plain(None, None)
     lags = range(-max_lag, max_lag + 1)
-    found = [float(np.corrcoef(mouth, np.roll(loudness, lag))[0, 1]) for lag in lags]
-    best = int(np.argmax(found))
-    return _Plain(round(found[best], 4), lags[best])
+    correlations = [float(np.corrcoef(mouth, np.roll(loudness, lag))[0, 1]) for lag in lags]
+    best = int(np.argmax(correlations))
+    return _Plain(round(correlations[best], 4), lags[best])

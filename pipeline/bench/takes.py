@@ -44,7 +44,7 @@ TALKERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class TalkingClip:
     """A talking clip as the models see it, and its own sound.
 
     ``crops`` are RGB at the measured size, ``boxes`` the face in each. ``opening`` is the mouth's as measured, in any
@@ -92,21 +92,21 @@ def render_films(folder: Path, films: Sequence[DemoFilm] = DEMO_FILMS) -> list[R
     return rendered
 
 
-def filmed_takes(assets: Path, models: ModelSet, talkers: Sequence[tuple[str, str]] = TALKERS) -> list[Take]:
+def filmed_takes(assets: Path, models: ModelSet, talkers: Sequence[tuple[str, str]] = TALKERS) -> list[TalkingClip]:
     """The longest clip of every talker; ``talkers`` are file names under ``video`` and their domains."""
     return [_take(assets / "video" / name, name, domain, models) for name, domain in talkers]
 
 
-def rendered_takes(films: Sequence[RenderedFilm], models: ModelSet) -> list[Take]:
+def rendered_takes(films: Sequence[RenderedFilm], models: ModelSet) -> list[TalkingClip]:
     """The longest clip of every rendered film in which somebody speaks."""
-    speaking = [one for one in films if any(shot.sound == "speech" for shot in one.film.shots)]
-    return [_take(one.path, f"rendered {one.film.id}", one.film.domain, models, one) for one in speaking]
+    speaking = [film for film in films if any(shot.sound == "speech" for shot in film.film.shots)]
+    return [_take(film.path, f"rendered {film.film.id}", film.film.domain, models, film) for film in speaking]
 
 
-def _take(path: Path, media: str, domain: str, models: ModelSet, rendered: RenderedFilm | None = None) -> Take:
+def _take(path: Path, media: str, domain: str, models: ModelSet, rendered: RenderedFilm | None = None) -> TalkingClip:
     sha256 = sha256_of_file(path)
     video = probe(path, "bench", sha256, models.config.probe)
-    planned = max(_plans(path, video, domain, models), key=lambda one: one.plan.num_frames)
+    planned = max(_plans(path, video, domain, models), key=lambda clip: clip.plan.num_frames)
     plan, size_px = planned.plan, models.config.crop.size_px
     seen_px = min(size_px, MEASURED_PX)
     boxes = boxes_on_crop(planned.face, plan, seen_px)
@@ -124,7 +124,7 @@ def _take(path: Path, media: str, domain: str, models: ModelSet, rendered: Rende
     num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
     samples = read_audio(path, video.audio.index, plan.span.start_s, num_samples)
     mel = log_mel(samples, models.config.speech)
-    return Take(
+    return TalkingClip(
         media=media,
         domain=domain,
         fps=plan.fps,

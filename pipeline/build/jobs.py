@@ -20,7 +20,7 @@ import numpy as np
 
 from pipeline.analyse.listed import plan_listed
 from pipeline.analyse.plan import plan_clips
-from pipeline.analyse.runs import Window, analyse_run, join_runs
+from pipeline.analyse.runs import Window, analyse_run, extent_s, join_runs
 from pipeline.clip.make import make_clip, npy
 from pipeline.fetch.acquire import fetch
 from pipeline.fetch.politeness import HostTurns
@@ -133,7 +133,13 @@ class AcquireJob(Job):
     def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
         into = context.workspace.media_path(self.source.id)
         with nullcontext() if uri_scheme(self.source.uri) == "file" else context.workspace.fetching(self.source.id):
-            fetched = fetch(self.source, context.config.acquire, into, limiter=context.limiter, progress=told)
+            fetched = fetch(
+                self.source,
+                context.config.acquire,
+                into,
+                limiter=context.limiter,
+                report=lambda _, done, total: told(done or 0.0, total),
+            )
         refuse_forgotten(context.workspace, self.source, fetched)
         context.workspace.keep_media(self.source.id, fetched.path)
         return fetched, {}
@@ -170,17 +176,11 @@ class AnalyseJob(Job):
 
     @property
     def media_s(self) -> float:  # noqa: D102
-        start_s, stop_s = self._extent_s()
+        start_s, stop_s = extent_s(self.video, self.window)
         return stop_s - start_s
-
-    def _extent_s(self) -> tuple[float, float]:
-        window, video = self.window, self.video
-        start_s = video.start_s if window.start_s is None else window.start_s
-        return start_s, video.stop_s if window.stop_s is None else min(window.stop_s, video.stop_s)
 
     def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
         models, domain = context.models, self.source.domain
-        start_s, stop_s = self._extent_s()
         run, times, detections = analyse_run(
             context.media(self.source, self.fetched),
             self.video,
@@ -188,7 +188,7 @@ class AnalyseJob(Job):
             models.detectors(domain),
             models.presence(domain),
             self.window,
-            progress=lambda time_s: told(time_s - start_s, stop_s - start_s),
+            report=lambda _, done, total: told(done or 0.0, total),
         )
         return run, {"times.npy": npy(times), "detections.npy": npy(detections)}
 

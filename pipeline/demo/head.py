@@ -28,7 +28,7 @@ _SUBPIXEL_BITS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class HeadPose:
+class HeadPlacement:
     """Angles in degrees (see ``head_rotation``), nose bridge in pixels, pixels per centimetre at the face."""
 
     yaw_deg: float = 0.0
@@ -49,7 +49,7 @@ class HeadTruth:
 def render_head(
     background: Image,
     character: Character,
-    pose: HeadPose,
+    pose: HeadPlacement,
     *,
     mouth_open: float = 0.0,
     eye_closure: float = 0.0,
@@ -63,20 +63,20 @@ def render_head(
     moved = face.deform(mouth_open=mouth_open, eye_closure=eye_closure)
     rotation = head_rotation(pose.yaw_deg, pose.pitch_deg, pose.roll_deg)
 
-    def place(points: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
+    def turned(points: Float[np.ndarray, "V 3"]) -> Float[np.ndarray, "V 3"]:
         return (points - _NECK_PIVOT) @ rotation.T + _NECK_PIVOT
 
     corner, patch = _patch(background, pose)
     lens = _Lens(pose, corner)
-    placed = place(moved)
+    placed = turned(moved)
     skin = _skin(character)
     locks = hair(character)
-    locks = replace(locks, points=place(locks.points))
+    locks = replace(locks, points=turned(locks.points))
     # Farthest first: within a group by depth, between groups by hand, since they touch.
     _paint(patch, lens, [inside_of(locks)])
     for solid in body(character):
         _paint(patch, lens, [solid])
-    _paint(patch, lens, [replace(solid, points=place(solid.points)) for solid in skull(character)])
+    _paint(patch, lens, [replace(solid, points=turned(solid.points)) for solid in skull(character)])
     _paint_openings(patch, lens, placed, character, gaze)
     skin_surface = Surface(skin.refinement.apply(placed), skin.triangles, skin.colours, skin.gloss)
     _paint(patch, lens, [skin_surface, *_lashes(placed, rotation, character)])
@@ -93,7 +93,7 @@ def render_head(
 class _Lens:
     """Perspective from centimetres to pixels of the enlarged patch; depth 0 keeps the pose's scale."""
 
-    def __init__(self, pose: HeadPose, corner: tuple[int, int], oversampling: int = _OVERSAMPLING) -> None:
+    def __init__(self, pose: HeadPlacement, corner: tuple[int, int], oversampling: int = _OVERSAMPLING) -> None:
         self.scale_px = pose.scale_px * oversampling
         # Pixel centres lie at whole numbers, before and after enlarging.
         self._origin = (np.array(pose.centre_px) - corner + 0.5) * oversampling - 0.5
@@ -105,7 +105,7 @@ class _Lens:
         return np.rint(self.project(points) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
 
 
-def _patch(background: Image, pose: HeadPose) -> tuple[tuple[int, int], Image]:
+def _patch(background: Image, pose: HeadPlacement) -> tuple[tuple[int, int], Image]:
     """Corner and enlarged copy of the part of the picture that the head and shoulders may cover."""
     height, width = background.shape[:2]
     reach = pose.scale_px * np.array([[-26.0, -16.0], [26.0, 75.0]]) + pose.centre_px

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.demo.head import HeadPose, render_head
+from pipeline.demo.head import HeadPlacement, render_head
 from pipeline.demo.portrait import Camera, face_box, film_photograph, film_talker, photograph
 from pipeline.demo.solids import Character
 
@@ -86,17 +86,17 @@ class Actor:
 
     name: str
     character: Character
-    place: tuple[float, float] = (0.5, 0.42)
+    position: tuple[float, float] = (0.5, 0.42)
     scale_px: float = 14.0
     turn_deg: float = 16.0
     facing_deg: float = 0.0
     phase: float = 0.0
     talks: bool = True
 
-    def pose(self, time_s: float, size: Size) -> HeadPose:
+    def pose(self, time_s: float, size: Size) -> HeadPlacement:
         """Pose at ``time_s``: the slow sines of a person who talks."""
-        x, y = (share * side for share, side in zip(self.place, size, strict=True))
-        return HeadPose(
+        x, y = (share * side for share, side in zip(self.position, size, strict=True))
+        return HeadPlacement(
             yaw_deg=self.facing_deg + self.turn_deg * _wave(time_s, 4.1, self.phase),
             pitch_deg=0.45 * self.turn_deg * _wave(time_s, 2.9, self.phase + 0.4),
             roll_deg=0.4 * self.turn_deg * _wave(time_s, 5.7, self.phase + 0.7),

@@ -70,13 +70,13 @@ class Page:
 
     def plot(self, x: float, y: float, width_px: float, height_px: float) -> Axes:
         """Empty axes inside that rectangle; ticks and labels fall outside it."""
-        place = (
+        rectangle = (
             x / self.width_px,
             1 - (y + height_px) / self.height_px,
             width_px / self.width_px,
             height_px / self.height_px,
         )
-        axes = self._figure.add_axes(place)
+        axes = self._figure.add_axes(rectangle)
         for side, spine in axes.spines.items():
             spine.set_visible(side in ("left", "bottom"))
             spine.set_color(LINE)

@@ -92,16 +92,16 @@ def frames_of(mp4: bytes, indices: Iterable[int]) -> dict[int, RGB]:
             index_of: dict[int | None, int] = {pts: k for k, pts in enumerate(times)}
             if all(packet.is_keyframe for packet in packets):
                 packets = [packet for packet in packets if index_of.get(packet.pts) in wanted]
-            found = {}
+            decoded = {}
             for packet in [*packets, None]:
                 for frame in stream.codec_context.decode(packet):
                     if (k := index_of.get(frame.pts)) in wanted:
-                        found[k] = frame.to_ndarray(format="rgb24")
+                        decoded[k] = frame.to_ndarray(format="rgb24")
     except (FFmpegError, IndexError) as error:
         raise DecodeError(f"the clip's mp4 ({len(mp4)} bytes) cannot be decoded: {error}") from error
-    if missing := sorted(wanted - found.keys()):
+    if missing := sorted(wanted - decoded.keys()):
         raise DecodeError(f"the clip's mp4 has {len(index_of)} frames and no frame {missing[0]}")
-    return found
+    return decoded
 
 
 def draw_clip(
@@ -258,12 +258,12 @@ def describe_sync(sync: SyncScore) -> str:
 
 def _describe_optional(scores: Scores) -> list[str]:
     """What was only measured where it was asked for."""
-    told = []
+    facts = []
     if scores.stability is not None and scores.overlay is not None:
-        told.append(f"stability {scores.stability:.2f}, overlay {scores.overlay:.0f}")
+        facts.append(f"stability {scores.stability:.2f}, overlay {scores.overlay:.0f}")
     if scores.router is not None:
-        told.append(f"looks {scores.router.proposed} {scores.router.probability:.2f}")
-    return told
+        facts.append(f"looks {scores.router.proposed} {scores.router.probability:.2f}")
+    return facts
 
 
 def _figure(value: float | None, form: str) -> str:

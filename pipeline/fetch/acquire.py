@@ -15,18 +15,17 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pipeline.fetch.direct import Download, Progress, WebPageError, download
+from pipeline.fetch.direct import Download, WebPageError, download
 from pipeline.fetch.objects import read_object
 from pipeline.fetch.partial import Partial, check_size, disk_errors_named, publish
-from pipeline.fetch.politeness import HostLimiter, HostTurns
+from pipeline.fetch.politeness import HostTurns
 from pipeline.fetch.retries import attempts
 from schemas.config import AcquireConfig
 from schemas.errors import SourceError, UsageError
 from schemas.files import now_iso, sha256_of_file
+from schemas.progress import Report, silent
 from schemas.source import Fetched, FetchProvenance, Source
 from schemas.uri import local_path, redact, uri_scheme
-
-__all__ = ["HostLimiter", "fetch"]
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -35,12 +34,10 @@ MEDIA_SUFFIXES = frozenset(
 )
 
 
-def fetch(
-    source: Source, config: AcquireConfig, into: Path, *, limiter: HostTurns, progress: Progress | None = None
-) -> Fetched:
+def fetch(source: Source, config: AcquireConfig, into: Path, *, limiter: HostTurns, report: Report = silent) -> Fetched:
     """Fetch one source into the folder ``into``, which is its own and may hold an earlier attempt's partial file.
 
-    Local files stay where they are and are only hashed. ``progress`` is told bytes done and bytes in all (None
+    Local files stay where they are and are only hashed. ``report`` hears of bytes done and bytes in all (None
     when unknown).
 
     Raises:
@@ -59,36 +56,30 @@ def fetch(
     else:
         with disk_errors_named(into):
             into.mkdir(parents=True, exist_ok=True)
-        fetched = _Fetching(source, config, into, limiter, progress or _silent).run()
+        fetched = _Fetching(source, config, into, limiter, report).run()
     provenance = fetched.provenance
     logger.info("fetched %s: %d bytes by %s %s", source.id, fetched.num_bytes, provenance.tool, provenance.tool_version)
     return fetched
 
 
-def _silent(done: int, total: int | None) -> None:
-    del done, total
-
-
 class _Fetching:
     """One source on its way here: the attempts, and the file they make."""
 
-    def __init__(
-        self, source: Source, config: AcquireConfig, into: Path, limiter: HostTurns, progress: Progress
-    ) -> None:
+    def __init__(self, source: Source, config: AcquireConfig, into: Path, limiter: HostTurns, report: Report) -> None:
         self.source, self.config, self.into = source, config, into
-        self.limiter, self.progress = limiter, progress
+        self.limiter, self.report = limiter, report
         self.partial = Partial(into, source.id, source.uri)
 
     def run(self) -> Fetched:
         uri = self.source.uri
         if uri_scheme(uri) in {"s3", "gs"}:
-            done = self._retry(lambda: read_object(uri, self.partial, self.config, self.progress))
+            done = self._retry(lambda: read_object(uri, self.partial, self.config, self.report))
             return self._finish_direct(done, "fsspec", version("fsspec"))
         suffix = PurePosixPath(urlsplit(uri).path).suffix.lower()
         if suffix not in MEDIA_SUFFIXES and self._is_known_site():
             return self._fetch_page()
         try:
-            done = self._retry(lambda: download(uri, self.partial, self.config, self.limiter, self.progress))
+            done = self._retry(lambda: download(uri, self.partial, self.config, self.limiter, self.report))
         except WebPageError:
             return self._fetch_page()
         return self._finish_direct(done, "urllib3", version("urllib3"))
@@ -109,7 +100,7 @@ class _Fetching:
         # yt-dlp continues whatever lies under the name, so the name says which address it came from.
         stem = f"{self.source.id}-page-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
         try:
-            video = self._retry(lambda: fetch_video(uri, self.into, stem, self.config, self.limiter, self.progress))
+            video = self._retry(lambda: fetch_video(uri, self.into, stem, self.config, self.limiter, self.report))
         except SourceError as error:
             if error.reason == "permanent":  # nothing will be continued
                 for path in self.into.glob(f"{stem}.*"):

@@ -35,18 +35,18 @@ def resolve(host: str, port: int, *, allow_private: bool) -> list[tuple[Any, ...
         TransientError: when the name cannot be resolved.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise TransientError(f"The name {host} cannot be resolved: {error}.") from error
     if not allow_private:
         # One private address among public ones is refused too: which of them answers is not ours to choose.
-        for *_, address in found:
+        for *_, address in answers:
             if not is_public(str(address[0])):
                 raise SourceError(
                     f"{host} resolves to {address[0]}, which is not a public address; "
                     "set acquire.allow_private_addresses if this is an intranet you trust."
                 )
-    return list(found)
+    return list(answers)
 
 
 def connect(host: str, port: int, timeout_s: float, *, allow_private: bool) -> socket.socket:

@@ -7,7 +7,7 @@ checked, and neither ``.netrc`` nor a proxy variable can change who is asked.
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -26,11 +26,12 @@ from pipeline.fetch.partial import Partial, check_size
 from pipeline.fetch.politeness import HostTurns
 from schemas.config import AcquireConfig
 from schemas.errors import SourceError, ThrottledError, TransientError
+from schemas.progress import Report
 from schemas.uri import redact
 
 logger = logging.getLogger(__name__)
 
-Progress = Callable[[int, int | None], None]
+STAGE = "acquire"  # how progress is named
 USER_AGENT = "AniTalk-builder (dataset tool)"
 _CHUNK_BYTES = 256 * 1024
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -66,8 +67,8 @@ class Download:
     media_type: str | None
 
 
-def download(uri: str, partial: Partial, config: AcquireConfig, limiter: HostTurns, progress: Progress) -> Download:
-    """Make one attempt to fetch ``uri`` into ``partial``.
+def download(uri: str, partial: Partial, config: AcquireConfig, limiter: HostTurns, report: Report) -> Download:
+    """Make one attempt to fetch ``uri`` into ``partial``; ``report`` hears of bytes.
 
     Raises:
         WebPageError: when the answer is a page or a playlist.
@@ -84,7 +85,7 @@ def download(uri: str, partial: Partial, config: AcquireConfig, limiter: HostTur
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
             if media_type in _PAGE_TYPES or media_type in _PLAYLIST_TYPES:
                 raise WebPageError(f"{redact(url)} answers with {media_type}")
-            _receive(response, url, partial, config, progress)
+            _receive(response, url, partial, config, report)
         finally:
             response.close()
     with partial.path.open("rb") as stream:
@@ -168,7 +169,7 @@ def _headers(url: str, partial: Partial) -> dict[str, str]:
     return headers
 
 
-def _receive(response: BaseHTTPResponse, url: str, partial: Partial, config: AcquireConfig, progress: Progress) -> None:
+def _receive(response: BaseHTTPResponse, url: str, partial: Partial, config: AcquireConfig, report: Report) -> None:
     if encoding := response.headers.get("Content-Encoding", "").strip().lower().replace("identity", ""):
         raise SourceError(f"{redact(url)} was sent compressed ({encoding}) though that was refused.")
     length = _content_length(response)
@@ -185,7 +186,7 @@ def _receive(response: BaseHTTPResponse, url: str, partial: Partial, config: Acq
                 partial.discard()
                 check_size(received, config.max_bytes, redact(url))
             stream.write(chunk)
-            progress(received, partial.total)
+            report(STAGE, received, partial.total)
     if received == 0:
         partial.discard()
         raise SourceError(f"{redact(url)} is empty: 0 bytes.")
@@ -221,10 +222,12 @@ def _continues(response: BaseHTTPResponse, partial: Partial) -> bool:
     same_file = not validator or validator == partial.validator
     same_size = total is None or partial.total is None or total == partial.total
     if start != partial.offset or not same_file or not same_size:
-        found = response.headers.get("Content-Range")
+        answered = response.headers.get("Content-Range")
         wanted = partial.offset
         partial.discard()
-        raise TransientError(f"The server was asked to continue at byte {wanted} and answered {found!r}; begun again.")
+        raise TransientError(
+            f"The server was asked to continue at byte {wanted} and answered {answered!r}; begun again."
+        )
     return True
 
 
@@ -232,8 +235,8 @@ def _is_complete(response: BaseHTTPResponse, partial: Partial) -> bool:
     """Whether the server has nothing beyond what is here; had the file changed, If-Range would have sent it whole."""
     if response.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not partial.offset:
         return False
-    told = response.headers.get("Content-Range", "").strip()
-    return partial.offset == partial.total and told == f"bytes */{partial.total}"
+    content_range = response.headers.get("Content-Range", "").strip()
+    return partial.offset == partial.total and content_range == f"bytes */{partial.total}"
 
 
 def _check_status(response: BaseHTTPResponse, url: str, partial: Partial, limiter: HostTurns) -> None:

@@ -8,10 +8,11 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.fetch.direct import Download, Progress
+from pipeline.fetch.direct import STAGE, Download
 from pipeline.fetch.partial import Partial, check_size
 from schemas.config import AcquireConfig
 from schemas.errors import SourceError, ThrottledError, TransientError, UsageError
+from schemas.progress import Report
 
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs"}
 _BLOCK_BYTES = 8 * 1024**2
@@ -19,8 +20,8 @@ _THROTTLED = ("SlowDown", "Please reduce your request rate", "TooManyRequests", 
 _DENIED = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 
 
-def read_object(uri: str, partial: Partial, config: AcquireConfig, progress: Progress) -> Download:
-    """Make one attempt to read ``uri`` into ``partial``.
+def read_object(uri: str, partial: Partial, config: AcquireConfig, report: Report) -> Download:
+    """Make one attempt to read ``uri`` into ``partial``; ``report`` hears of bytes.
 
     Raises:
         UsageError: when the package for this store is not installed, or there are no credentials.
@@ -32,7 +33,7 @@ def read_object(uri: str, partial: Partial, config: AcquireConfig, progress: Pro
     try:
         facts = store.info(path)
         _check(uri, facts, config)
-        _copy(store, path, facts, partial, progress)
+        _copy(store, path, facts, partial, report)
     except (SourceError, UsageError):
         raise
     except FileNotFoundError as error:
@@ -71,7 +72,7 @@ def _check(uri: str, facts: dict[str, Any], config: AcquireConfig) -> None:
     check_size(facts["size"], config.max_bytes, uri)
 
 
-def _copy(store: Any, path: str, facts: dict[str, Any], partial: Partial, progress: Progress) -> None:
+def _copy(store: Any, path: str, facts: dict[str, Any], partial: Partial, report: Report) -> None:
     etag, size = str(facts.get("ETag") or facts.get("etag") or ""), int(facts["size"])
     if partial.validator != etag or not 0 < partial.offset <= size:
         partial.restart(etag, size)
@@ -81,7 +82,7 @@ def _copy(store: Any, path: str, facts: dict[str, Any], partial: Partial, progre
         while chunk := remote.read(_BLOCK_BYTES):
             stream.write(chunk)
             received += len(chunk)
-            progress(received, size)
+            report(STAGE, received, size)
     if received != size:
         raise TransientError(f"{PurePosixPath(path).name} ended at byte {received} of {size}.")
 

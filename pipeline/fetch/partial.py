@@ -90,11 +90,11 @@ class Partial:
         return target
 
 
-def publish(made: Path, target: Path) -> None:
+def publish(finished: Path, target: Path) -> None:
     """Move a finished file to its name so that a crash leaves either nothing or all of it."""
-    with made.open("rb") as stream:
+    with finished.open("rb") as stream:
         os.fsync(stream.fileno())
-    made.replace(target)
+    finished.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -21,11 +21,12 @@ from yt_dlp.utils import DownloadError, remove_terminal_sequences
 from yt_dlp.version import __version__ as yt_dlp_version
 
 from pipeline.fetch.addresses import connect
-from pipeline.fetch.direct import Progress
+from pipeline.fetch.direct import STAGE
 from pipeline.fetch.partial import check_size
 from pipeline.fetch.politeness import HostTurns
 from schemas.config import AcquireConfig
 from schemas.errors import SourceError, ThrottledError, TransientError
+from schemas.progress import Report
 from schemas.uri import redact
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def has_extractor(url: str) -> bool:
 
 
 def fetch_video(
-    url: str, folder: Path, stem: str, config: AcquireConfig, limiter: HostTurns, progress: Progress
+    url: str, folder: Path, stem: str, config: AcquireConfig, limiter: HostTurns, report: Report
 ) -> WebVideo:
     """Make one attempt to fetch the one video of ``url`` into ``folder``.
 
@@ -81,39 +82,39 @@ def fetch_video(
     notes = _Notes()
     guard = _Guard(config)
     try:
-        with _Downloader(_options(folder, stem, config, notes, progress), guard, config) as downloader:
-            found = downloader.extract_info(url, download=True)
+        with _Downloader(_options(folder, stem, config, notes, report), guard, config) as downloader:
+            video = downloader.extract_info(url, download=True)
     except DownloadError as error:
         if guard.refused is not None:
             raise guard.refused from error
         raise _named(url, error, notes, limiter) from error
-    found = _single(found, url)
-    made = sorted(path for path in folder.glob(f"{stem}.*") if path.suffix not in {".part", ".ytdl", ".json"})
-    if not made or not made[-1].stat().st_size:
+    video = _single(video, url)
+    files = sorted(path for path in folder.glob(f"{stem}.*") if path.suffix not in {".part", ".ytdl", ".json"})
+    if not files or not files[-1].stat().st_size:
         raise SourceError(f"{redact(url)} gave no video file{notes.hint()}.")
-    path = next((path for path in made if path.suffix == f".{found.get('ext')}"), made[-1])
+    path = next((path for path in files if path.suffix == f".{video.get('ext')}"), files[-1])
     return WebVideo(
         path=path,
-        final_url=redact(str(found.get("webpage_url") or url)),
-        title=found.get("title"),
-        uploader=found.get("uploader"),
-        license=found.get("license"),
-        format_id=found.get("format_id"),
+        final_url=redact(str(video.get("webpage_url") or url)),
+        title=video.get("title"),
+        uploader=video.get("uploader"),
+        license=video.get("license"),
+        format_id=video.get("format_id"),
         media_type=mimetypes.guess_type(path.name)[0],
         tool_version=yt_dlp_version,
     )
 
 
-def _single(found: Any, url: str) -> dict[str, Any]:
-    if found and found.get("_type") in {"playlist", "multi_video"}:
-        entries = [entry for entry in found.get("entries") or [] if entry]
-        found = entries[0] if len(entries) == 1 else None
-    if not found:
+def _single(video: Any, url: str) -> dict[str, Any]:
+    if video and video.get("_type") in {"playlist", "multi_video"}:
+        entries = [entry for entry in video.get("entries") or [] if entry]
+        video = entries[0] if len(entries) == 1 else None
+    if not video:
         raise SourceError(f"{redact(url)} holds no single video.")
-    return found
+    return video
 
 
-def _options(folder: Path, stem: str, config: AcquireConfig, notes: "_Notes", progress: Progress) -> dict[str, Any]:
+def _options(folder: Path, stem: str, config: AcquireConfig, notes: "_Notes", report: Report) -> dict[str, Any]:
     import imageio_ffmpeg
 
     return {
@@ -144,11 +145,11 @@ def _options(folder: Path, stem: str, config: AcquireConfig, notes: "_Notes", pr
         "noprogress": True,
         "no_warnings": False,
         "logger": notes,
-        "progress_hooks": [_size_hook(config, progress)],
+        "progress_hooks": [_size_hook(config, report)],
     }
 
 
-def _size_hook(config: AcquireConfig, progress: Progress) -> Callable[[dict[str, Any]], None]:
+def _size_hook(config: AcquireConfig, report: Report) -> Callable[[dict[str, Any]], None]:
     sizes: dict[str, int] = {}  # per file: picture and sound may come apart
 
     def hook(status: dict[str, Any]) -> None:
@@ -156,7 +157,7 @@ def _size_hook(config: AcquireConfig, progress: Progress) -> Callable[[dict[str,
         done = sum(sizes.values())
         total = status.get("total_bytes")
         check_size(max(done, int(total or 0)), config.max_bytes, "The video")
-        progress(done, int(total) if total else None)
+        report(STAGE, done, int(total) if total else None)
 
     return hook
 

@@ -100,9 +100,9 @@ def read_audio(
         low, high = max(at, first), min(at + len(samples), first + len(buffer))
         if low < high:
             buffer[low - first : high - first] = samples[low - at : high - at]
-    made = buffer if up == down else resample_poly(buffer.astype(np.float64), up, down)
+    resampled = buffer if up == down else resample_poly(buffer.astype(np.float64), up, down)
     skip = first_out - first // down * up
-    return np.clip(made[skip : skip + num_samples], -1.0, 1.0).astype(np.float32)
+    return np.clip(resampled[skip : skip + num_samples], -1.0, 1.0).astype(np.float32)
 
 
 def _joined(blocks: Sequence[_Block], jitter: float) -> Iterator[tuple[int, Float32[np.ndarray, " N"]]]:

@@ -108,7 +108,7 @@ def _containment(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> floa
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class PictureSquare:
     """A square of the picture, in its pixels; it may reach outside, where the network sees black."""
 
     x0: float
@@ -116,7 +116,7 @@ class Window:
     side: float
 
 
-def windows(width: int, height: int, min_aspect: float = 1.2, max_tiles: int = 5) -> list[Window]:
+def windows(width: int, height: int, min_aspect: float = 1.2, max_tiles: int = 5) -> list[PictureSquare]:
     """The whole picture letterboxed, then squares of its short side that overlap by at least half.
 
     Args:
@@ -126,12 +126,14 @@ def windows(width: int, height: int, min_aspect: float = 1.2, max_tiles: int = 5
         max_tiles: bound on the squares; a strip longer than they reach is seen with gaps.
     """
     long, short = max(width, height), min(width, height)
-    whole = Window((width - long) / 2, (height - long) / 2, long)
+    whole = PictureSquare((width - long) / 2, (height - long) / 2, long)
     if long < min_aspect * short:
         return [whole]
     num_tiles = min(max_tiles, 1 + math.ceil((long - short) / (short / 2)))
     offsets = np.linspace(0, long - short, num_tiles)
-    tiles = [Window(float(o), 0, short) if width > height else Window(0, float(o), short) for o in offsets]
+    tiles = [
+        PictureSquare(float(o), 0, short) if width > height else PictureSquare(0, float(o), short) for o in offsets
+    ]
     return [whole, *tiles]
 
 
@@ -185,7 +187,7 @@ class BlazeFace:
         return [FaceBox(self._to_convention(box), score) for box, score in merged if score >= self.min_score]
 
     def _read(
-        self, patch: UInt8[np.ndarray, "S S 3"], window: Window
+        self, patch: UInt8[np.ndarray, "S S 3"], window: PictureSquare
     ) -> tuple[Float[np.ndarray, "N 4"], Float[np.ndarray, " N"]]:
         """Candidates of one window: boxes (as the network outlines them) in pixels of the picture, and scores."""
         answers = self._net.run(cv2.cvtColor(patch, cv2.COLOR_BGR2RGB).astype(np.float32) / 127.5 - 1)
@@ -205,7 +207,7 @@ class BlazeFace:
         return x0 + inset, y0 - self.hairline * (y1 - y0), x1 - inset, y1
 
 
-def _patches(image: BgrImage, size_px: int) -> Iterator[tuple[Window, UInt8[np.ndarray, "S S 3"]]]:
+def _patches(image: BgrImage, size_px: int) -> Iterator[tuple[PictureSquare, UInt8[np.ndarray, "S S 3"]]]:
     """What the network looks at: each window with its picture, all of them cut from one that is scaled once."""
     height, width = image.shape[:2]
     whole, *tiles = windows(width, height)
@@ -214,10 +216,10 @@ def _patches(image: BgrImage, size_px: int) -> Iterator[tuple[Window, UInt8[np.n
         image = _scaled(image, round(width * scale), round(height * scale))
     else:
         scale = 1.0
-    yield whole, _letterbox(image, Window(whole.x0 * scale, whole.y0 * scale, whole.side * scale), size_px)
+    yield whole, _letterbox(image, PictureSquare(whole.x0 * scale, whole.y0 * scale, whole.side * scale), size_px)
     for tile in tiles:
         x, y = round(tile.x0 * scale), round(tile.y0 * scale)
-        yield Window(x / scale, y / scale, tile.side), image[y : y + size_px, x : x + size_px]
+        yield PictureSquare(x / scale, y / scale, tile.side), image[y : y + size_px, x : x + size_px]
 
 
 def _scaled(image: BgrImage, width: int, height: int) -> BgrImage:
@@ -232,7 +234,7 @@ def _scaled(image: BgrImage, width: int, height: int) -> BgrImage:
     return np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
 
 
-def _letterbox(image: BgrImage, window: Window, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
+def _letterbox(image: BgrImage, window: PictureSquare, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
     """The window scaled to a square; black where it reaches outside the picture."""
     height, width = image.shape[:2]
     scale = size_px / window.side
@@ -246,7 +248,7 @@ def _letterbox(image: BgrImage, window: Window, size_px: int) -> UInt8[np.ndarra
     return canvas
 
 
-def _uncut(boxes: Float[np.ndarray, "N 4"], window: Window, width: int, height: int) -> np.ndarray:
+def _uncut(boxes: Float[np.ndarray, "N 4"], window: PictureSquare, width: int, height: int) -> np.ndarray:
     """Which boxes do not touch an edge where the window cuts the picture: there half a face looks whole."""
     margin = 0.01 * window.side
     right, bottom = window.x0 + window.side, window.y0 + window.side

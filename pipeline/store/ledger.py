@@ -36,18 +36,18 @@ def given_up(rows: Iterable[LedgerRow], key: str) -> bool:
     return lasting or strikes(rows, key) >= STRIKES
 
 
-def forgive(place: Workspace, source_id: str, classes: Collection[str] = ()) -> int:
+def forgive(workspace: Workspace, source_id: str, classes: Collection[str] = ()) -> int:
     """Let every failed item of a source be tried again, or those of some reason classes; returns how many.
 
     An item counts by its last attempt: what has gone well since needs no forgiveness.
     """
     last: dict[tuple[str, str], LedgerRow] = {}
-    for row in standing(place.ledger(source_id)):
+    for row in standing(workspace.ledger(source_id)):
         known = last.get((row.stage, row.item))
         if known is None or row.attempt >= known.attempt:
             last[row.stage, row.item] = row
     failed = [row for row in last.values() if row.outcome == "failed" and (not classes or row.reason_class in classes)]
     for row in failed:
         said = {"outcome": "retry", "reason_class": None, "reason": "", "message": "", "took_s": 0.0}
-        place.log(row.model_copy(update=said))
+        workspace.log(row.model_copy(update=said))
     return len(failed)

@@ -88,12 +88,12 @@ class ReviewLog:
         return num_reviews
 
 
-def _parsed(place: str, data: bytes) -> Review:
+def _parsed(path: str, data: bytes) -> Review:
     try:
         return Review.model_validate_json(data)
     except ValidationError as error:
         raise WorkspaceError(
-            f"{place} is damaged ({error.errors()[0]['msg']}): mend or delete that file, then run again"
+            f"{path} is damaged ({error.errors()[0]['msg']}): mend or delete that file, then run again"
         ) from error
 
 
@@ -122,7 +122,7 @@ def in_force(reviews: Iterable[Review]) -> list[Review]:
     for review in reversed(said):
         if review.action is ReviewAction.UNDO and review.review_id not in undone and review.undoes:
             undone.add(review.undoes)
-    return [one for one in said if one.review_id not in undone and one.action is not ReviewAction.UNDO]
+    return [review for review in said if review.review_id not in undone and review.action is not ReviewAction.UNDO]
 
 
 def _stand(said: list[Review], version: str) -> Standing:

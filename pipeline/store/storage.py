@@ -178,20 +178,20 @@ class Storage:
         folder = self.path(prefix.rstrip("/"))
         try:
             with self._clear_errors(prefix):
-                found = self.fs.find(folder)
+                paths = self.fs.find(folder)
         except FileNotFoundError:
             return []
         start = len(self.root) + 1
-        return sorted(path[start:] for path in found if not path.rsplit("/", 1)[-1].startswith(".tmp-"))
+        return sorted(path[start:] for path in paths if not path.rsplit("/", 1)[-1].startswith(".tmp-"))
 
     def folders(self, prefix: str) -> list[str]:
         """Names of the folders directly below the folder ``prefix``, sorted, without their path."""
         try:
             with self._clear_errors(prefix):
-                found = self.fs.ls(self.path(prefix).rstrip("/"), detail=True)
+                entries = self.fs.ls(self.path(prefix).rstrip("/"), detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found if entry["type"] == "directory")
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
 
     def below(self, folder: str) -> "Storage":
         """A folder of this place as a place of its own."""

@@ -33,9 +33,9 @@ def read_tombstones(workspace: Workspace) -> list[Tombstone]:
         try:
             stones.append(Tombstone.model_validate_json(workspace.storage.read(name)))
         except ValidationError as error:
-            place = workspace.storage.path(name)
+            path = workspace.storage.path(name)
             raise WorkspaceError(
-                f"{place} is damaged, and without it a forgotten source would come back: delete that file and run "
+                f"{path} is damaged, and without it a forgotten source would come back: delete that file and run "
                 "'anitalk forget' with its name again"
             ) from error
     return stones

@@ -84,8 +84,8 @@ class Workspace:
         try:
             return kind.model_validate_json(data)
         except ValidationError as error:
-            place = self.storage.path(f"results/{stage}/{key}")
-            raise WorkspaceError(f"{place}/record.json is damaged: delete that folder and run again") from error
+            folder = self.storage.path(f"results/{stage}/{key}")
+            raise WorkspaceError(f"{folder}/record.json is damaged: delete that folder and run again") from error
 
     def publish(self, stage: str, key: str, record: Record, files: Mapping[str, bytes] | None = None) -> None:
         """Store a stage's files, then its record; only the record makes them visible."""
@@ -249,22 +249,22 @@ class Workspace:
         overruled there is one note that only one run can create. A run that died between its note and
         its lock is overruled in turn, by a note about its note.
         """
-        found = self.storage.read_if_there("lock.json")
-        if found is None:  # its holder has ended meanwhile
+        record = self.storage.read_if_there("lock.json")
+        if record is None:  # its holder has ended meanwhile
             if not self.storage.write_new("lock.json", mine):
                 raise self._busy({})
             return
-        while _age_s(_parsed(found).get("at", "")) >= _LOCK_EXPIRES_S:
-            note = f"locks/{hashlib.sha256(found).hexdigest()[:32]}.json"
+        while _age_s(_parsed(record).get("at", "")) >= _LOCK_EXPIRES_S:
+            note = f"locks/{hashlib.sha256(record).hexdigest()[:32]}.json"
             if self.storage.write_new(note, mine):
                 self.storage.write("lock.json", mine)
                 return
-            found = self.storage.read_if_there(note) or b""
-        raise self._busy(_parsed(found))
+            record = self.storage.read_if_there(note) or b""
+        raise self._busy(_parsed(record))
 
     def _is_mine(self, mine: Mapping[str, Any]) -> bool:
-        found = _parsed(self.storage.read_if_there("lock.json"))
-        return all(found.get(name) == mine[name] for name in ("host", "pid", "since"))
+        record = _parsed(self.storage.read_if_there("lock.json"))
+        return all(record.get(name) == mine[name] for name in ("host", "pid", "since"))
 
     def _beat(self, stop: threading.Event, owner: Mapping[str, Any]) -> None:
         while not stop.wait(_HEARTBEAT_S):

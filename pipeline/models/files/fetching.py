@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipeline.fetch.direct import WebPageError, download
+from pipeline.fetch.direct import STAGE, WebPageError, download
 from pipeline.fetch.objects import read_object
 from pipeline.fetch.partial import Partial, check_size, disk_errors_named, publish
 from pipeline.fetch.politeness import HostTurns
@@ -27,6 +27,7 @@ from pipeline.models.files.weights import WeightsStore
 from schemas.config import AcquireConfig
 from schemas.errors import SourceError, UsageError
 from schemas.files import now_iso
+from schemas.progress import Report
 from schemas.uri import local_path, redact, uri_scheme
 from schemas.weights import Weights, WeightsFile
 
@@ -150,7 +151,9 @@ class _Fetching:
         # Named by the address: two files may come out of one archive.
         partial = Partial(self.incoming, sha256(uri.encode()).hexdigest()[:24], uri)
 
-        def told(done: int, total: int | None) -> None:
+        def told(stage: str, done: float | None, total: float | None) -> None:
+            del stage
+            done, total = int(done or 0), None if total is None else int(total)
             if num_bytes is not None and max(done, total or 0) > num_bytes:
                 partial.discard()
                 raise SourceError(
@@ -176,15 +179,13 @@ class _Fetching:
             )
         return partial
 
-    def _over_http(
-        self, file: WeightsFile, uri: str, partial: Partial, told: Callable[[int, int | None], None]
-    ) -> None:
+    def _over_http(self, file: WeightsFile, uri: str, partial: Partial, told: Report) -> None:
         try:
             attempts(self.config, file.path)(lambda: download(uri, partial, self.config, self.limiter, told))
         except WebPageError as error:
             raise SourceError(f"{error}: it is a page and not {file.path}") from error
 
-    def _copy(self, source: Path, partial: Partial, told: Callable[[int, int | None], None]) -> None:
+    def _copy(self, source: Path, partial: Partial, told: Report) -> None:
         if not source.is_file():
             raise SourceError(f"{source} does not exist, or is no file: a mirror has the layout of a weights folder")
         total = source.stat().st_size
@@ -196,7 +197,7 @@ class _Fetching:
                 while chunk := stream.read(_CHUNK_BYTES):
                     into.write(chunk)
                     done += len(chunk)
-                    told(done, total)
+                    told(STAGE, done, total)
         except OSError as error:
             raise SourceError(f"{source} cannot be read: {error.strerror}") from error
 

@@ -16,7 +16,8 @@ from pipeline.media.decode import iter_frames
 from pipeline.models.detectors import BlazeFace, FaceBox
 from schemas.analysis import AnalysisRun
 from schemas.base import TimeSpan
-from schemas.config import CropConfig, DetectorChoice, DomainConfig, FaceConfig, ProbeConfig, ShotConfig
+from schemas.config import CropConfig, DomainConfig, FaceConfig, ProbeConfig, ShotConfig
+from schemas.detectors import DetectorChoice
 from schemas.errors import DecodeError
 from schemas.face import DETECTION_ROW
 from tests.helpers.media import Coding, iter_dip, iter_gradual, iter_moving_face, iter_shots, read_counter, write_video
@@ -181,11 +182,14 @@ def test_detections_survive_being_stored(film):
     assert np.array_equal(again, rows[0])
 
 
-def test_progress_is_told_in_seconds(film):
+def test_progress_is_reported_in_seconds_of_the_window(film):
     path, video = film
-    told: list[float] = []
-    analyse_run(path, video, domain(), [Everywhere()], None, Window(None, 2.0), progress=told.append)
-    assert told == pytest.approx([0.5 + k / 25 for k in range(38)])
+    reports: list[tuple[str, float | None, float | None]] = []
+    analyse_run(
+        path, video, domain(), [Everywhere()], None, Window(None, 2.0), report=lambda *report: reports.append(report)
+    )
+    assert {(stage, total) for stage, _, total in reports} == {("analyse", 2.0 - video.start_s)}
+    assert [done for _, done, _ in reports] == pytest.approx([0.5 + k / 25 - video.start_s for k in range(38)])
 
 
 # --- from a film to its crop ---------------------------------------------------------------------------------

@@ -27,14 +27,14 @@ SIZE_PX = 128
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory):
-    from pipeline.demo.head import HeadPose, render_head
+    from pipeline.demo.head import HeadPlacement, render_head
     from pipeline.demo.solids import Character
 
     drawn = [
         render_head(
             np.full((320, 320, 3), 110, np.uint8),
             Character(),
-            HeadPose(3 * k, 0, 0, centre_px=(160.0, 150.0), scale_px=9.0),
+            HeadPlacement(3 * k, 0, 0, centre_px=(160.0, 150.0), scale_px=9.0),
             mouth_open=k % 3 / 3,
         )
         for k in range(NUM_FRAMES)

@@ -201,10 +201,10 @@ RENDERED = [
 
 @pytest.mark.parametrize("angles", RENDERED)
 def test_the_pose_of_a_rendered_head_is_read_from_its_picture(angles):
-    from pipeline.demo.head import HeadPose, render_head
+    from pipeline.demo.head import HeadPlacement, render_head
     from pipeline.demo.solids import Character
 
-    image, truth = render_head(np.full((640, 640, 3), 110, np.uint8), Character(), HeadPose(*angles))
+    image, truth = render_head(np.full((640, 640, 3), 110, np.uint8), Character(), HeadPlacement(*angles))
     face = FaceMesh468().locate(image, truth.box)
     assert face is not None
     found = angles_from_rotation(pose_from_mesh(face.points).rotation)

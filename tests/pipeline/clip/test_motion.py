@@ -172,14 +172,14 @@ def test_a_clip_without_faces_and_a_clip_of_one_frame_are_finite():
 
 
 def test_the_mouth_of_a_rendered_head_follows_what_was_rendered():
-    from pipeline.demo.head import HeadPose, render_head
+    from pipeline.demo.head import HeadPlacement, render_head
     from pipeline.demo.solids import Character
     from pipeline.models.landmarkers import FaceMesh468
 
     openings, tracker, meshes = np.abs(np.sin(np.arange(24) / 4)), FaceMesh468(), []
     for opening in openings:
         image, truth = render_head(
-            np.full((640, 640, 3), 110, np.uint8), Character(), HeadPose(), mouth_open=float(opening)
+            np.full((640, 640, 3), 110, np.uint8), Character(), HeadPlacement(), mouth_open=float(opening)
         )
         face = tracker.locate(image, truth.box)
         assert face is not None

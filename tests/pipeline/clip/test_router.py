@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.cli import application as cli
-from pipeline.bench.routing import Take, fit, gather, router_rows, to_markdown
+from pipeline.bench.routing import RouterTake, fit, gather, router_rows, to_markdown
 from pipeline.build.results import Results
 from pipeline.card.claims import proposed_domains
 from pipeline.clip.router import RouterMeter, combined, judge, likelihoods, shipped_router
@@ -105,7 +105,7 @@ def test_clip_can_tip_the_scales():
 
 def takes_of(rng, domain, family, centre, num):
     values = centre + rng.normal(0, 1, (num, len(NAMES)))
-    return [Take(family, domain, DomainEvidence(**dict(zip(NAMES, row, strict=True)))) for row in values.tolist()]
+    return [RouterTake(family, domain, DomainEvidence(**dict(zip(NAMES, row, strict=True)))) for row in values.tolist()]
 
 
 def made_up(seed=0, num=8):
@@ -139,7 +139,7 @@ def likely(model, takes):
 
 def test_a_film_left_out_has_no_say_in_what_is_said_of_it():
     takes = made_up()
-    wrong = [Take("real0", "real", take.evidence) if take.family == "mesh0" else take for take in takes]
+    wrong = [RouterTake("real0", "real", take.evidence) if take.family == "mesh0" else take for take in takes]
     rows = {row.family: row for row in router_rows(wrong, DOMAINS, RouterConfig())}
     # Half of that family looks like a mesh, and nobody who judges it was told that it is none.
     assert rows["real0"].likeliest == {"real": 8, "disney_human": 0, "disney_animal": 0, "mesh": 8}

@@ -15,7 +15,7 @@ from scipy.signal import correlate
 from pipeline.demo import mesh
 from pipeline.demo.film import AUDIO_RATE_HZ, write_film
 from pipeline.demo.films import ADA, DEMO_FILMS, shorten
-from pipeline.demo.head import HeadPose, render_head
+from pipeline.demo.head import HeadPlacement, render_head
 from pipeline.demo.portrait import Camera, face_box, film_talker
 from pipeline.demo.solids import Character
 from pipeline.demo.sources import MANIFEST, TRUTH, render_demo, timeline
@@ -189,7 +189,7 @@ WALL = np.full((300, 300, 3), 150, np.uint8)
 
 
 def landmarks(**angles):
-    pose = HeadPose(centre_px=(150.0, 130.0), scale_px=8.0, **angles)
+    pose = HeadPlacement(centre_px=(150.0, 130.0), scale_px=8.0, **angles)
     return render_head(WALL, Character(), pose)[1].landmarks
 
 
@@ -222,7 +222,7 @@ def test_mouth_and_eyes_move_what_they_should():
 
 
 def test_head_is_drawn_inside_its_box_and_nowhere_else():
-    image, truth = render_head(WALL, ADA, HeadPose(centre_px=(150.0, 130.0), scale_px=5.0))
+    image, truth = render_head(WALL, ADA, HeadPlacement(centre_px=(150.0, 130.0), scale_px=5.0))
     x0, y0, x1, y1 = (round(side) for side in truth.box)
     assert (image[y0:y1, x0:x1] != WALL[0, 0]).any(-1).mean() > 0.95
     assert (image[:40] == WALL[0, 0]).all()

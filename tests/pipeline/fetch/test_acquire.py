@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 
 from pipeline.fetch import addresses, web
-from pipeline.fetch.acquire import HostLimiter, fetch
+from pipeline.fetch.acquire import fetch
 from pipeline.fetch.addresses import is_public
 from pipeline.fetch.partial import Partial
+from pipeline.fetch.politeness import HostLimiter
 from schemas.config import AcquireConfig
 from schemas.errors import SourceError, ThrottledError, TransientError, UsageError, WorkspaceError
 from schemas.source import Fetched, Source
@@ -82,15 +83,15 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_a_file_arrives_whole_under_its_final_name(server: Server, tmp_path: Path) -> None:
     server.file("/a/film.mp4", BODY)
-    told: list[tuple[int, int | None]] = []
+    reports: list[tuple[str, float | None, float | None]] = []
     limiter = HostLimiter(CONFIG)
     got = fetch(
-        source(server.url("/a/film.mp4")), CONFIG, tmp_path, limiter=limiter, progress=lambda *x: told.append(x)
+        source(server.url("/a/film.mp4")), CONFIG, tmp_path, limiter=limiter, report=lambda *x: reports.append(x)
     )
     assert leftovers(tmp_path) == ["film-1.mp4"] == [got.path]
     assert got.locate(tmp_path).read_bytes() == BODY
     assert (got.sha256, got.num_bytes) == (hashlib.sha256(BODY).hexdigest(), len(BODY))
-    assert told[-1] == (len(BODY), len(BODY))
+    assert reports[-1] == ("acquire", len(BODY), len(BODY))
     assert got.provenance.media_type == "video/mp4"
     assert got.provenance.tool == "urllib3"
     assert got.provenance.fetched_at.endswith("+00:00")

@@ -22,7 +22,8 @@ from pipeline.models.detectors import (
 )
 from pipeline.models.files.packaged import PACKAGED_MODELS
 from pipeline.models.files.weights import shipped_registry
-from schemas.config import EMBEDDED_DOMAINS, DetectorChoice
+from schemas.config import EMBEDDED_DOMAINS
+from schemas.detectors import DetectorChoice
 from schemas.errors import UsageError
 
 # Hairline to chin, without ears, read off the photograph.

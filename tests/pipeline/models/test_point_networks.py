@@ -301,11 +301,11 @@ def test_pfld_sees_no_face_in_grass(assets, pfld):
 @pytest.mark.parametrize("pose", ["mesh", "pnp", "fsanet"])
 def test_every_source_of_angles_has_the_signs_of_the_convention_on_rendered_heads(assets, pfld, pose, angles):
     from pipeline.clip.headpose import estimate_poses
-    from pipeline.demo.head import HeadPose, render_head
+    from pipeline.demo.head import HeadPlacement, render_head
     from pipeline.demo.solids import Character
     from pipeline.models.pose_networks import FsaNet
 
-    image, truth = render_head(np.full((640, 640, 3), 110, np.uint8), Character(), HeadPose(*angles))
+    image, truth = render_head(np.full((640, 640, 3), 110, np.uint8), Character(), HeadPlacement(*angles))
     if pose == "fsanet":
         folder = assets / "weights"
         network = FsaNet(folder / "fsanet-1x1-iter-688590.onnx", folder / "fsanet-var-iter-688590.onnx")
@@ -324,14 +324,14 @@ def test_every_source_of_angles_has_the_signs_of_the_convention_on_rendered_head
 @pytest.mark.assets
 def test_pfld_follows_the_mouth_and_the_lids_of_a_rendered_head(pfld):
     from pipeline.clip.motion import estimate_motion
-    from pipeline.demo.head import HeadPose, render_head
+    from pipeline.demo.head import HeadPlacement, render_head
     from pipeline.demo.solids import Character
 
     time = np.arange(24)
     openings, closures = np.abs(np.sin(time / 4)), np.where(time % 8 == 5, 1.0, 0.0)
     drawn = [
         render_head(
-            np.full((640, 640, 3), 110, np.uint8), Character(), HeadPose(10 * np.sin(k / 5), 0, 0),
+            np.full((640, 640, 3), 110, np.uint8), Character(), HeadPlacement(10 * np.sin(k / 5), 0, 0),
             mouth_open=float(openings[k]), eye_closure=float(closures[k]),
         )
         for k in time

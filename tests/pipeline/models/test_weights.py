@@ -16,7 +16,7 @@ import yaml
 from flows.cli import application as cli
 from flows.cli import weights as command
 from flows.settings import overlaid, read_settings
-from pipeline.fetch.acquire import HostLimiter
+from pipeline.fetch.politeness import HostLimiter
 from pipeline.models.detector_table import DETECTORS, DetectorModel
 from pipeline.models.detectors import BlazeFace
 from pipeline.models.files import fetching
@@ -26,7 +26,8 @@ from pipeline.models.files.fetching import Arrival, fetch_weights
 from pipeline.models.files.packaged import PACKAGED_MODELS, packaged_model
 from pipeline.models.files.weights import WeightsStore, shipped_registry
 from pipeline.models.registry import ModelSet
-from schemas.config import AcquireConfig, BuildConfig, DetectorChoice, WeightsConfig
+from schemas.config import AcquireConfig, BuildConfig, WeightsConfig
+from schemas.detectors import DetectorChoice
 from schemas.errors import SourceError, UsageError
 from schemas.weights import Weights, WeightsError, joint_sha256, read_weights
 from tests.helpers import films as films_module
