@@ -12,8 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.analyse.runs import Window
+from pipeline.analyse.windows import Window
 from pipeline.build.results import Results
+from pipeline.clip.meters import model_files
 from pipeline.models.files.weights import WeightsStore
 from schemas.analysis import PlannedClip
 from schemas.base import Box, FrameSpan, TimeSpan
@@ -59,7 +60,7 @@ def keys_of(profile: str, store: WeightsStore | None = None) -> dict[str, dict[s
 
 
 def keys_under(config: BuildConfig, store: WeightsStore | None = None) -> dict[str, dict[str, str]]:
-    results = Results(SimpleNamespace(), config, store=store or WeightsStore())
+    results = Results(SimpleNamespace(), config, files=model_files(config, store))
     keys = {}
     for domain in config.domains:
         source = Source(id="film", uri="file:///film.mp4", domain=domain, license="CC0-1.0", title="Film")
