@@ -20,7 +20,8 @@ from pipeline.clip.headpose import AngleReader, estimate_poses
 from pipeline.clip.landmarks import LandmarkTrack, estimate_landmarks
 from pipeline.clip.motion import MotionTrack, estimate_motion
 from pipeline.clip.optional_scores import OptionalScores
-from pipeline.clip.prints import PrintMeter, to_bytes
+from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints_file import to_bytes
 from pipeline.clip.quality import QualityMeter
 from pipeline.clip.speaker import LowerFaces, heard_frames, score_speaker
 from pipeline.clip.speech import log_mel, speech_envelope, speech_ratio, voice_activity
@@ -130,7 +131,7 @@ def make_clip(
         provenance=Provenance(
             tool_version=tool_version,
             profile=config.profile,
-            models=models.files(domain),
+            models=models.files.digests(domain),
             native_fps=f"{video.average_fps.numerator}/{video.average_fps.denominator}",
             detector=face.detector,
         ),

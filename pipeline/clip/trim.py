@@ -30,7 +30,8 @@ from pipeline.clip.make import (
     sync_of,
 )
 from pipeline.clip.optional_scores import OptionalScores
-from pipeline.clip.prints import PrintMeter, from_bytes, to_bytes
+from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints_file import from_bytes, to_bytes
 from pipeline.clip.quality import QualityMeter
 from pipeline.clip.speaker import LowerFaces
 from pipeline.clip.speech import log_mel
