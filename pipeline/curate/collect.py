@@ -15,8 +15,9 @@ from pipeline.build.results import STAGE_VERSIONS, Results
 from pipeline.build.survey import FinishedClip, Survey
 from pipeline.clip.embedding import EMBEDDING_FILE, read_embedding
 from pipeline.clip.prints import from_bytes
+from pipeline.curate.components import components
 from pipeline.curate.distributions import calibrate
-from pipeline.curate.duplicates import Take, components, find_duplicates
+from pipeline.curate.duplicates import Take, find_duplicates
 from pipeline.curate.identities import Sighting, distance_of, identify, seen_in_both
 from pipeline.curate.ridge import score_ridge
 from pipeline.curate.split import Member, groups_of
