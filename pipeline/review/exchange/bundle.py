@@ -19,11 +19,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.build.survey import FinishedClip
-from pipeline.curate.select import RULES
 from pipeline.draw.sheet import frames_of
 from pipeline.review.exchange.screened import Screened
+from pipeline.review.scores import limited_scores
 from pipeline.store.storage import clear_write_errors
 from schemas.base import content_hash
+from schemas.clip import Clip
+from schemas.collection import Collection
 from schemas.config import SelectLimits
 from schemas.errors import WorkspaceError
 from schemas.review import REVIEW_REASONS, Review, ReviewAction
@@ -141,7 +143,7 @@ def _clip(screened: Screened, made: FinishedClip, limits: SelectLimits) -> dict[
         "num_frames": clip.plan.num_frames,
         "verdict": verdict and {"action": verdict.action.value, "reason": verdict.reason, "note": verdict.note},
         "filter": _filter_word(screened, made),
-        "scores": _scores(made, limits),
+        "scores": _scores(clip, limits, screened.collection),
     }
 
 
@@ -150,19 +152,13 @@ def _filter_word(screened: Screened, made: FinishedClip) -> str:
     return "keep it" if decision.keep or decision.reason is None else f"reject it: {decision.reason.replace('_', ' ')}"
 
 
-def _scores(made: FinishedClip, limits: SelectLimits) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for rule in RULES:
-        measured, limit = rule.measure(made.clip), rule.of(limits)
-        if measured is None and limit is None:
-            continue
-        sign = "≥" if rule.bound == "min" else "≤"
-        found.append(
-            {
-                "name": rule.limit.removeprefix("min_").removeprefix("max_"),
-                "measured": "unknown" if measured is None else f"{measured:.4g}",
-                "limit": "" if limit is None else f"{sign} {limit:.4g}",
-                "missed": measured is not None and limit is not None and rule.missed_by(measured, limit),
-            }
-        )
-    return found
+def _scores(clip: Clip, limits: SelectLimits, collection: Collection | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": row.name,
+            "measured": "unknown" if row.value is None else f"{row.value:.4g}",
+            "limit": "" if row.limit is None else f"{'≥' if row.bound == 'min' else '≤'} {row.limit:.4g}",
+            "missed": row.missed,
+        }
+        for row in limited_scores(clip, limits, collection)
+    ]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from flows.cli import application as cli
 from pipeline.build.results import Results, load_build
 from pipeline.build.survey import Survey, survey
-from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingMeter, looked_at, read_embedding
+from pipeline.clip.embedding import EmbeddingMeter, looked_at, read_embedding
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import collect, collection_key, ridge_groups, stored_collection
 from pipeline.models.files.model_file import sha256_of
