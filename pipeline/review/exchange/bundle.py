@@ -8,6 +8,7 @@ its policy runs no script but its own. Media are named after clip ids, which hol
 import base64
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from importlib.resources import files
@@ -34,6 +35,8 @@ ORIGIN = "html"
 POSTER_PX = 240
 _POSTER_QUALITY = 82
 _NEVER = "1970-01-01T00:00:00.000+00:00"  # the page puts the time of the decision there
+_MODULES = ("static/dom.js", "exchange/bundle_page/log.js", "exchange/bundle_page/page.js")
+_LINKS = re.compile(r'^import \{[^}]*\} from "[^"]*";\n|^export ', re.MULTILINE)
 _FIRST_DAY_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -92,7 +95,7 @@ def _poster(film: bytes, num_frames: int) -> bytes:
 
 def _page(screened: Screened) -> str:
     parts = files("pipeline.review.exchange") / "bundle_page"
-    style, script = ((parts / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = (parts / "page.css").read_text(encoding="utf-8"), _script()
     environment = Environment(
         loader=PackageLoader("pipeline.review.exchange", "bundle_page"), autoescape=True, undefined=StrictUndefined
     )
@@ -104,6 +107,13 @@ def _page(screened: Screened) -> str:
         script_hash=_source_hash(script),
         data=Markup(_json_in_html(_content(screened))),  # noqa: S704 - escaped for the element it stands in
     )
+
+
+def _script() -> str:
+    """The page's modules as one, each before those that need it: from a disk, browsers let no module load another."""
+    review = files("pipeline.review")
+    texts = [(review / name).read_text(encoding="utf-8") for name in _MODULES]
+    return "\n".join(_LINKS.sub("", text) for text in texts)
 
 
 def _source_hash(text: str) -> str:

@@ -28,6 +28,7 @@ from pipeline.release.verify import verify_release
 from pipeline.store.workspace import Workspace
 from schemas.config import BuildConfig, SplitConfig
 from schemas.errors import WorkspaceError
+from schemas.prints import EMBEDDING_FILE
 from tests.helpers import films as films_module
 from tests.helpers.films import HEAD, TALKER, Built, build, digests, write_manifest
 from tests.helpers.media import Sound, write_video
