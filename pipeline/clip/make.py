@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.clip.crop import MEASURED_PX, Tap, boxes_on_crop, iter_crops, passing
-from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingMeter
+from pipeline.clip.embedding import EmbeddingMeter
 from pipeline.clip.expression import ExpressionMeter
 from pipeline.clip.headpose import AngleReader, estimate_poses
 from pipeline.clip.landmarks import LandmarkTrack, estimate_landmarks
@@ -37,7 +37,7 @@ from schemas.config import BuildConfig
 from schemas.errors import DecodeError
 from schemas.face import POSE_FIELDS, XYXY, FacePath, num_points
 from schemas.media import Video
-from schemas.prints import PRINTS_FILE
+from schemas.prints import EMBEDDING_FILE, PRINTS_FILE
 from schemas.router import DOUBTFUL_FLAG
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SpeakerScore, SyncScore
