@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from flows.cli import application as flows_cli
+from flows import cli
+from schemas.errors import EXIT_STOPPED, EXIT_USAGE
 from tests.conftest import ROOT
 from tests.helpers.pair_shards import numbered_release, shards_of
-from training import cli as training_cli
 from training.data import AugmentConfig, PairsConfig, augment, pairs
 from training.data.contract import REQUIRED, prepared
 from training.engine.checkpoint import Store
@@ -69,7 +69,7 @@ def config(tmp_path_factory):
 def first(release, config, tmp_path_factory):
     """The folder of a whole run of the first stage."""
     folder = tmp_path_factory.mktemp("first")
-    assert training_cli.run(command(release, config, folder)) == 0
+    assert cli.run(command(release, config, folder)) == 0
     return folder
 
 
@@ -98,7 +98,7 @@ def same(one, other):
 def ended(arguments, step, number):
     """Start a run in a process of its own and send it a signal once it told of ``step``; its exit code."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "training.cli", *arguments]
+    line = [sys.executable, "-m", "anitalk", *arguments]
     with subprocess.Popen(line, env=env, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
         told = []
@@ -120,27 +120,27 @@ def test_a_run_that_was_killed_and_told_to_end_ends_in_the_very_weights(stage, r
         whole, more = first, []
     else:
         whole, more = tmp_path / "whole", ["--stage", stage, "--init", first]
-        assert training_cli.run(command(release, config, whole, *more)) == 0
+        assert cli.run(command(release, config, whole, *more)) == 0
     arguments = command(release, config, tmp_path / "ended", *more)
     assert ended(arguments, 3, signal.SIGKILL) == -signal.SIGKILL
-    assert ended([*arguments, "--resume"], 4, signal.SIGTERM) == training_cli.EXIT_STOPPED
+    assert ended([*arguments, "--resume"], 4, signal.SIGTERM) == EXIT_STOPPED
     stopped, records, _ = last_of(tmp_path / "ended")
     assert "step-000000004" <= stopped < f"step-{STEPS:09d}"
     assert records["rank-0.json"]["loader"]["batches"] == int(stopped.removeprefix("step-"))
-    assert flows_cli.run([*arguments, "--resume"]) == 0
+    assert cli.run([*arguments, "--resume"]) == 0
     assert same(last_of(whole), last_of(tmp_path / "ended"))
 
 
 def test_the_stages_draw_from_their_domains(release, config, first, tmp_path):
     assert last_of(first)[1]["rank-0.json"]["loader"]["made_with"]["domains"] == ["real"]
     one_step = ["--stage", "finetune", "--init", first, "--set", "finetune.num_pairs=2"]
-    assert training_cli.run(command(release, config, tmp_path / "run", *one_step)) == 0
+    assert cli.run(command(release, config, tmp_path / "run", *one_step)) == 0
     assert last_of(tmp_path / "run")[1]["rank-0.json"]["loader"]["made_with"]["domains"] == ["mesh", "real"]
 
 
 @pytest.mark.slow
 def test_two_processes_under_torchrun_are_one_run(release, config, tmp_path):
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training.cli"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "anitalk"]
     arguments = command(release, config, tmp_path / "run", "--set", "pretrain.num_pairs=8")
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -158,7 +158,7 @@ def test_two_processes_under_torchrun_are_one_run(release, config, tmp_path):
 
 
 def test_a_run_tells_what_it_does_and_leaves_pictures_and_figures(release, config, first, tmp_path, capsys):
-    assert training_cli.run(command(release, config, tmp_path / "run", "--set", "pretrain.num_pairs=4")) == 0
+    assert cli.run(command(release, config, tmp_path / "run", "--set", "pretrain.num_pairs=4")) == 0
     told = capsys.readouterr().err
     assert "AnyTalk, pretrain: 0.38 M parameters" in told
     assert "clips: 4 real (100%)" in told
@@ -261,7 +261,7 @@ def test_mistakes_are_one_sentence_before_anything_is_written(mistake, release, 
     arguments = command(release, config, tmp_path / "run")
     if "--shards" in changes:
         del arguments[2:4]
-    assert training_cli.run([*arguments, *changes]) == training_cli.EXIT_USAGE
+    assert cli.run([*arguments, *changes]) == EXIT_USAGE
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("anitalk: ")]
     assert sentence in line
     assert not (tmp_path / "run").exists()
@@ -281,24 +281,24 @@ def test_mistakes_are_one_sentence_before_anything_is_written(mistake, release, 
 )
 def test_another_run_does_not_go_on_in_a_folder(changes, sentence, release, config, first, capsys):
     before = last_of(first)
-    assert flows_cli.run(command(release, config, first, *changes)) == 2
+    assert cli.run(command(release, config, first, *changes)) == 2
     assert sentence in capsys.readouterr().err
     assert same(before, last_of(first))
 
 
 def test_weights_of_other_networks_are_refused(release, config, first, tmp_path, capsys):
     others = ["--stage", "finetune", "--init", first, "--set", "model.num_keypoints=9"]
-    assert training_cli.run(command(release, config, tmp_path / "run", *others)) == 2
+    assert cli.run(command(release, config, tmp_path / "run", *others)) == 2
     assert "was made with num_keypoints = 8, and this run has 9" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_told_and_kept_may_change_when_a_run_goes_on(release, config, first):
     before = last_of(first)
-    assert training_cli.run(command(release, config, first, "--resume", "--set", "log_every=7")) == 0
+    assert cli.run(command(release, config, first, "--resume", "--set", "log_every=7")) == 0
     assert same(before, last_of(first))
 
 
 def test_help_needs_no_torch():
-    code = "import sys, flows.cli, training.cli; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
+    code = "import sys, flows.cli; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
