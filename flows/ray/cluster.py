@@ -9,6 +9,7 @@ in several threads can share one cluster.
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import logging
 import os
 import socket
@@ -17,6 +18,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,7 @@ import ray.exceptions
 import tenacity
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from anitalk import PACKAGES, SHIPPED, shadowed
 from flows.ray.slots import Slots
 from flows.ray.worker import Desk, Fatal, Note, Setup, do_job
 from pipeline.build.compose import Lost, Progress
@@ -303,8 +306,11 @@ def _connect(settings: EngineConfig, address: str | None, *, verbose: bool) -> b
     """Start or join a cluster; says whether the connection is ours to close.
 
     Raises:
-        UsageError: when the cluster cannot be reached, or no node has room for a job.
+        UsageError: when the cluster cannot be reached, no node has room for a job, or workers would run other code.
     """
+    problem = shadowed(Path.cwd())  # Ray puts the driver's folder first on its workers' path
+    if problem is not None:
+        raise UsageError(problem)
     owns = not ray.is_initialized()  # a notebook's or a test's own is used as it is
     if owns:
         _start_or_join(settings, address, verbose=verbose)
@@ -327,7 +333,7 @@ def _start_or_join(settings: EngineConfig, address: str | None, *, verbose: bool
             _start_here(settings.workers or os.cpu_count() or 1, quiet)
         else:
             _knock(address)
-            ray.init(address=address, runtime_env={"py_modules": _own_code()}, **quiet)
+            ray.init(address=address, runtime_env=own_code(), **quiet)
     except Exception as error:  # Ray raises plain Exception among others
         ray.shutdown()
         where = "a local Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
@@ -361,13 +367,10 @@ def _start_here(num_cpus: int, quiet: dict[str, Any]) -> None:
     )
 
 
-def _own_code() -> list[Any]:
-    """The packages that workers run, so that a cluster does what this installation would do."""
-    import flows
-    import pipeline
-    import schemas
-
-    return [flows, pipeline, schemas]
+def own_code() -> dict[str, Any]:
+    """The part of a runtime environment that has workers run this installation's code, and read its files."""
+    modules = [importlib.import_module(name) for name in ("anitalk", *PACKAGES)]
+    return {"py_modules": modules, "env_vars": {SHIPPED: "1"}}
 
 
-__all__ = ["RayEngine", "ray_engine"]
+__all__ = ["RayEngine", "own_code", "ray_engine"]
