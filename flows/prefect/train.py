@@ -79,7 +79,7 @@ def _places(shards: Sequence[str], output: str, config: str, init: str) -> list[
 def command(flags: Sequence[str], num_processes: int) -> list[str]:
     """The command line of a training on this machine."""
     launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", "-m"]
-    module = [*(launch if num_processes > 1 else ()), "training.cli"]
+    module = [*(launch if num_processes > 1 else ()), "anitalk"]
     return [sys.executable, "-m", "flows.prefect.bound", sys.executable, "-m", *module, "train", "anytalk", *flags]
 
 
