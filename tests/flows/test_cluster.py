@@ -28,6 +28,7 @@ from tests.helpers.films import ROOT, Built, digests, environment, program, writ
 
 ray = pytest.importorskip("ray")
 cluster = pytest.importorskip("flows.ray.cluster")
+connection = pytest.importorskip("flows.ray.connection")
 pytestmark = pytest.mark.ray
 
 films, built = films_module.films, films_module.built  # fixtures
@@ -197,7 +198,7 @@ def test_nodes_run_the_code_and_read_the_files_of_this_installation(tmp_path, mo
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
-        ray.init(address=nodes.address, runtime_env=cluster.own_code(), log_to_driver=False, logging_level="ERROR")
+        ray.init(address=nodes.address, runtime_env=connection.own_code(), log_to_driver=False, logging_level="ERROR")
         folders, names = ray.get(ray.remote(look_around).remote())
     finally:
         ray.shutdown()
