@@ -90,8 +90,8 @@ def evaluate_anytalk(
 ) -> int:
     """Measure AnyTalk on held-out pairs, beside real frames, the source itself and the published figures."""
     from training.engine.launch import one_device
-    from training.engine.settings import read_evaluation
     from training.evaluation.run import TABLE_FILE, EvaluationRequest, evaluate
+    from training.evaluation.settings import read_evaluation
 
     request = EvaluationRequest(
         checkpoint=checkpoint,

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import torch
 
     from flows.framing import Framer
+    from training.engine.animator import AnimateConfig, Animator
     from training.film.film import Film, Picture
-    from training.recipes.anytalk.animator import AnimateConfig, Animator
-    from training.recipes.anytalk.model import AnyTalk
+    from training.recipes.base import Driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,8 @@ def animate(
     from pydantic import ValidationError
 
     from schemas.errors import UsageError
+    from training.engine.animator import AnimateConfig
     from training.engine.launch import one_device
-    from training.recipes.anytalk.animator import AnimateConfig
-    from training.recipes.anytalk.fast import prepared
 
     jobs = plan_jobs(source, driving, output)
     place = one_device(device)
@@ -97,10 +96,10 @@ def animate(
         import torch
 
         torch.backends.cudnn.benchmark = True  # shapes are fixed
-    model = prepared(_loaded(checkpoint, place), half=on_gpu, channels_last=on_gpu)
+    driver = _loaded(checkpoint, place).faster(half=on_gpu, channels_last=on_gpu)
     look = _Look(not no_crop, source_domain, driving_domain, profile, tuple(set_ or ()), side_by_side)
     with _bars() as bars:
-        _make_all(jobs, model, config, look, bars)
+        _make_all(jobs, driver, config, look, bars)
 
 
 def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -> list[_Job]:
@@ -130,21 +129,21 @@ def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -
     return [_Job(source, driving, place) for (source, driving), place in zip(pairs, places, strict=True)]
 
 
-def _loaded(checkpoint: Path, device: "torch.device") -> "AnyTalk":
+def _loaded(checkpoint: Path, device: "torch.device") -> "Driver":
     from schemas.errors import CheckpointError, UsageError
-    from training.engine.trained import load_anytalk
+    from training.engine.trained import load_driver
 
     try:
-        return load_anytalk(checkpoint, device)
+        return load_driver(checkpoint, device)
     except CheckpointError as error:
         raise UsageError(f"--checkpoint: {error}") from error
 
 
-def _make_all(jobs: Sequence[_Job], model: "AnyTalk", config: "AnimateConfig", look: _Look, bars: Progress) -> None:
+def _make_all(jobs: Sequence[_Job], driver: "Driver", config: "AnimateConfig", look: _Look, bars: Progress) -> None:
     """All inputs are looked at before the first film is made, so that a mistake in the last costs nothing."""
-    from training.recipes.anytalk.animator import Animator
+    from training.engine.animator import Animator
 
-    size_px = model.config.image_px
+    size_px = driver.image_px
     framer = _framer(look, size_px) if look.crop else None
     pictures = {job.source: _picture(job.source, size_px, framer, look) for job in jobs}
     films = {}
@@ -153,7 +152,13 @@ def _make_all(jobs: Sequence[_Job], model: "AnyTalk", config: "AnimateConfig", l
             films[path] = _film(path, size_px, framer, look, told)
     jobs[0].output.parent.mkdir(exist_ok=True)
     for source, group in itertools.groupby(jobs, key=lambda job: job.source):
-        animator = Animator(model, pictures[source], config)
+        animator = Animator(
+            driver,
+            pictures[source],
+            config,
+            source_domain=look.source_domain,
+            driving_domain=look.driving_domain,
+        )
         for job in group:
             make(animator, pictures[source], films[job.driving], job.output, bars, side_by_side=look.side_by_side)
 
@@ -204,7 +209,7 @@ def make(
             number, reference = animator.nearest(_counted(film.frames(), film.num_frames, told))
         _say(f"{film.path.name}: motion is relative to its frame {number}, which is most like the source")
     driving, shown = itertools.tee(film.frames())  # no further apart than a batch
-    size_px = animator.model.config.image_px
+    size_px = animator.driver.image_px
     width_px = 3 * size_px if side_by_side else size_px
     with _bar(bars, f"making {output.name}") as told, FilmWriter(output, film, width_px, size_px) as writer:
         for picture in _counted(animator.frames(driving, reference), film.num_frames, told):
