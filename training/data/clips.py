@@ -36,20 +36,20 @@ Extent = tuple[int, int]  # offset in the tar and length, in bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """One sample of a tar: where its members lie, by suffix."""
 
     key: str
     members: Mapping[str, Extent]
 
 
-def index_tar(descriptor: int, num_clips: int | None = None) -> list[Entry]:
+def index_tar(descriptor: int, num_clips: int | None = None) -> list[TarEntry]:
     """The samples of a tar in their order, from its headers alone.
 
     Raises:
         CorruptError: when it is no tar, ends early, or has not ``num_clips`` samples.
     """
-    entries: list[Entry] = []
+    entries: list[TarEntry] = []
     members: dict[str, Extent] = {}
     try:
         with os.fdopen(os.dup(descriptor), "rb") as file:
@@ -59,7 +59,7 @@ def index_tar(descriptor: int, num_clips: int | None = None) -> list[Entry]:
                     key, _, suffix = member.name.partition(".")
                     if not entries or key != entries[-1].key:
                         members = {}
-                        entries.append(Entry(key, members))
+                        entries.append(TarEntry(key, members))
                     members[suffix] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise CorruptError("shard", f"the tar is damaged or cut off ({error})") from error
@@ -89,14 +89,14 @@ class ClipInfo(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class OpenedClip:
     """An opened sample: what it says of itself and its labels, by suffix, each with the frames first."""
 
     info: ClipInfo
     labels: Mapping[str, np.ndarray]
 
 
-def open_clip(descriptor: int, entry: Entry) -> Clip:
+def open_clip(descriptor: int, entry: TarEntry) -> OpenedClip:
     """Read the json and the labels of a sample.
 
     Raises:
@@ -111,7 +111,7 @@ def open_clip(descriptor: int, entry: Entry) -> Clip:
     for suffix in LABELS:
         if suffix in entry.members:
             labels[suffix] = _labels(info, _FIELDS[suffix], _read(descriptor, entry, suffix))
-    return Clip(info, labels)
+    return OpenedClip(info, labels)
 
 
 def parse_info(data: bytes, key: str) -> ClipInfo:
@@ -153,7 +153,7 @@ def _check_version(data: bytes, key: str) -> None:
         )
 
 
-def _read(descriptor: int, entry: Entry, suffix: str) -> bytes:
+def _read(descriptor: int, entry: TarEntry, suffix: str) -> bytes:
     offset, num_bytes = entry.members[suffix]
     data = os.pread(descriptor, num_bytes, offset)
     if len(data) != num_bytes:

@@ -21,7 +21,7 @@ from training.data.batch import Batch
 from training.data.config import PairsConfig
 from training.data.memory import OwnMemory, TurnMemory, shared_places
 from training.data.order import mixture
-from training.data.plan import Plan, make_plan
+from training.data.plan import LoadingPlan, make_plan
 from training.data.reader import Delivery, Reader
 from training.data.shards import Where
 
@@ -76,7 +76,7 @@ class PairLoader:
         wait_s: seconds that iterating has waited for data.
     """
 
-    def __init__(self, plan: Plan, rank: int, world_size: int, *, pin_memory: bool = False) -> None:
+    def __init__(self, plan: LoadingPlan, rank: int, world_size: int, *, pin_memory: bool = False) -> None:
         self.domains = tuple(plan.shards.by_domain)
         self.skipped: Counter[str] = Counter()
         self.wait_s = 0.0
@@ -210,7 +210,7 @@ class _Readers(IterableDataset[Any]):
 
     def __init__(
         self,
-        plan: Plan,
+        plan: LoadingPlan,
         rank: int,
         num_batches: int,
         positions: Mapping[int, Mapping[str, Any]],

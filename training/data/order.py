@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Draw(IntEnum):
+class Purpose(IntEnum):
     """What a generator is for: equal positions of different things must not share their numbers."""
 
     MIX = 0
@@ -23,9 +23,9 @@ class Draw(IntEnum):
     AUGMENT = 3
 
 
-def generator(seed: int, reader: int, draw: Draw, *position: int) -> np.random.Generator:
+def generator(seed: int, reader: int, purpose: Purpose, *position: int) -> np.random.Generator:
     """The random numbers of one position: ``default_rng`` of it, which takes twice as long to read a list."""
-    where = [seed, reader, draw, *position]
+    where = [seed, reader, purpose, *position]
     words = np.array(where, np.uint32) if max(where) < 1 << 32 else where
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 

@@ -23,7 +23,7 @@ _HEAD_BYTES = (1 << 20, 16 << 20)  # the first record lies behind a few seconds 
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BatchLayout:
     """What all samples share, so that they can be stacked: side of the frames, points, and whether any has emotion."""
 
     size_px: int
@@ -32,12 +32,12 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadingPlan:
     """Everything that a reader needs, the same for all of them; and by domain, how its emotion logits were made."""
 
     shards: ShardSet
     config: PairsConfig
-    layout: Layout
+    layout: BatchLayout
     num_readers: int
     expressions: Mapping[str, ExpressionInput | None]
 
@@ -47,7 +47,7 @@ class Plan:
         return (2, self.config.batch_size, self.layout.size_px, self.layout.size_px, 3)
 
 
-def make_plan(where: Where, config: PairsConfig, num_readers: int) -> Plan:
+def make_plan(where: Where, config: PairsConfig, num_readers: int) -> LoadingPlan:
     """Find the shards and look at the first sample of every domain.
 
     Raises:
@@ -62,7 +62,7 @@ def make_plan(where: Where, config: PairsConfig, num_readers: int) -> Plan:
     clips = ", ".join(f"{count} {domain}" for domain, count in shards.counts.items())
     log.info("%s clips in %d shards for %d readers", clips, sum(map(len, shards.by_domain.values())), num_readers)
     expressions = {domain: info.expression for domain, info in infos.items()}
-    return Plan(shards, config, _layout(infos, config), num_readers, expressions)
+    return LoadingPlan(shards, config, _layout(infos, config), num_readers, expressions)
 
 
 def _described(shards: Sequence[Shard], config: PairsConfig) -> list[Shard]:
@@ -125,7 +125,7 @@ def _iter_records(head: bytes) -> Iterator[tuple[str, bytes]]:
         return  # the head ends inside a member; the caller asks for more of it, or gives up
 
 
-def _layout(infos: dict[str, ClipInfo], config: PairsConfig) -> Layout:
+def _layout(infos: dict[str, ClipInfo], config: PairsConfig) -> BatchLayout:
     sizes = {domain: info.size_px for domain, info in infos.items()}
     points = {domain: num_points(info.landmark_scheme) for domain, info in infos.items()}
     if config.size_px is None and len(set(sizes.values())) > 1:
@@ -135,7 +135,7 @@ def _layout(infos: dict[str, ClipInfo], config: PairsConfig) -> Layout:
             f"the domains have different numbers of landmarks ({_told(points.items())}): read them apart, or build "
             "them with one landmark scheme"
         )
-    return Layout(
+    return BatchLayout(
         size_px=config.size_px or next(iter(sizes.values())),
         num_points=next(iter(points.values())),
         with_emotion=any(info.expression is not None for info in infos.values()),

@@ -17,14 +17,14 @@ from training.data.cache import ShardCache
 from training.data.clips import LABELS, CorruptError
 from training.data.decode import FrameDecoder
 from training.data.memory import OwnMemory, TurnMemory
-from training.data.order import Draw, deal, generator, mixture
-from training.data.plan import Plan
-from training.data.stream import Pair, PairStream, Tally, decode_pair
+from training.data.order import Purpose, deal, generator, mixture
+from training.data.plan import LoadingPlan
+from training.data.stream import Pair, PairStream, SkipCounts, decode_pair
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A batch, the reader's position after it, and what it has skipped since it began (``Tally``)."""
+    """A batch, the reader's position after it, and what it has skipped since it began (``SkipCounts``)."""
 
     batch: Batch
     reader: int
@@ -49,7 +49,7 @@ class Reader:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: LoadingPlan,
         reader: int,
         position: Mapping[str, Any] | None = None,
         memory: OwnMemory | TurnMemory | None = None,
@@ -57,7 +57,7 @@ class Reader:
         self._plan, self._reader = plan, reader
         at = position or {"batches": 0, "opened": 0, "skipped": {}, "streams": {}}
         self._num_batches = int(at["batches"])
-        self._tally = Tally(int(at["opened"]), Counter(at["skipped"]))
+        self._counts = SkipCounts(int(at["opened"]), Counter(at["skipped"]))
         self._chances = mixture(plan.shards.counts, plan.config.weights, plan.config.alpha)
         self._decoder = FrameDecoder()
         self._memory = memory or OwnMemory(plan.frames_shape)
@@ -71,7 +71,7 @@ class Reader:
                     [shards[index] for index in hand],
                     plan.config,
                     cache,
-                    self._tally,
+                    self._counts,
                     reader=reader,
                     domain=number,
                     position=(block, place),
@@ -81,27 +81,29 @@ class Reader:
     def __iter__(self) -> Iterator[Delivery]:
         while True:
             batch = self._next_batch()
-            yield Delivery(batch, self._reader, self._position(), dict(self._tally.skipped), dict(self._tally.examples))
+            yield Delivery(
+                batch, self._reader, self._position(), dict(self._counts.skipped), dict(self._counts.examples)
+            )
 
     def _position(self) -> dict[str, Any]:
         streams = zip(self._plan.shards.by_domain, self._streams, strict=True)
         return {
             "batches": self._num_batches,
-            "opened": self._tally.opened,
-            "skipped": dict(self._tally.skipped),
+            "opened": self._counts.opened,
+            "skipped": dict(self._counts.skipped),
             "streams": {domain: list(stream.position) for domain, stream in streams},
         }
 
     def _next_batch(self) -> Batch:
         config, layout = self._plan.config, self._plan.layout
-        mix = generator(config.seed, self._reader, Draw.MIX, self._num_batches)
+        mix = generator(config.seed, self._reader, Purpose.MIX, self._num_batches)
         domains = mix.choice(len(self._chances), size=config.batch_size, p=self._chances)
         streams = [self._streams[domain] for domain in domains]
         # All clips first, all frames then: a decoder leaves nothing of other code in the processor's caches.
         taken = [self._take(stream) for stream in streams]
         frames = self._memory.take()
         pairs = [self._decoded(*both, frames[:, row]) for row, both in enumerate(zip(streams, taken, strict=True))]
-        augment = generator(config.seed, self._reader, Draw.AUGMENT, self._num_batches)
+        augment = generator(config.seed, self._reader, Purpose.AUGMENT, self._num_batches)
         self._num_batches += 1
         return Batch(
             source=self._side(frames[0], pairs, 0),

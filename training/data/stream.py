@@ -14,10 +14,10 @@ import numpy as np
 
 from schemas.errors import DataError
 from training.data.cache import DamagedShardError, ShardCache
-from training.data.clips import Clip, CorruptError, Entry, index_tar, open_clip
+from training.data.clips import CorruptError, OpenedClip, TarEntry, index_tar, open_clip
 from training.data.config import PairsConfig
 from training.data.decode import FrameDecoder
-from training.data.order import BlockShape, Draw, PairRef, block_of, draw_frames, generator
+from training.data.order import BlockShape, PairRef, Purpose, block_of, draw_frames, generator
 from training.data.remote import is_local
 from training.data.shards import Shard
 from training.data.video import FrameTable, Packets, read_packets, read_table
@@ -26,7 +26,7 @@ _MIN_SKIPPED = 16  # fewer say nothing about a share
 
 
 @dataclass(slots=True)
-class Tally:
+class SkipCounts:
     """How many clips a reader opened, and how many of them or of their pairs it had to skip, by class.
 
     ``examples`` holds one sentence per class, of the first that was met.
@@ -41,16 +41,16 @@ class Tally:
 class Pair:
     """One pair as read: numbers of its two frames, its clip with the labels, and its packets."""
 
-    clip: Clip
+    clip: OpenedClip
     frames: tuple[int, int]
     packets: Packets
 
 
 @dataclass(slots=True)
-class _Opened:
+class _ClipPairs:
     """A clip of the present block: its pairs' frames [pairs, 2], and how many of the pairs are still to come."""
 
-    clip: Clip
+    clip: OpenedClip
     packets: Packets
     frames: np.ndarray
 
@@ -70,19 +70,19 @@ class PairStream:
         shards: Sequence[Shard],
         config: PairsConfig,
         cache: ShardCache,
-        tally: Tally,
+        counts: SkipCounts,
         *,
         reader: int,
         domain: int,
         position: tuple[int, int] = (0, 0),
     ) -> None:
-        self._shards, self._config, self._cache, self._tally = shards, config, cache, tally
+        self._shards, self._config, self._cache, self._counts = shards, config, cache, counts
         self._reader, self._domain = reader, domain
         self._shape = BlockShape(config.pairs_per_clip, config.clips_per_shard, config.shuffle_pairs)
         self._is_remote = not all(is_local(shard.uri) for shard in shards)
         self._sizes = [shard.num_clips for shard in shards]
         self._descriptors: dict[int, int] = {}
-        self._entries: dict[int, list[Entry]] = {}
+        self._entries: dict[int, list[TarEntry]] = {}
         self._tables: dict[tuple[int, int], FrameTable] = {}  # 2 kB per clip
         self._bad_shards: dict[int, CorruptError] = {}
         self._number, self._place = position
@@ -115,20 +115,20 @@ class PairStream:
         Raises:
             DataError: when it is too much.
         """
-        tally = self._tally
-        tally.skipped[error.kind] += 1
-        tally.examples.setdefault(error.kind, str(error))
-        num_skipped = tally.skipped.total()
-        if num_skipped >= _MIN_SKIPPED and num_skipped > self._config.max_skipped_ratio * tally.opened:
+        counts = self._counts
+        counts.skipped[error.kind] += 1
+        counts.examples.setdefault(error.kind, str(error))
+        num_skipped = counts.skipped.total()
+        if num_skipped >= _MIN_SKIPPED and num_skipped > self._config.max_skipped_ratio * counts.opened:
             raise DataError(
-                f"{num_skipped} of {tally.opened} opened clips had to be skipped, more than max_skipped_ratio "
+                f"{num_skipped} of {counts.opened} opened clips had to be skipped, more than max_skipped_ratio "
                 f"{self._config.max_skipped_ratio:g} allows ({error}): verify the release"
             )
 
     # ---- blocks and clips ------------------------------------------------------------------------------------------
 
     def _refs(self, number: int) -> list[PairRef]:
-        numbers = generator(self._config.seed, self._reader, Draw.BLOCK, self._domain, number)
+        numbers = generator(self._config.seed, self._reader, Purpose.BLOCK, self._domain, number)
         return block_of(self._shape, self._sizes, numbers)
 
     def _begin_block(self) -> None:
@@ -138,7 +138,7 @@ class PairStream:
         for place, ref in enumerate(self._block):
             self._first.setdefault((ref.visit, ref.clip), place)
             self._last[ref.visit, ref.clip] = place
-        self._clips: dict[tuple[int, int], _Opened | None] = {}
+        self._clips: dict[tuple[int, int], _ClipPairs | None] = {}
         needed = {ref.shard for ref in self._block}
         for shard in self._descriptors.keys() - needed:
             os.close(self._descriptors.pop(shard))
@@ -146,11 +146,11 @@ class PairStream:
             ahead = dict.fromkeys(ref.shard for ref in self._refs(self._number + 1))
             self._cache.fetch_ahead(self._shards[shard] for shard in ahead)
 
-    def _opened(self, ref: PairRef) -> _Opened | None:
+    def _opened(self, ref: PairRef) -> _ClipPairs | None:
         """The clip of a pair, opened at its first one; None when it cannot be used."""
         key = ref.visit, ref.clip
         is_first = self._first[key] == self._place  # or it was opened, and counted, before the run was interrupted
-        self._tally.opened += is_first
+        self._counts.opened += is_first
         if key not in self._clips:
             try:
                 self._clips[key] = self._open(ref)
@@ -160,7 +160,7 @@ class PairStream:
                     self.skip(error)
         return self._clips.pop(key) if self._last[key] == self._place else self._clips[key]
 
-    def _open(self, ref: PairRef) -> _Opened:
+    def _open(self, ref: PairRef) -> _ClipPairs:
         entry = self._entry(ref)
         descriptor = self._descriptors[ref.shard]
         clip = open_clip(descriptor, entry)
@@ -169,15 +169,15 @@ class PairStream:
         if len(usable) < 2:
             raise CorruptError("faces", f"{entry.key} has {len(usable)} frames with a face, and a pair needs two")
         position = (self._domain, self._number, ref.visit, ref.clip)
-        numbers = generator(self._config.seed, self._reader, Draw.FRAMES, *position)
+        numbers = generator(self._config.seed, self._reader, Purpose.FRAMES, *position)
         frames = draw_frames(usable, self._config.pairs_per_clip, numbers)
         if (ref.shard, ref.clip) not in self._tables:
             self._tables[ref.shard, ref.clip] = read_table(descriptor, entry, clip.info)
         table = self._tables[ref.shard, ref.clip]
         packets = read_packets(descriptor, entry, table, [int(number) for number in frames.ravel()])
-        return _Opened(clip, packets, frames)
+        return _ClipPairs(clip, packets, frames)
 
-    def _entry(self, ref: PairRef) -> Entry:
+    def _entry(self, ref: PairRef) -> TarEntry:
         if ref.shard in self._bad_shards:
             raise self._bad_shards[ref.shard]
         shard = self._shards[ref.shard]
