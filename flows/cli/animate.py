@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     import torch
 
     from flows.framing import Framer
+    from training.engine.animator import AnimateConfig, Animator
     from training.film.film import Film, Picture
-    from training.recipes.anytalk.animator import AnimateConfig, Animator
-    from training.recipes.anytalk.model import AnyTalk
+    from training.recipes.base import Driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,8 @@ def animate(
     from pydantic import ValidationError
 
     from flows.cli.progress import Bars
+    from training.engine.animator import AnimateConfig
     from training.engine.launch import one_device
-    from training.recipes.anytalk.animator import AnimateConfig
-    from training.recipes.anytalk.fast import prepared
 
     jobs = plan_jobs(source, driving, output)
     chosen = one_device(device)
@@ -99,10 +98,10 @@ def animate(
         import torch
 
         torch.backends.cudnn.benchmark = True  # shapes are fixed
-    model = prepared(_loaded(checkpoint, chosen), half=on_gpu, channels_last=on_gpu)
+    driver = _loaded(checkpoint, chosen).faster(half=on_gpu, channels_last=on_gpu)
     look = _Look(not no_crop, source_domain, driving_domain, profile, tuple(set_ or ()), side_by_side)
     with Bars() as bars:
-        _make_all(jobs, model, config, look, bars.report)
+        _make_all(jobs, driver, config, look, bars.report)
 
 
 def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -> list[_Job]:
@@ -130,27 +129,33 @@ def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -
     return [_Job(source, driving, path) for (source, driving), path in zip(pairs, outputs, strict=True)]
 
 
-def _loaded(checkpoint: Path, device: "torch.device") -> "AnyTalk":
-    from training.engine.trained import load_anytalk
+def _loaded(checkpoint: Path, device: "torch.device") -> "Driver":
+    from training.engine.trained import load_driver
 
     try:
-        return load_anytalk(checkpoint, device)
+        return load_driver(checkpoint, device)
     except CheckpointError as error:
         raise UsageError(f"--checkpoint: {error}") from error
 
 
-def _make_all(jobs: Sequence[_Job], model: "AnyTalk", config: "AnimateConfig", look: _Look, report: Report) -> None:
+def _make_all(jobs: Sequence[_Job], driver: "Driver", config: "AnimateConfig", look: _Look, report: Report) -> None:
     """All inputs are looked at before the first film is made, so that a mistake in the last costs nothing."""
-    from training.recipes.anytalk.animator import Animator
+    from training.engine.animator import Animator
 
-    size_px = model.config.image_px
+    size_px = driver.image_px
     framer = _framer(look, size_px) if look.crop else None
     pictures = {job.source: _picture(job.source, size_px, framer, look) for job in jobs}
     drivings = dict.fromkeys(job.driving for job in jobs)
     films = {path: _film(path, size_px, framer, look, report) for path in drivings}
     jobs[0].output.parent.mkdir(exist_ok=True)
     for source, group in itertools.groupby(jobs, key=lambda job: job.source):
-        animator = Animator(model, pictures[source], config)
+        animator = Animator(
+            driver,
+            pictures[source],
+            config,
+            source_domain=look.source_domain,
+            driving_domain=look.driving_domain,
+        )
         for job in group:
             film = films[job.driving]
             write_film(animator, pictures[source], film, job.output, report, side_by_side=look.side_by_side)
@@ -200,7 +205,7 @@ def write_film(
         number, reference = animator.nearest(_counted(film.frames(), film.num_frames, stage, report))
         _say(f"{film.path.name}: motion is relative to its frame {number}, which is most like the source")
     driving, shown = itertools.tee(film.frames())  # no further apart than a batch
-    size_px = animator.model.config.image_px
+    size_px = animator.driver.image_px
     width_px = 3 * size_px if side_by_side else size_px
     frames = animator.frames(driving, reference)
     with FilmWriter(output, film, width_px, size_px) as writer:

@@ -124,9 +124,9 @@ def train(
     ] = None,
 ) -> None:
     """Time a training step with random weights and pictures: its parts, its arithmetic, and what each lever brings."""
-    from training.bench.train import TrainBench, measure_training
+    from training.bench.train import TrainBenchRequest, measure_training
 
     levers = None if lever is None else tuple(name for name in lever if name != "none")
-    request = TrainBench(preset, batch_size, levers, rounds, steps, device, peak_tflops)
+    request = TrainBenchRequest(preset, batch_size, levers, rounds, steps, device, peak_tflops)
     for line in measure_training(request).lines():
         print(line)  # noqa: T201

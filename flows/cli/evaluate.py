@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 import typer
 
 from flows.cli.options import ConfigOption, DeviceOption, RecipeArgument
-from flows.cli.train import check_recipe
 
 
 def evaluate(
@@ -32,12 +31,13 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a recipe on held-out pairs, beside real frames, the source itself and the published figures."""
-    check_recipe(recipe)
     from flows.cli.progress import Bars
     from training.engine.launch import one_device
-    from training.engine.settings import read_evaluation
     from training.evaluation import run
+    from training.evaluation.settings import read_evaluation
+    from training.recipes.registry import find_recipe
 
+    find_recipe(recipe)
     request = run.EvaluationRequest(
         checkpoint=checkpoint,
         release=release,
@@ -49,7 +49,8 @@ def evaluate(
         pairs=pairs,
         driving_domains=tuple(driving_domain or ()),
         source_domains=tuple(source_domain or ()),
+        recipe=recipe,
     )
     with Bars() as bars:
-        run.evaluate(request, one_device(device), lambda done, total: bars.report("pairs", done, total))
+        run.evaluate(request, one_device(device), bars.report)
     typer.echo((output / run.TABLE_FILE).read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ AssetsOption = Annotated[Path, typer.Option("--assets", help="Folder of video, s
 
 Device = Literal["auto", "cpu", "cuda"]
 DeviceOption = Annotated[Device, typer.Option(help="What to compute on; auto takes a GPU where there is one.")]
-RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="What is trained: anytalk.")]
+RecipeArgument = Annotated[str, typer.Argument(metavar="RECIPE", help="Name of what is trained, such as anytalk.")]
 
 
 def is_verbose() -> bool:

@@ -7,14 +7,12 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from flows.cli.options import ConfigOption, DeviceOption, RecipeArgument
-from schemas.errors import EXIT_STOPPED, UsageError
-
-RECIPES = ("anytalk",)
+from schemas.errors import EXIT_STOPPED
 
 
 def train(
@@ -24,7 +22,7 @@ def train(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     stage: Annotated[
-        Literal["pretrain", "finetune"] | None, typer.Option(help="The config's by default, pretrain by its own.")
+        str | None, typer.Option(help="One of the recipe's; the config's by default, the first by its own.")
     ] = None,
     config: ConfigOption = None,
     set_: Annotated[
@@ -35,31 +33,32 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the output.")] = False,
     device: DeviceOption = "auto",
+    events: Annotated[
+        Path | None, typer.Option(help="File that a line of JSON per event is appended to, for programs that watch.")
+    ] = None,
 ) -> int:
     """Train a recipe's networks on a release. SIGTERM saves and ends with exit code 143."""
-    check_recipe(recipe)
-    from training.engine import run
-    from training.engine.settings import read_settings
+    from training.engine.events import failures_told
 
     _log_progress()
-    request = run.RunRequest(
-        shards=tuple(shards),
-        output=output,
-        config=read_settings(config, set_ or (), stage),
-        init=init,
-        resume=resume,
-        accelerator=device,
-    )
-    outcome, sentence = run.train(request, _write_line)
+    with failures_told(events):
+        from training.engine import run
+        from training.engine.settings import read_settings
+
+        request = run.RunRequest(
+            shards=tuple(shards),
+            output=output,
+            config=read_settings(config, set_ or (), stage, recipe),
+            init=init,
+            resume=resume,
+            accelerator=device,
+            recipe=recipe,
+            events=events,
+        )
+        outcome, sentence = run.train(request, _write_line)
     if _is_first():
         _write_line(sentence if outcome == "finished" else f"{sentence}: the same command with --resume goes on")
     return 0 if outcome == "finished" else EXIT_STOPPED
-
-
-def check_recipe(name: str) -> None:
-    """Raise a UsageError for a recipe that there is none of."""
-    if name not in RECIPES:
-        raise UsageError(f"there is no recipe {name!r}: choose from {', '.join(RECIPES)}")
 
 
 def _write_line(line: str) -> None:

@@ -19,6 +19,7 @@ from tests.conftest import ROOT
 from tests.helpers.pair_shards import numbered_release, shards_of
 from training.data import AugmentConfig, PairsConfig, augment, pairs
 from training.data.contract import REQUIRED, prepared
+from training.data.draws import FramePairs
 from training.engine.checkpoint import Store
 from training.engine.feed import Feed, flat, held_out, held_out_domains
 from training.engine.settings import read_settings
@@ -197,7 +198,7 @@ def test_a_feed_gives_what_the_loader_gives_augmented(release):
 def test_held_out_pairs_are_fixed_differ_and_are_of_no_training_clip(release):
     config = read_settings(None, ["model.preset=tiny64", "num_validation_pairs=20", "pretrain.domains=[]"])
     assert held_out_domains(release, config) == ("test", ("mesh", "real"))
-    one, other = (held_out(release, config, "test", ("mesh", "real")) for _ in range(2))
+    one, other = (held_out(release, FramePairs(), config, "test", ("mesh", "real")) for _ in range(2))
     assert sum(len(table["source"]) for table in one) == 20
     assert all(torch.equal(table[name], again[name]) for table, again in zip(one, other, strict=True) for name in table)
     for table in one:
@@ -239,6 +240,7 @@ MISTAKES = {
     ),
     "workers": (["--set", "data.num_workers=3"], "the domain 'real' has 2 shards for 3 readers"),
     "domain": (["--set", "pretrain.domains=[disney_human]"], "there is no domain 'disney_human' in the split 'train'"),
+    "renamed": (["--set", "losses.spread=1"], "--set: losses.spread is called losses.keypoint_prior now: rename it"),
     "setting": (["--set", "losses.pixels=1"], "losses.pixels: Extra inputs are not permitted"),
     "value": (["--set", "clip=-1"], "clip: Input should be greater than 0, found -1"),
     "size": (["--set", "data.size_px=64"], "data.size_px 64 is not the model's 32"),

@@ -15,8 +15,7 @@ from tests.helpers.pair_shards import numbered_release, read_numbers, shards_of
 from training.data.config import PairsConfig
 from training.data.stills import Stills
 from training.engine.checkpoint import Parts, Store
-from training.engine.trained import load_anytalk
-from training.evaluation.measuring import moved
+from training.engine.trained import load_driver
 from training.evaluation.metrics.table import METRICS, Views
 from training.networks import fan
 from training.networks.arcface import ArcFace, aligned, five_points
@@ -25,6 +24,7 @@ from training.networks.fan import FaceAlignment
 from training.networks.inception import Inception
 from training.recipes.anytalk.config import TINY
 from training.recipes.anytalk.model import AnyTalk
+from training.recipes.base import Driving
 
 PLAIN = ("l1", "psnr", "ssim", "cpbd")  # need no weights
 SMALL = ("--set", "num_frames=3", "--set", "num_pairs=2", "--set", "batch_size=2")
@@ -223,12 +223,13 @@ def test_fid_is_of_equally_many_pictures():
 
 
 def test_a_source_is_moved_as_a_training_step_moves_it(run):
-    model = load_anytalk(run, torch.device("cpu"))
+    driver = load_driver(run, torch.device("cpu"))
     pictures = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     source, driving = pictures[:1], pictures[1:]
     with torch.no_grad():
-        made = moved(model, model.look(source), driving)
-        expected = model(source.expand(3, -1, -1, -1).contiguous(), driving, driving).picture
+        motion = driver.follow(Driving(pictures=driving), "real")
+        made = driver.render(driver.look(source, "real"), motion)
+        expected = driver.model(source.expand(3, -1, -1, -1).contiguous(), driving, driving).picture
     assert torch.allclose(made, expected, atol=2e-6)
     assert (made[0] - made[1]).abs().max() > 2e-5  # so that another frame's would be seen
 
