@@ -15,11 +15,14 @@ from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache, check_cache
 from training.data.clips import ClipInfo, CorruptError, index_tar, parse_info
 from training.data.config import PairsConfig
-from training.data.draws import ALL_ROWS, Draw, FramePairs, Quota, check_draw
+from training.data.draws import ALL_ROWS, Draw, FramePairs, Quota, Windows, check_draw
 from training.data.layout import BatchLayout, pair_layout
 from training.data.order import RowGroup, mixture
+from training.data.people import People, index_people
 from training.data.remote import Patience, read_start
 from training.data.shards import Shard, ShardSet, Where, choose, locate
+from training.data.sidecar import join_sidecar
+from training.data.window_arrays import window_layout
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +41,7 @@ class LoadingPlan:
         num_readers: workers of all ranks.
         expressions: by domain, how its emotion logits were made.
         groups: of a batch's rows, in their order.
+        people: by domain, which clips are of one person; empty unless the draw asks for references.
     """
 
     shards: ShardSet
@@ -47,6 +51,7 @@ class LoadingPlan:
     num_readers: int
     expressions: Mapping[str, ExpressionInput | None]
     groups: tuple[RowGroup, ...]
+    people: Mapping[str, People]
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -66,13 +71,21 @@ def make_plan(where: Where, config: PairsConfig, num_readers: int, draw: Draw | 
     located = locate(where, config, draw)
     check_cache(config, (own for shard in located for own in shard.every))
     shards = choose(_described(located, config), config, num_readers, draw)
+    if isinstance(draw, Windows) and draw.sidecar:
+        shards = join_sidecar(where, shards, config, draw)
+        check_cache(config, (own for shards in shards.by_domain.values() for shard in shards for own in shard.every))
     patience = Patience(config.num_attempts, config.backoff_s)
     infos = {domain: _first_record(own[0], patience) for domain, own in shards.by_domain.items()}
     clips = ", ".join(f"{count} {domain}" for domain, count in shards.counts.items())
     log.info("%s clips in %d shards for %d readers", clips, sum(map(len, shards.by_domain.values())), num_readers)
     expressions = {domain: info.expression for domain, info in infos.items()}
-    layout = pair_layout(infos, config)
-    return LoadingPlan(shards, config, draw, layout, num_readers, expressions, _groups(shards, config, draw))
+    groups, people = _groups(shards, config, draw), dict[str, People]()
+    if isinstance(draw, FramePairs):
+        layout = pair_layout(infos, config)
+    else:
+        layout = window_layout(shards, infos, draw, config)
+        people = index_people(where, shards, config) if draw.reference else people
+    return LoadingPlan(shards, config, draw, layout, num_readers, expressions, groups, people)
 
 
 def _groups(shards: ShardSet, config: PairsConfig, draw: Draw) -> tuple[RowGroup, ...]:

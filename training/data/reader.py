@@ -19,6 +19,7 @@ from training.data.opening import ShardFiles
 from training.data.order import Purpose, deal, draw_domains, generator
 from training.data.plan import LoadingPlan
 from training.data.stream import ClipStream, SkipCounts
+from training.data.windows import WindowRows
 
 BatchT = TypeVar("BatchT", bound=Batch | WindowBatch)
 
@@ -63,7 +64,7 @@ class Reader:
         self._counts = SkipCounts(int(at["opened"]), Counter(at["skipped"]))
         self._rows_per_draw = plan.draw.pairs_per_frames if isinstance(plan.draw, FramePairs) else 1
         cache = ShardCache(plan.config)
-        self._rows = _rows(plan, reader, memory)
+        self._rows = _rows(plan, reader, memory, cache)
         self._streams: list[ClipStream[Any]] = []
         for number, (domain, shards) in enumerate(plan.shards.by_domain.items()):
             hand = deal([shard.num_clips for shard in shards], plan.num_readers)[reader]
@@ -107,5 +108,9 @@ class Reader:
         return batch
 
 
-def _rows(plan: LoadingPlan, reader: int, memory: OwnMemory | TurnMemory | None) -> PairRows:
-    return PairRows(plan, plan.draw, reader, memory)
+def _rows(
+    plan: LoadingPlan, reader: int, memory: OwnMemory | TurnMemory | None, cache: ShardCache
+) -> PairRows | WindowRows:
+    if isinstance(plan.draw, FramePairs):
+        return PairRows(plan, plan.draw, reader, memory)
+    return WindowRows(plan, plan.draw, reader, cache)

@@ -64,8 +64,10 @@ class ShardSet:
 
     def fingerprint(self) -> str:
         """Equal for copies of the same shards in different places."""
-        every = [own for shards in self.by_domain.values() for shard in shards for own in shard.every]
-        rows = [[own.domain, own.name, own.num_clips, own.num_bytes] for own in every]
+        rows: list[list[str | int]] = []
+        for shard in (shard for shards in self.by_domain.values() for shard in shards):
+            rows.append([shard.domain, shard.name, shard.num_clips, shard.num_bytes])
+            rows += [[series, own.name, own.num_bytes, own.sha256] for series, own in shard.companions.items()]
         return content_hash(rows)[:16]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -72,7 +72,7 @@ class Optimising:
         }
         rate = config.length.learning_rate
         self.adams: dict[str, Optimizer] = {
-            name: fabric.setup_optimizers(Adam(weights, rate, betas=config.betas))  # pyright: ignore[reportAssignmentType]
+            name: cast("Optimizer", fabric.setup_optimizers(Adam(weights, rate, betas=config.betas)))
             for name, weights in self._weights.items()
         }
         self.average = Average(self._modules[learner.averaged()], config.average)

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
@@ -43,7 +44,8 @@ class AnyTalkBench:
         generator = torch.Generator().manual_seed(0)
         pose = torch.zeros(count, 7)
         pose[:, 6] = 1.0
-        shape = (count, 3, config.image_px, config.image_px)
+        image_px = cast("AnyTalkConfig", config).image_px
+        shape = (count, 3, image_px, image_px)
         batch = {"domain": torch.zeros(count, dtype=torch.long)}
         for side in ("source", "driving"):
             batch |= {

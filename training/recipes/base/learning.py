@@ -152,15 +152,17 @@ class DataFacts:
     """What is known once shards were found and before the first step.
 
     Attributes:
-        domains: by the numbers of ``Batch.domain``.
+        domains: by the numbers of a batch's ``domain``.
+        groups: by the numbers of ``group``, where the draw has quotas.
         expressions: by domain, how its emotion logits were made; None where it has none.
-        layouts: by domain, its landmark layout, where that is known.
+        landmark_schemes: by the numbers of ``scheme``, of windows.
         checkpoint: what this stage builds on (see :class:`Stage`); None for others.
     """
 
     domains: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
     expressions: Mapping[str, ExpressionInput | None] = field(default_factory=dict[str, "ExpressionInput | None"])
-    layouts: Mapping[str, str] = field(default_factory=dict[str, str])
+    landmark_schemes: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
 
 
