@@ -20,6 +20,7 @@ from flows.cli.calibrate import calibrate
 from flows.cli.demo import demo
 from flows.cli.diff import diff
 from flows.cli.doctor import doctor
+from flows.cli.encode import encode
 from flows.cli.evaluate import evaluate
 from flows.cli.forget import forget
 from flows.cli.gc import gc
@@ -39,7 +40,7 @@ from schemas.extras import missing_package
 _GROUPS = {"review": review_app, "weights": weights_app, "bench": bench_app}
 _COMMANDS = (
     build, retry, release, verify, forget, diff, status, sources, shots, tracks, clips, decisions, show, calibrate, gc,
-    doctor, schema, demo, train, evaluate, animate,
+    doctor, schema, demo, train, encode, evaluate, animate,
 )  # fmt: skip
 _AGAIN = ": run the same command again to go on"
 # How to go on with what was interrupted; other commands begin anew.
@@ -82,7 +83,7 @@ def run(arguments: list[str]) -> int:
         training was asked to end.
     """
     try:
-        result = app(arguments, standalone_mode=False)
+        result = app(arguments, prog_name="anitalk", standalone_mode=False)
         sys.stdout.flush()
     except KeyboardInterrupt:
         result = EXIT_INTERRUPTED

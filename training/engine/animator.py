@@ -16,6 +16,8 @@ from schemas.errors import UsageError
 from training.networks.inference import Captured, halved
 from training.recipes.base import Driver, Driving, MotionConfig
 
+__all__ = ["SAFE_DEG", "AnimateConfig", "Animator", "Picture", "Pictures"]
+
 Picture = UInt8[Tensor, "3 S S"]  # RGB
 Pictures = UInt8[Tensor, "B 3 S S"]
 

@@ -14,6 +14,8 @@ from training.engine.checkpoint import AVERAGE, Store, fill, read_config, read_s
 from training.recipes.base import Driver, Recipe
 from training.recipes.registry import DEFAULT_RECIPE, find_recipe
 
+__all__ = ["SavedCheckpoint", "find_checkpoint", "load_driver", "recipe_of"]
+
 _R = TypeVar("_R", bound=Record)
 
 
