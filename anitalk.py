@@ -5,21 +5,28 @@ projects use too. A folder of such a name with an ``__init__.py`` that comes ear
 instead of ours.
 """
 
+import os
 import sys
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
 PACKAGES = ("schemas", "pipeline", "training", "flows", "manifests")
 EXIT_USAGE = 2
+# Set on the nodes of a Ray cluster, which get this module and each package in folders of their own, side by side.
+SHIPPED = "ANITALK_SHIPPED"
 
 
-def shadowed() -> str | None:
-    """What hides one of our packages, and the remedy, as a sentence; None where all of them are ours."""
-    home = Path(__file__).resolve().parent
+def shadowed(first: Path | None = None) -> str | None:
+    """What hides one of our packages, and the remedy, as a sentence; None where all of them are ours.
+
+    Args:
+        first: a folder that comes before Python's own path in the processes that will be started.
+    """
     for name in PACKAGES:
-        spec = find_spec(name)
+        spec = _spec(name, first)
         folders = [Path(folder).resolve() for folder in (spec.submodule_search_locations or ())] if spec else []
-        if folders and folders[0].parent == home:
+        if folders and _is_ours(folders[0]):
             continue
         hiding = folders[0] if folders else Path(spec.origin).resolve() if spec and spec.origin else None
         if hiding is None:
@@ -29,6 +36,17 @@ def shadowed() -> str | None:
             "or take that folder's parent out of PYTHONPATH"
         )
     return None
+
+
+def _spec(name: str, first: Path | None) -> ModuleSpec | None:
+    spec = PathFinder.find_spec(name, [str(first)]) if first is not None else None
+    # A folder without __init__.py has no origin, and gives way to a package anywhere on the path.
+    return spec if spec is not None and spec.origin is not None else find_spec(name)
+
+
+def _is_ours(folder: Path) -> bool:
+    home = Path(__file__).resolve().parent
+    return folder.parent == home or (SHIPPED in os.environ and folder.parent.parent == home.parent)
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CheckedRequest:
     """A request that was read and checked: nothing has been written yet.
 
     ``models`` are those that checking has loaded, where this process will do the work, and else none.
@@ -58,7 +58,7 @@ class Plan:
     clip_list: tuple[ListedClip, ...] = ()
 
 
-def read_request(request: BuildRequest) -> Plan:
+def read_request(request: BuildRequest) -> CheckedRequest:
     """Read a request's manifest and settings, and look for every model file.
 
     Raises:
@@ -74,7 +74,7 @@ def read_request(request: BuildRequest) -> Plan:
     else:
         sources, clips = read_sources(path, config)[: request.limit], ()
     models = _checked_models(request, config, settings.weights)
-    return Plan(sources, config, settings.engine, settings.weights, models, clips)
+    return CheckedRequest(sources, config, settings.engine, settings.weights, models, clips)
 
 
 def _checked_models(request: BuildRequest, config: BuildConfig, weights: WeightsConfig) -> ModelSet:
@@ -111,7 +111,7 @@ class OpenBuild:
     """A build that holds its workspace. ``run`` may be called from several threads."""
 
     sources: tuple[Source, ...]
-    place: Workspace
+    workspace: Workspace
     config: BuildConfig
     engine: Engine
     progress: Progress
@@ -125,7 +125,7 @@ class OpenBuild:
             WorkspaceError: when the workspace can no longer be written.
             UsageError: when the cluster cannot be used.
         """
-        builder = Builder(self.place, self.config, self.engine, self.progress, self.clip_list, self.model_files)
+        builder = Builder(self.workspace, self.config, self.engine, self.progress, self.clip_list, self.model_files)
         builder.run(sources)
 
 
@@ -137,13 +137,11 @@ def opened_build(request: BuildRequest, progress: Progress | None = None) -> Ite
         UsageError: for a mistake in the request, or a workspace that is in use.
         WorkspaceError: when the workspace cannot be written.
     """
-    plan = read_request(request)
-    place = Workspace(request.workspace, create=True)
-    with place.lock(), engine_of(request, plan, place) as engine:
-        record_build(place, plan.sources, plan.config, plan.clip_list, plan.weights)
-        yield OpenBuild(
-            plan.sources, place, plan.config, engine, progress or Silent(), plan.models.files, plan.clip_list
-        )
+    checked = read_request(request)
+    workspace = Workspace(request.workspace, create=True)
+    with workspace.lock(), engine_of(request, checked, workspace) as engine:
+        record_build(workspace, checked.sources, checked.config, checked.clip_list, checked.weights)
+        yield _opened(checked, workspace, engine, progress)
 
 
 @contextlib.contextmanager
@@ -153,15 +151,25 @@ def reopened_build(request: BuildRequest, progress: Progress | None = None) -> I
     Raises:
         UsageError: when nothing has been built there, or it is in use.
     """
-    place = Workspace(request.workspace)
-    made = load_build(place)
-    settings = overlaid(made.config, made.weights, None, request.settings)
-    models = _checked_models(request, made.config, settings.weights)
-    plan = Plan(made.sources, made.config, settings.engine, settings.weights, models, made.listed)
-    with place.lock(), engine_of(request, plan, place) as engine:
-        yield OpenBuild(
-            plan.sources, place, plan.config, engine, progress or Silent(), plan.models.files, plan.clip_list
-        )
+    workspace = Workspace(request.workspace)
+    build = load_build(workspace)
+    settings = overlaid(build.config, build.weights, None, request.settings)
+    models = _checked_models(request, build.config, settings.weights)
+    checked = CheckedRequest(build.sources, build.config, settings.engine, settings.weights, models, build.listed)
+    with workspace.lock(), engine_of(request, checked, workspace) as engine:
+        yield _opened(checked, workspace, engine, progress)
+
+
+def _opened(checked: CheckedRequest, workspace: Workspace, engine: Engine, progress: Progress | None) -> OpenBuild:
+    return OpenBuild(
+        checked.sources,
+        workspace,
+        checked.config,
+        engine,
+        progress or Silent(),
+        checked.models.files,
+        checked.clip_list,
+    )
 
 
 def retry_failures(
@@ -186,28 +194,28 @@ def retry_failures(
         if unknown:
             raise UsageError(f"the build has no source {', '.join(sorted(unknown))}: 'anitalk sources' lists them")
         wanted = [source for source in opened.sources if not source_ids or source.id in source_ids]
-        forgiven = {source.id: forgive(opened.place, source.id, classes) for source in wanted}
+        forgiven = {source.id: forgive(opened.workspace, source.id, classes) for source in wanted}
         again = [source for source in wanted if forgiven[source.id]]
         opened.run(again)
     return sum(forgiven.values()), len(again)
 
 
 @contextlib.contextmanager
-def engine_of(request: BuildRequest, plan: Plan, place: Workspace) -> Iterator[Engine]:
+def engine_of(request: BuildRequest, checked: CheckedRequest, workspace: Workspace) -> Iterator[Engine]:
     """Whoever performs the request's jobs."""
     if request.inline:
-        turns = HostLimiter(plan.config.acquire, place.state_folder / "hosts")
-        yield InlineEngine(JobContext(place, plan.models, tool_version(), turns))
+        turns = HostLimiter(checked.config.acquire, workspace.state_folder / "hosts")
+        yield InlineEngine(JobContext(workspace, checked.models, tool_version(), turns))
         return
     from flows.ray.cluster import ray_engine
 
-    uri = str(Path(place.storage.root).resolve()) if place.storage.is_local else place.storage.uri
+    uri = str(Path(workspace.storage.root).resolve()) if workspace.storage.is_local else workspace.storage.uri
     with ray_engine(
         uri,
-        plan.config,
-        plan.engine,
+        checked.config,
+        checked.engine,
         tool_version(),
-        weights=plan.weights,
+        weights=checked.weights,
         address=request.ray_address,
         verbose=request.verbose,
     ) as engine:

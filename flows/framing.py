@@ -14,7 +14,7 @@ from PIL import Image
 
 from flows.settings import Settings
 from pipeline.analyse.faces import FaceScanner
-from pipeline.analyse.plan import smooth_path, square_around, tube_breaks, usable_span
+from pipeline.analyse.plan import smooth_path, square_around, usable_parts, usable_span
 from pipeline.analyse.runs import analyse_run, join_runs
 from pipeline.clip.crop import cut_square
 from pipeline.clip.meters import model_files
@@ -24,13 +24,12 @@ from pipeline.media.pixels import to_rgb
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
 from schemas.base import Box, TimeSpan
-from schemas.config import BuildConfig, DomainConfig
+from schemas.config import CropConfig, DomainConfig
 from schemas.errors import DecodeError, SourceError, UsageError
 from schemas.face import FaceTrack
 from schemas.media import Shot, Video
+from schemas.progress import Report
 from training.film.film import Film, Picture, read_picture, scaled, to_tensor
-
-Told = Callable[[float, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +65,9 @@ class Framer:
         image = read_picture(path)
         scanner, size = self._scanner(domain, *image.size)
         small = np.asarray(image.resize(size, Image.Resampling.BOX))
-        found = scanner.push(0, 0.0, lambda: cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        detections = scanner.push(0, 0.0, lambda: cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         least = self._config.domains[domain].faces.min_face_px
-        faces = [one.box for one in found if one.box[3] - one.box[1] >= least]
+        faces = [detection.box for detection in detections if detection.box[3] - detection.box[1] >= least]
         if not faces:
             raise UsageError(
                 f"no face of the domain {domain} was found in {path.name}: name its domain by --source-domain "
@@ -92,57 +91,58 @@ class Framer:
             raise UsageError(f"there is no domain {name!r}: choose from {', '.join(self._config.domains)}")
         return self._config.domains[name]
 
-    def film(self, path: Path, domain: str, told: Told) -> Film:
+    def film(self, path: Path, domain: str, report: Report) -> Film:
         """The longest look at one face of a film, at the film's own rate.
 
         Args:
             path: the file.
             domain: whose detectors look.
-            told: how far looking is, and how far it goes, in seconds.
+            report: told how much of the film was looked at, in seconds.
 
         Raises:
             UsageError: when it is no film, damaged, too long, or shows no face.
         """
-        settings = self._domain(domain)
+        settings, stage = self._domain(domain), f"looking at {path.name}"
         try:
             video = probe(path, "driving", "", self._config.probe)
             run, times, rows = analyse_run(
                 path, video, settings, self._models.detectors(domain), self._models.presence(domain),
-                report=lambda _, done, total: told(done or 0.0, total or 0.0),
+                report=lambda _, done, total: report(stage, done, total),
             )  # fmt: skip
         except (SourceError, DecodeError) as error:
             raise UsageError(str(error)) from error
         shots, tracks = join_runs([run], times, [rows], settings.faces)
-        found = longest(video, shots, tracks, times, self._config, settings.faces.stride)
-        if found is None:
+        report(stage, video.duration_s, video.duration_s)
+        followed = longest(video, shots, tracks, times, self._config.crop, settings.faces.stride)
+        if followed is None:
             raise UsageError(
                 f"no face of the domain {domain} was found in the {len(times)} frames of {path.name}: name its domain "
                 f"by --driving-domain ({', '.join(self._config.domains)}), or crop it to a square and say --no-crop"
             )
         fps = video.average_fps
-        num_frames = max(1, round(found.span.duration_s * fps))
-        if video.duration_s - found.span.duration_s > 1 / fps:
+        num_frames = max(1, round(followed.span.duration_s * fps))
+        if video.duration_s - followed.span.duration_s > 1 / fps:
             self._say(
-                f"{path.name}: one face is seen without a cut from {found.span.start_s:.2f} to "
-                f"{found.span.stop_s:.2f} s of {video.duration_s:.2f} s, and that part drives"
+                f"{path.name}: one face is seen without a cut from {followed.span.start_s:.2f} to "
+                f"{followed.span.stop_s:.2f} s of {video.duration_s:.2f} s, and that part drives"
             )
         return Film(
             path=path,
             fps=fps,
             num_frames=num_frames,
-            start_s=found.span.start_s,
+            start_s=followed.span.start_s,
             sound_index=video.audio.index if video.audio else None,
-            frames=lambda: self._frames(path, video, found, num_frames),
+            frames=lambda: self._frames(path, video, followed, num_frames),
         )
 
-    def _frames(self, path: Path, video: Video, found: Followed, num_frames: int) -> Iterator[Picture]:
+    def _frames(self, path: Path, video: Video, followed: Followed, num_frames: int) -> Iterator[Picture]:
         upright, cut_px = (video.width_px, video.height_px), max(self._config.crop.size_px, self._size_px)
-        seen = iter_frames(path, video, start_s=found.span.start_s)
+        seen = iter_frames(path, video, start_s=followed.span.start_s)
         last: Picture | None = None
-        for frame, repeated in iter_at_rate(seen, found.span.start_s, video.average_fps, num_frames):
+        for frame, repeated in iter_at_rate(seen, followed.span.start_s, video.average_fps, num_frames):
             if last is None or not repeated:
                 # By way of the shards' own size and coding, since that is what the networks have seen.
-                last = to_tensor(to_rgb(cut_square(frame, upright, found.square, cut_px), self._size_px))
+                last = to_tensor(to_rgb(cut_square(frame, upright, followed.square, cut_px), self._size_px))
             yield last
 
 
@@ -151,7 +151,7 @@ def longest(
     shots: Sequence[Shot],
     tracks: Sequence[FaceTrack],
     times: Float64[np.ndarray, " F"],
-    config: BuildConfig,
+    config: CropConfig,
     stride: int,
 ) -> Followed | None:
     """The longest span in which one face stays in one steady square, as clips are cut; of equals the larger face.
@@ -168,20 +168,14 @@ def longest(
     best: tuple[tuple[float, float], Followed] | None = None
     for track in tracks:
         shot, following = shots[track.shot_index], shots[track.shot_index + 1 : track.shot_index + 2]
-        window = usable_span(shot, following[0] if following else None, times, frame_s, config.crop)
-        if window is None:
-            continue
-        path = smooth_path(track.boxes, config.crop.median_window)
-        for first, last in tube_breaks(path, config.crop.min_tube_iou):
-            seen_s = track.times_s[first:last]
-            start_s = max(window.start_s, seen_s[0] - (stride * frame_s if first == 0 else 0))
-            stop_s = min(window.stop_s, seen_s[-1] + (stride * frame_s if last == len(path) else frame_s))
-            begin = int(np.searchsorted(times, start_s - 1e-6))
-            if begin == len(times) or stop_s - times[begin] < frame_s / 2:
+        window = usable_span(shot, following[0] if following else None, times, frame_s, config)
+        path = smooth_path(track.boxes, config.median_window)
+        windows, reach_s = [window] if window else [], stride * frame_s
+        for part in usable_parts(track, path, windows, times, config, reach_s=reach_s, break_s=frame_s):
+            if part.span.duration_s < frame_s / 2:
                 continue
-            square, _ = square_around(path[first:last], (video.width_px, video.height_px), config.crop)
-            span = TimeSpan(start_s=float(times[begin]), stop_s=float(stop_s))
-            rank = round(span.duration_s, 6), square.width_px
+            square, _ = square_around(path[part.first : part.last], (video.width_px, video.height_px), config)
+            rank = round(part.span.duration_s, 6), square.width_px
             if best is None or rank > best[0]:
-                best = rank, Followed(span, square)
+                best = rank, Followed(part.span, square)
     return best[1] if best else None

@@ -15,7 +15,7 @@ from schemas.release import Release
 
 
 @dataclass(frozen=True, slots=True)
-class MadeRelease:
+class FinishedRelease:
     """A finished release: its record, the choice behind it, and its folder or URI."""
 
     record: Release
@@ -45,7 +45,7 @@ def release_workspace(
     options: ReleaseOptions | None = None,
     to: str | None = None,
     progress: Progress | None = None,
-) -> MadeRelease:
+) -> FinishedRelease:
     """Release all finished clips of a workspace's latest build.
 
     Args:
@@ -60,19 +60,19 @@ def release_workspace(
     Raises:
         UsageError: when the workspace is in use, nothing was built there, or no clip is left to release.
     """
-    place = Workspace(workspace)
-    with place.lock():
-        made = load_build(place)
-        changed = overlaid(made.config, made.weights, config, settings)
-        watched: Progress = progress or Silent()
+    opened = Workspace(workspace)
+    with opened.lock():
+        build = load_build(opened)
+        changed = overlaid(build.config, build.weights, config, settings)
+        display: Progress = progress or Silent()
         record, choice, location = make_release(
-            place,
-            made,
+            opened,
+            build,
             changed.build,
             name,
             options or ReleaseOptions(),
             store=WeightsStore(changed.weights),
             to=to,
-            report=lambda stage, done, total: watched.stage(name, stage, done, total),
+            report=lambda stage, done, total: display.stage(name, stage, done, total),
         )
-    return MadeRelease(record, choice, location)
+    return FinishedRelease(record, choice, location)

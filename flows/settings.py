@@ -63,48 +63,51 @@ def _settings(
     except LayerError as error:
         raise UsageError(str(error)) from error
     where = str(path) if path else "--set"
-    engine, place = given.pop("engine", {}), given.pop("weights")
+    engine, weights_given = given.pop("engine", {}), given.pop("weights")
     return Settings(
-        _with_full_paths(checked(given, where, defaults)),
+        _with_absolute_paths(checked(given, where, defaults)),
         _validated(EngineConfig, engine, where, "engine."),
-        _placed(_validated(WeightsConfig, place, where, "weights.")),
+        _with_absolute_folders(_validated(WeightsConfig, weights_given, where, "weights.")),
     )
 
 
-def _placed(weights: WeightsConfig) -> WeightsConfig:
+def _with_absolute_folders(weights: WeightsConfig) -> WeightsConfig:
     """Folders from the root on: workers run in other folders, and later commands may too."""
     return WeightsConfig(
-        dir=full_place(weights.dir) if weights.dir else "", mirror=full_place(weights.mirror) if weights.mirror else ""
+        dir=absolute_location(weights.dir) if weights.dir else "",
+        mirror=absolute_location(weights.mirror) if weights.mirror else "",
     )
 
 
-def _with_full_paths(config: BuildConfig) -> BuildConfig:
+def _with_absolute_paths(config: BuildConfig) -> BuildConfig:
     """Model files of the user's own by their paths from the root on, for the same reason."""
-    domains = {name: _domain_with_full_paths(domain) for name, domain in config.domains.items()}
+    domains = {name: _domain_with_absolute_paths(domain) for name, domain in config.domains.items()}
     changes: dict[str, Any] = {"domains": domains}
     for name in ("speaker", "expression", "identity"):
         stage = getattr(config, name)
         if stage is not None and is_path(stage.weights):
-            changes[name] = stage.model_copy(update={"weights": full_place(stage.weights)})
+            changes[name] = stage.model_copy(update={"weights": absolute_location(stage.weights)})
     if config.router and config.router.clip:
-        changes["router"] = config.router.model_copy(update={"clip": full_place(config.router.clip)})
+        changes["router"] = config.router.model_copy(update={"clip": absolute_location(config.router.clip)})
     return config.model_copy(update=changes)
 
 
-def _domain_with_full_paths(domain: DomainConfig) -> DomainConfig:
+def _domain_with_absolute_paths(domain: DomainConfig) -> DomainConfig:
     detectors = tuple(
-        one.model_copy(update={"onnx": one.onnx.model_copy(update={"path": full_place(one.onnx.path)})})
-        if one.onnx
-        else one
-        for one in domain.detectors
+        detector.model_copy(
+            update={"onnx": detector.onnx.model_copy(update={"path": absolute_location(detector.onnx.path)})}
+        )
+        if detector.onnx
+        else detector
+        for detector in domain.detectors
     )
     points = domain.landmarker
     if isinstance(points, UserLandmarker):
-        points = points.model_copy(update={"path": full_place(points.path)})
+        points = points.model_copy(update={"path": absolute_location(points.path)})
     return domain.model_copy(update={"detectors": detectors, "landmarker": points})
 
 
-def full_place(given: str) -> str:
+def absolute_location(given: str) -> str:
     """A URI as it is, a folder from the root on.
 
     Raises:

@@ -7,23 +7,25 @@ squares already and the ``train`` extra is enough. Whatever is heavy is imported
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from anitalk import PACKAGES
+from flows.cli.options import DeviceOption, ProfileOption
+from schemas.errors import CheckpointError, UsageError
+from schemas.extras import install_command
+from schemas.progress import Report
 
 if TYPE_CHECKING:
     import torch
 
     from flows.framing import Framer
+    from training.engine.animator import AnimateConfig, Animator
     from training.film.film import Film, Picture
-    from training.recipes.anytalk.animator import AnimateConfig, Animator
-    from training.recipes.anytalk.model import AnyTalk
+    from training.recipes.base import Driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,22 +63,21 @@ def animate(
     no_crop: Annotated[bool, typer.Option("--no-crop", help="Inputs are squares around a face already.")] = False,
     source_domain: Annotated[str, typer.Option(help="Whose detectors find the source's face.")] = "real",
     driving_domain: Annotated[str, typer.Option(help="Whose detectors find the driving face.")] = "real",
-    profile: Annotated[str, typer.Option(help="Whose models find faces: embedded or standard.")] = "embedded",
+    profile: ProfileOption = "embedded",
     set_: Annotated[list[str] | None, typer.Option("--set", help="One setting of the builder's; repeatable.")] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Frames made at once; 8 on a GPU, else 1.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to compute on.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Make pictures of faces move as films do; several of either make every pair."""
     from pydantic import ValidationError
 
-    from schemas.errors import UsageError
+    from flows.cli.progress import Bars
+    from training.engine.animator import AnimateConfig
     from training.engine.launch import one_device
-    from training.recipes.anytalk.animator import AnimateConfig
-    from training.recipes.anytalk.fast import prepared
 
     jobs = plan_jobs(source, driving, output)
-    place = one_device(device)
-    on_gpu = place.type == "cuda"
+    chosen = one_device(device)
+    on_gpu = chosen.type == "cuda"
     try:
         config = AnimateConfig(
             relative=relative,
@@ -97,78 +98,78 @@ def animate(
         import torch
 
         torch.backends.cudnn.benchmark = True  # shapes are fixed
-    model = prepared(_loaded(checkpoint, place), half=on_gpu, channels_last=on_gpu)
+    driver = _loaded(checkpoint, chosen).faster(half=on_gpu, channels_last=on_gpu)
     look = _Look(not no_crop, source_domain, driving_domain, profile, tuple(set_ or ()), side_by_side)
-    with _bars() as bars:
-        _make_all(jobs, model, config, look, bars)
+    with Bars() as bars:
+        _make_all(jobs, driver, config, look, bars.report)
 
 
 def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -> list[_Job]:
     """Every pair and where it goes: one to the file ``output``, several into that folder as SOURCE-DRIVING.mp4.
 
     Raises:
-        UsageError: when the place cannot be, or two pairs have one name.
+        UsageError: when the output cannot be, or two pairs have one name.
     """
-    from schemas.errors import UsageError
-
     pairs = list(itertools.product(sources, drivings))
     if len(pairs) == 1:
         if output.is_dir():
             raise UsageError(f"{output} is a folder: name an .mp4 file in it")
         if output.suffix.lower() != ".mp4":
             raise UsageError(f"{output} is no .mp4 file: name one")
-        places = [output]
+        outputs = [output]
     else:
         if output.exists() and not output.is_dir():
             raise UsageError(f"{output} is a file: {len(pairs)} films go into a folder")
-        places = [output / f"{source.stem}-{driving.stem}.mp4" for source, driving in pairs]
-        twice = [place.name for number, place in enumerate(places) if place in places[:number]]
+        outputs = [output / f"{source.stem}-{driving.stem}.mp4" for source, driving in pairs]
+        twice = [path.name for number, path in enumerate(outputs) if path in outputs[:number]]
         if twice:
             raise UsageError(f"two pairs would both be {twice[0]}: give the files names of their own")
     if not output.parent.is_dir():
         raise UsageError(f"{output.parent} is no folder: make it, or name another place")
-    return [_Job(source, driving, place) for (source, driving), place in zip(pairs, places, strict=True)]
+    return [_Job(source, driving, path) for (source, driving), path in zip(pairs, outputs, strict=True)]
 
 
-def _loaded(checkpoint: Path, device: "torch.device") -> "AnyTalk":
-    from schemas.errors import CheckpointError, UsageError
-    from training.engine.trained import load_anytalk
+def _loaded(checkpoint: Path, device: "torch.device") -> "Driver":
+    from training.engine.trained import load_driver
 
     try:
-        return load_anytalk(checkpoint, device)
+        return load_driver(checkpoint, device)
     except CheckpointError as error:
         raise UsageError(f"--checkpoint: {error}") from error
 
 
-def _make_all(jobs: Sequence[_Job], model: "AnyTalk", config: "AnimateConfig", look: _Look, bars: Progress) -> None:
+def _make_all(jobs: Sequence[_Job], driver: "Driver", config: "AnimateConfig", look: _Look, report: Report) -> None:
     """All inputs are looked at before the first film is made, so that a mistake in the last costs nothing."""
-    from training.recipes.anytalk.animator import Animator
+    from training.engine.animator import Animator
 
-    size_px = model.config.image_px
+    size_px = driver.image_px
     framer = _framer(look, size_px) if look.crop else None
     pictures = {job.source: _picture(job.source, size_px, framer, look) for job in jobs}
-    films = {}
-    for path in dict.fromkeys(job.driving for job in jobs):
-        with _bar(bars, f"looking at {path.name}") as told:
-            films[path] = _film(path, size_px, framer, look, told)
+    drivings = dict.fromkeys(job.driving for job in jobs)
+    films = {path: _film(path, size_px, framer, look, report) for path in drivings}
     jobs[0].output.parent.mkdir(exist_ok=True)
     for source, group in itertools.groupby(jobs, key=lambda job: job.source):
-        animator = Animator(model, pictures[source], config)
+        animator = Animator(
+            driver,
+            pictures[source],
+            config,
+            source_domain=look.source_domain,
+            driving_domain=look.driving_domain,
+        )
         for job in group:
-            make(animator, pictures[source], films[job.driving], job.output, bars, side_by_side=look.side_by_side)
+            film = films[job.driving]
+            write_film(animator, pictures[source], film, job.output, report, side_by_side=look.side_by_side)
 
 
 def _framer(look: _Look, size_px: int) -> "Framer":
-    from schemas.errors import UsageError
-
     try:
         from flows.framing import Framer
         from flows.settings import read_settings
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in {"pipeline", "flows", "schemas", "training"}:
+        if (error.name or "").split(".")[0] in PACKAGES:
             raise
         raise UsageError(
-            f"finding faces needs the builder's packages ({error.name} is missing): pip install 'anitalk[build]', "
+            f"finding faces needs the builder's packages ({error.name} is missing): {install_command('build')}, "
             "or crop the inputs to squares around a face and say --no-crop"
         ) from error
     return Framer(read_settings(None, look.settings, look.profile), size_px, _say)
@@ -180,19 +181,19 @@ def _picture(path: Path, size_px: int, framer: "Framer | None", look: _Look) -> 
     return framer.picture(path, look.source_domain) if framer else cropped_picture(path, size_px)
 
 
-def _film(path: Path, size_px: int, framer: "Framer | None", look: _Look, told: "_Told") -> "Film":
+def _film(path: Path, size_px: int, framer: "Framer | None", look: _Look, report: Report) -> "Film":
     from training.film.film import cropped_film
 
-    return framer.film(path, look.driving_domain, told) if framer else cropped_film(path, size_px)
+    return framer.film(path, look.driving_domain, report) if framer else cropped_film(path, size_px)
 
 
-def make(
-    animator: "Animator", source: "Picture", film: "Film", output: Path, bars: Progress, *, side_by_side: bool
+def write_film(
+    animator: "Animator", source: "Picture", film: "Film", output: Path, report: Report, *, side_by_side: bool
 ) -> None:
     """One film: the source moved as ``film`` does, at its rate and with its sound.
 
     Raises:
-        AnitalkError, AnitalkError: when the film breaks off or the output cannot be written.
+        AnitalkError: when the film breaks off or the output cannot be written.
     """
     import torch
 
@@ -200,51 +201,27 @@ def make(
 
     reference = None
     if animator.config.relative:
-        with _bar(bars, f"comparing {film.path.name}") as told:
-            number, reference = animator.nearest(_counted(film.frames(), film.num_frames, told))
+        stage = f"comparing {film.path.name}"
+        number, reference = animator.nearest(_counted(film.frames(), film.num_frames, stage, report))
         _say(f"{film.path.name}: motion is relative to its frame {number}, which is most like the source")
     driving, shown = itertools.tee(film.frames())  # no further apart than a batch
-    size_px = animator.model.config.image_px
+    size_px = animator.driver.image_px
     width_px = 3 * size_px if side_by_side else size_px
-    with _bar(bars, f"making {output.name}") as told, FilmWriter(output, film, width_px, size_px) as writer:
-        for picture in _counted(animator.frames(driving, reference), film.num_frames, told):
+    frames = animator.frames(driving, reference)
+    with FilmWriter(output, film, width_px, size_px) as writer:
+        for picture in _counted(frames, film.num_frames, f"making {output.name}", report):
             given = next(shown)
-            made = picture.cpu()
-            writer.add(torch.cat([source, given, made], dim=2) if side_by_side else made)
+            moved = picture.cpu()
+            writer.add(torch.cat([source, given, moved], dim=2) if side_by_side else moved)
     _say(f"{output}: {writer.num_frames} frames at {float(film.fps):.3f} fps")
 
 
-# ---- what is told --------------------------------------------------------------------------------------------------
-
-
-class _Told:
-    """Moves a bar to ``done`` of ``total``."""
-
-    def __init__(self, bars: Progress, name: str) -> None:
-        self._bars, self.task = bars, bars.add_task(escape(name), total=None)
-
-    def __call__(self, done: float, total: float) -> None:
-        self._bars.update(self.task, completed=done, total=total)
-
-
-@contextmanager
-def _bar(bars: Progress, name: str) -> Iterator[_Told]:
-    told = _Told(bars, name)
-    yield told
-    bars.remove_task(told.task)
-
-
-def _bars() -> Progress:
-    """Bars on a terminal, nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    return Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
-
-
-def _counted(pictures: "Iterable[Picture]", total: int, told: _Told) -> "Iterator[Picture]":
+def _counted(pictures: "Iterable[Picture]", total: int, stage: str, report: Report) -> "Iterator[Picture]":
+    """The pictures as they are, reported as they pass; a film may hold fewer or more than it claims."""
     for number, picture in enumerate(pictures, start=1):
-        told(number, total)
+        report(stage, min(number, total - 1), total)
         yield picture
+    report(stage, total, total)
 
 
 def _say(line: str) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from flows.cli.options import AssetsOption, DeviceOption
 from flows.cli.rows import write_file
 
 bench_app = typer.Typer(
@@ -15,7 +16,7 @@ bench_app = typer.Typer(
 
 @bench_app.command()
 def accuracy(
-    assets: Annotated[Path, typer.Option("--assets", help="Folder of video, stills, truth, and perhaps weights.")],
+    assets: AssetsOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Markdown file; its picture lies beside it.")] = Path(
         "docs/accuracy.md"
     ),
@@ -31,16 +32,16 @@ def accuracy(
 
     settings = read_settings(None, set_ or [])
     models = asset_models(assets, settings.weights.dir)
-    accuracy = measure(assets, models, lambda part, *_: print(f"measuring {part} …", file=sys.stderr))  # noqa: T201
+    figures = measure(assets, models, lambda part, *_: print(f"measuring {part} …", file=sys.stderr))  # noqa: T201
     picture = output.with_suffix(".png")
-    write_file(picture, draw(accuracy))
-    write_file(output, to_markdown(accuracy, picture.name).encode())
+    write_file(picture, draw(figures))
+    write_file(output, to_markdown(figures, picture.name).encode())
     print(f"{output} and {picture.name}")  # noqa: T201
 
 
 @bench_app.command()
 def router(
-    assets: Annotated[Path, typer.Option("--assets", help="Folder of video, stills, truth, and perhaps weights.")],
+    assets: AssetsOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Markdown file.")] = Path("docs/router.md"),
     write: Annotated[Path | None, typer.Option("--write", help="JSON file for the fitted numbers.")] = None,
     set_: Annotated[
@@ -89,7 +90,7 @@ def animate(
     preset: Annotated[str, typer.Option(help="Sizes of the networks: 256, 256-plain, 512, small64, tiny64.")] = "256",
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="Frames at once; repeatable; 1 and 8.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each way is measured.")] = 10,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to compute on.")] = "auto",
+    device: DeviceOption = "auto",
 ) -> None:
     """Time a frame of animation, and each way of being quicker; networks of true size with random weights."""
     from training.bench.animate import measure_animate
@@ -116,16 +117,16 @@ def train(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns that each variant takes.")] = 3,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps of a turn; 10 on a GPU, 1 on a processor.")] = None,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="What to train on.")] = "auto",
+    device: DeviceOption = "auto",
     peak_tflops: Annotated[
         float | None,
         typer.Option(min=0.0, help="The machine's peak; by the GPU's name, or else a matrix product, by default."),
     ] = None,
 ) -> None:
     """Time a training step with random weights and pictures: its parts, its arithmetic, and what each lever brings."""
-    from training.bench.train import TrainBench, measure_training
+    from training.bench.train import TrainBenchRequest, measure_training
 
-    levers = None if lever is None else tuple(one for one in lever if one != "none")
-    asked = TrainBench(preset, batch_size, levers, rounds, steps, device, peak_tflops)
-    for line in measure_training(asked).lines():
+    levers = None if lever is None else tuple(name for name in lever if name != "none")
+    request = TrainBenchRequest(preset, batch_size, levers, rounds, steps, device, peak_tflops)
+    for line in measure_training(request).lines():
         print(line)  # noqa: T201

@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and how to mend it."""
+"""``anitalk doctor``: what this machine has, what is missing, and how to mend it."""
 
 import importlib.metadata
 import platform
@@ -6,8 +6,12 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from schemas.errors import AnitalkError
+import typer
+
+from schemas.errors import EXIT_FAULTS, AnitalkError
+from schemas.extras import install_command
 
 _PACKAGES = ("av", "numpy", "opencv-python-headless", "onnxruntime", "scenedetect", "torch", "transformers", "webdataset", "yt-dlp")  # fmt: skip  # noqa: E501
 _OPENCVS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
@@ -21,6 +25,16 @@ class Finding:
     subject: str
     fine: bool
     text: str
+
+
+def doctor(
+    workspace: Annotated[str | None, typer.Option("--workspace", "-w", help="Check its disk too.")] = None,
+) -> int:
+    """Check this machine: versions, OpenCV, FFmpeg, GPU, disk, model files; say how to mend what is missing."""
+    findings = examine(workspace)
+    for finding in findings:
+        print(f"{'ok  ' if finding.fine else 'MEND'}  {finding.subject:<12} {finding.text}")  # noqa: T201
+    return 0 if all(finding.fine for finding in findings) else EXIT_FAULTS
 
 
 def examine(workspace: str | None = None) -> list[Finding]:
@@ -52,10 +66,10 @@ def _version(package: str) -> str | None:
 
 
 def _packages() -> list[Finding]:
-    found = {name: _version(name) for name in _PACKAGES}
+    versions = {name: _version(name) for name in _PACKAGES}
     return [
-        Finding(name, version is not None, version or "missing: pip install 'anitalk[build]'")
-        for name, version in found.items()
+        Finding(name, version is not None, version or f"missing: {install_command('build')}")
+        for name, version in versions.items()
     ]
 
 
@@ -80,7 +94,7 @@ def _ffmpeg() -> Finding:
         codecs = {"h264", "libx264", "aac", "flac"} - av.codecs_available
         program = imageio_ffmpeg.get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
-        return Finding("ffmpeg", False, f"{error}: pip install 'anitalk[build]'")
+        return Finding("ffmpeg", False, f"{error}: {install_command('build')}")
     if codecs:
         return Finding("ffmpeg", False, f"PyAV lacks {', '.join(sorted(codecs))}: pip install --force-reinstall av")
     libraries = ".".join(str(part) for part in av.library_versions["libavcodec"])
@@ -102,7 +116,7 @@ def _models() -> list[Finding]:
     try:
         from pipeline.models.files.packaged import PACKAGED_MODELS, packaged_model
     except ImportError as error:
-        return [Finding("models", False, f"{error}: pip install 'anitalk[build]'")]
+        return [Finding("models", False, f"{error}: {install_command('build')}")]
     for name in PACKAGED_MODELS:
         try:
             model = packaged_model(name)
@@ -119,14 +133,14 @@ def _weights() -> Finding:
         from pipeline.models.files.weights import WeightsStore
 
         store = WeightsStore()
-        there = [
+        present = [
             name
             for name, weights in sorted(store.registry.items())
             if all((store.folder / file.path).is_file() for file in weights.files)
         ]
     except (ImportError, AnitalkError) as error:
         return Finding("weights", False, f"{error}")
-    have = f"{len(there)} of {len(store.registry)} there" + (f": {', '.join(there)}" if there else "")
+    have = f"{len(present)} of {len(store.registry)} there" + (f": {', '.join(present)}" if present else "")
     return Finding(
         "weights", True, f"{store.folder}, {have}; none is needed by the embedded profile ('anitalk weights list')"
     )
@@ -139,9 +153,9 @@ def _javascript() -> Finding:
 
 
 def _disk(workspace: str | None) -> Finding:
-    place = Path(workspace) if workspace and "://" not in workspace else Path.cwd()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    folder = Path(workspace) if workspace and "://" not in workspace else Path.cwd()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
     mend = "" if free >= _LOW_DISK_BYTES else ": an hour of 1080p source takes about 2 GB, its clips about 1 GB"
-    return Finding("disk", free >= _LOW_DISK_BYTES, f"{free / 1e9:.1f} GB free at {place}{mend}")
+    return Finding("disk", free >= _LOW_DISK_BYTES, f"{free / 1e9:.1f} GB free at {folder}{mend}")

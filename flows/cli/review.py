@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.options import FormatOption, OutputOption, WorkspaceOption
 from flows.cli.rows import Format
+from schemas.errors import UsageError
 
 review_app = typer.Typer(help="Screen clips in a browser; export, import and compare what people said of them.")
-
-WorkspaceOption = Annotated[str, typer.Option("--workspace", "-w", help="Folder or URI (s3://…) of the workspace.")]
 
 
 class ExchangeFormat(StrEnum):
@@ -38,7 +38,6 @@ def open_page(
     if context.invoked_subcommand is not None:
         return
     from pipeline.review.server import open_page as serve
-    from schemas.errors import UsageError
 
     if workspace is None:
         raise UsageError("which workspace? name it: 'anitalk review --workspace DIR'")
@@ -60,7 +59,6 @@ def export_reviews(
 ) -> None:
     """Write clips and reviews for Label Studio, for a colleague without the tool, or as a table of all reviews."""
     from flows.cli.review_exchange import export_bundle, export_tables, export_tasks
-    from schemas.errors import UsageError
 
     if video_prefix is not None and form is not ExchangeFormat.LABELSTUDIO:
         raise UsageError(f"--video-prefix belongs to --format labelstudio: leave it out for {form.value}")
@@ -89,8 +87,8 @@ def import_reviews(
 @review_app.command()
 def agreement(
     workspace: WorkspaceOption,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = Format.TABLE,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    form: FormatOption = Format.TABLE,
+    output: OutputOption = None,
 ) -> None:
     """Show how far reviewers agree: Cohen's kappa of each pair, and of each with their own blind second looks."""
     from flows.cli.review_exchange import show_agreement

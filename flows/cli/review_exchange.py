@@ -49,15 +49,17 @@ def export_tasks(workspace: str, folder: Path, video_prefix: str | None) -> None
     # Label Studio serves folders below its document root; the folder's own parent is the one we can name.
     prefix = f"/data/local-files/?d={quote(folder.absolute().name)}/videos/" if video_prefix is None else video_prefix
     if video_prefix is None:
-        for clip_id, made in screened.clips.items():
-            write_file(folder / "videos" / f"{clip_id}.mp4", film_of(screened, made))
+        for clip_id, finished in screened.clips.items():
+            write_file(folder / "videos" / f"{clip_id}.mp4", film_of(screened, finished))
     write_file(folder / "labeling-config.xml", labelling_config(screened).encode())
     write_file(folder / "tasks.json", label_studio_tasks(screened, prefix))
-    _say(f"{folder}: tasks.json with {len(screened.clips)} tasks, labeling-config.xml")
+    _print_line(f"{folder}: tasks.json with {len(screened.clips)} tasks, labeling-config.xml")
     if video_prefix is None:
-        _say("start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and")
-        _say(f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder.absolute().parent}, and add {folder.absolute()}/videos")
-        _say("to the project as local source storage; then import tasks.json")
+        _print_line("start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and")
+        _print_line(
+            f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={folder.absolute().parent}, and add {folder.absolute()}/videos"
+        )
+        _print_line("to the project as local source storage; then import tasks.json")
 
 
 def export_bundle(workspace: str, target: Path) -> None:
@@ -69,7 +71,7 @@ def export_bundle(workspace: str, target: Path) -> None:
         _empty(target)
     write_bundle(screened, target)
     page = target if target.suffix.lower() == ".zip" else target / "index.html"
-    _say(f"{page}: {len(screened.clips)} clips; what is saved there comes back with 'anitalk review import'")
+    _print_line(f"{page}: {len(screened.clips)} clips; what is saved there comes back with 'anitalk review import'")
 
 
 def import_file(workspace: str, path: Path, *, skip_unknown: bool) -> None:
@@ -78,17 +80,17 @@ def import_file(workspace: str, path: Path, *, skip_unknown: bool) -> None:
     Raises:
         UsageError: when anything in the file is wrong; then nothing was added.
     """
-    place = Workspace(workspace)
-    incoming = read_reviews(path, read_screened(place), skip_unknown=skip_unknown)
-    num_new = store(ReviewLog(place), incoming)
-    for line in _told(incoming, num_new):
-        _say(line)
+    opened = Workspace(workspace)
+    incoming = read_reviews(path, read_screened(opened), skip_unknown=skip_unknown)
+    num_new = store(ReviewLog(opened), incoming)
+    for line in _import_lines(incoming, num_new):
+        _print_line(line)
 
 
-def _told(incoming: Incoming, num_new: int) -> Iterable[str]:
+def _import_lines(incoming: Incoming, num_new: int) -> Iterable[str]:
     clips = {review.clip_id for review in incoming.reviews}
-    there = incoming.num_there + len(incoming.reviews) - num_new
-    yield f"{num_new} reviews of {len(clips)} clips imported, {there} were there already"
+    num_old = incoming.num_there + len(incoming.reviews) - num_new
+    yield f"{num_new} reviews of {len(clips)} clips imported, {num_old} were there already"
     if incoming.num_stale:
         yield f"{incoming.num_stale} are of other versions of their clips: kept, and decide nothing"
     for why, count in sorted(incoming.left_out.items()):
@@ -97,14 +99,16 @@ def _told(incoming: Incoming, num_new: int) -> Iterable[str]:
 
 def show_agreement(workspace: str, form: Format, output: Path | None) -> None:
     """Write one row per pair of reviewers, and one per reviewer with blind second looks."""
-    found = agreement(ReviewLog(Workspace(workspace)).read())
-    rows = [one.model_dump() for one in (*found.pairs, *found.second_looks)]
+    report = agreement(ReviewLog(Workspace(workspace)).read())
+    rows = [row.model_dump() for row in (*report.pairs, *report.second_looks)]
     if form is Format.TABLE:  # names come from files of others, and a terminal obeys some characters
         rows = [row | {name: _printable(row[name]) for name in ("first", "second")} for row in rows]
     write_rows(rows, tuple(AgreementRow.model_fields), form, output)
     if form is Format.TABLE and output is None and not rows:
-        judged = "nobody has judged a clip" if not found.num_reviewers else "no clip was judged by two people, or twice"
-        _say(f"{judged} so far")
+        judged = (
+            "nobody has judged a clip" if not report.num_reviewers else "no clip was judged by two people, or twice"
+        )
+        _print_line(f"{judged} so far")
 
 
 def _printable(text: str) -> str:
@@ -116,5 +120,5 @@ def _empty(folder: Path) -> None:
         raise UsageError(f"{folder} is there already: name a new folder with -o")
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line)  # noqa: T201

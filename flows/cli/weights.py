@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options import ConfigOption, FormatOption, OutputOption
 from flows.cli.rows import Format, Row, write_rows
+from schemas.errors import EXIT_FAULTS, UsageError
 
 if TYPE_CHECKING:
     from flows.settings import Settings
     from pipeline.models.files.fetching import Arrival, Watcher
     from pipeline.models.files.weights import EntryState, WeightsStore
     from schemas.weights import Weights, WeightsFile
-
-from schemas.errors import EXIT_FAULTS
 
 _COLUMNS = ("name", "state", "verified", "size_mb", "commercial_use", "licence", "domains", "path", "origin", "at_hand")
 _USE = {True: "yes", False: "no", None: "unknown"}
@@ -27,7 +27,6 @@ weights_app = typer.Typer(
 )
 
 NamesArgument = Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="As 'anitalk weights list' has them.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file with settings that differ.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting, such as weights.dir=/data/weights.")]
 
 
@@ -35,8 +34,8 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="One setting,
 def list_weights(
     config: ConfigOption = None,
     set_: SetOption = None,
-    form: Annotated[Format, typer.Option("--format", "-f", help="How rows are written.")] = Format.TABLE,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file.")] = None,
+    form: FormatOption = Format.TABLE,
+    output: OutputOption = None,
 ) -> None:
     """Show all weights: what is there, its size, its terms, and which domains it is meant for."""
     _, store = _opened(config, set_)
@@ -58,7 +57,7 @@ def fetch(
     set_: SetOption = None,
 ) -> None:
     """Fetch weights into the weights folder, each verified; a broken transfer goes on where it stopped."""
-    from flows.settings import full_place
+    from flows.settings import absolute_location
     from pipeline.fetch.politeness import HostLimiter
     from pipeline.models.files.fetching import fetch_weights
 
@@ -68,29 +67,29 @@ def fetch(
     if not wanted:
         print(f"nothing to fetch: all of it is in {store.folder}")  # noqa: T201
         return
-    mirror = full_place(from_) if from_ else settings.weights.mirror
+    mirror = absolute_location(from_) if from_ else settings.weights.mirror
     limiter = HostLimiter(settings.build.acquire)
     with _watching() as watch:
         acquire = settings.build.acquire
         for arrival in fetch_weights(wanted, store, acquire, limiter=limiter, watch=watch, mirror=mirror):
-            print(_told(arrival))  # noqa: T201
+            print(_arrival_line(arrival))  # noqa: T201
 
 
 @weights_app.command()
 def verify(names: NamesArgument = None, config: ConfigOption = None, set_: SetOption = None) -> int:
     """Compare the files with their checksums. Exit code 1 when one is damaged, or one that you name is missing."""
     _, store = _opened(config, set_)
-    found = [store.state(name) for name in sorted(set(names or store.registry))]
-    faults = [fault for one in found for fault in one.faults()]
+    entries = [store.state(name) for name in sorted(set(names or store.registry))]
+    faults = [fault for entry in entries for fault in entry.faults()]
     if names:
-        missing = [one.weights.name for one in found if one.state == "missing"]
+        missing = [entry.weights.name for entry in entries if entry.state == "missing"]
         faults += store.problems(missing)
     for fault in faults:
         print(fault)  # noqa: T201
-    there = [one for one in found if one.state == "present"]
-    unknown = [one.weights.name for one in there if not one.verified]
-    said = f", of which the registry knows no checksum for {', '.join(unknown)}" if unknown else ""
-    print(f"{store.folder}: {len(there)} of {len(found)} are there and sound{said}")  # noqa: T201
+    present = [entry for entry in entries if entry.state == "present"]
+    unknown = [entry.weights.name for entry in present if not entry.verified]
+    unverified = f", of which the registry knows no checksum for {', '.join(unknown)}" if unknown else ""
+    print(f"{store.folder}: {len(present)} of {len(entries)} are there and sound{unverified}")  # noqa: T201
     return EXIT_FAULTS if faults else 0
 
 
@@ -102,12 +101,12 @@ def _opened(config: Path | None, set_: Sequence[str] | None) -> tuple["Settings"
     return settings, WeightsStore(settings.weights)
 
 
-def _row(found: "EntryState", store: "WeightsStore") -> Row:
-    weights = found.weights
+def _row(entry: "EntryState", store: "WeightsStore") -> Row:
+    weights = entry.weights
     return {
         "name": weights.name,
-        "state": found.state,
-        "verified": found.verified,
+        "state": entry.state,
+        "verified": entry.verified,
         "size_mb": None if weights.num_bytes is None else round(weights.num_bytes / 1e6, 1),
         "commercial_use": _USE[weights.commercial_use],
         "licence": weights.licence,
@@ -120,8 +119,6 @@ def _row(found: "EntryState", store: "WeightsStore") -> Row:
 
 def _wanted(store: "WeightsStore", names: Sequence[str], *, every: bool) -> list["Weights"]:
     """The entries that were asked for and are not there yet."""
-    from schemas.errors import UsageError
-
     if bool(names) == every:
         raise UsageError("name the weights to fetch, or give --all: 'anitalk weights list' shows them")
     entries = [store.entry(name) for name in sorted(store.registry if every else set(names))]
@@ -134,8 +131,6 @@ def _agree(wanted: Sequence["Weights"], *, accepted: bool) -> None:
     Raises:
         UsageError: where nobody agreed.
     """
-    from schemas.errors import UsageError
-
     for weights in wanted:
         print(f"{weights.name}: {weights.licence}; commercial use: {_USE[weights.commercial_use]} ({weights.origin})")  # noqa: T201
     asking = [weights.name for weights in wanted if weights.asks_consent]
@@ -150,7 +145,7 @@ def _agree(wanted: Sequence["Weights"], *, accepted: bool) -> None:
     )
 
 
-def _told(arrival: "Arrival") -> str:
+def _arrival_line(arrival: "Arrival") -> str:
     if arrival.verified:
         return f"{arrival.path}: verified"
     return (
@@ -162,21 +157,19 @@ def _told(arrival: "Arrival") -> str:
 @contextmanager
 def _watching() -> Iterator["Watcher"]:
     """A bar per file on a terminal; elsewhere a line when a file begins."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
 
-    console = Console(stderr=True)
+    from flows.cli.progress import Bars
+
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        tasks = {}
+    begun: set[str] = set()
+    with Bars(columns) as bars:
 
         def watch(file: "WeightsFile", done: int, total: int | None) -> None:
-            if file.path not in tasks:
-                tasks[file.path] = bars.add_task(escape(file.path), total=total)
-                if not console.is_terminal:
-                    size = f" ({total / 1e6:.1f} MB)" if total else ""
-                    sys.stderr.write(f"fetching {file.path}{size}\n")
-            bars.update(tasks[file.path], completed=done, total=total)
+            if file.path not in begun and not bars.is_shown:
+                size = f" ({total / 1e6:.1f} MB)" if total else ""
+                sys.stderr.write(f"fetching {file.path}{size}\n")
+            begun.add(file.path)
+            bars.report(file.path, done, total)
 
         yield watch

@@ -17,8 +17,8 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from flows.cli.screening import screening_lines
-from flows.release import MadeRelease
+from flows.release import FinishedRelease
+from flows.screening import screening_lines
 from pipeline.build.results import load_build, results_of
 from pipeline.card.markdown import draw_funnel
 from pipeline.curate.choice import ReleaseOptions, choose
@@ -65,9 +65,9 @@ def show_funnel(workspace: str) -> Funnel:
     Returns:
         The funnel, for whoever wants to say it in words.
     """
-    place = Workspace(workspace)
-    build = load_build(place)
-    results = results_of(place, build)
+    opened = Workspace(workspace)
+    build = load_build(opened)
+    results = results_of(opened, build)
     funnel = choose(results, build, survey_reviewed(results, build.sources), ReleaseOptions()).funnel
     create_table_artifact(funnel_rows(funnel), key=FUNNEL, description=f"What became of everything in {workspace}")
     create_markdown_artifact(
@@ -96,23 +96,23 @@ def funnel_rows(funnel: Funnel) -> list[dict[str, str | int]]:
     ]
 
 
-def show_release(made: MadeRelease) -> None:
+def show_release(finished: FinishedRelease) -> None:
     """Publish where the release and its card lie, and the release's funnel.
 
     Browsers follow no link from a web page to a local file, so the path itself is the link's text.
     """
-    record = made.record
-    card = f"{made.location}/README.md"
+    record = finished.record
+    card = f"{finished.location}/README.md"
     create_link_artifact(
         card if "://" in card else f"file://{card}",
         link_text=card,
         key=CARD,
         description=f"The dataset card of the release {record.name}",
     )
-    lines = "\n".join(made.lines())
+    lines = "\n".join(finished.lines())
     create_markdown_artifact(
         f"# Release {record.name}\n\n```\n{lines}\n```\n\n"
-        f"![The release's funnel]({_inline(draw_funnel(made.choice.funnel))})\n",
+        f"![The release's funnel]({_inline(draw_funnel(finished.choice.funnel))})\n",
         key=RELEASE,
         description=f"The release {record.name}: {record.num_clips} clips",
     )

@@ -28,7 +28,7 @@ from pydantic import Field
 from flows.build import BuildRequest, OpenBuild, opened_build
 from flows.prefect.artifacts import SourceProgress, show_funnel, show_release, show_screening
 from flows.prefect.endings import REFUSED, full_path, retry_no_more
-from flows.release import MadeRelease, release_workspace
+from flows.release import FinishedRelease, release_workspace
 from pipeline.release.verify import verify_release
 from schemas.errors import AnitalkError, UsageError
 from schemas.source import Source
@@ -139,10 +139,10 @@ def _build(request: BuildRequest) -> None:
 
 
 def _release(workspace: str, name: str) -> State:
-    made: MadeRelease = _value(make_release(name, workspace, return_state=True))
-    show_release(made)
-    _value(verify(made.location, return_state=True))
-    return Completed(message=f"{made.record.num_clips} clips released and verified: {made.location}")
+    finished: FinishedRelease = _value(make_release(name, workspace, return_state=True))
+    show_release(finished)
+    _value(verify(finished.location, return_state=True))
+    return Completed(message=f"{finished.record.num_clips} clips released and verified: {finished.location}")
 
 
 def _suspend(workspace: str, release: str, how_long: timedelta) -> None:
@@ -189,7 +189,7 @@ def run_batch(opened: OpenBuild, sources: Sequence[Source], stopped: threading.E
 
 
 @task(name="release", task_run_name="release {name}", **_LOCAL, **_RETRIED)
-def make_release(name: str, workspace: str) -> MadeRelease | State:
+def make_release(name: str, workspace: str) -> FinishedRelease | State:
     """Select, split and pack all finished clips."""
     try:
         return release_workspace(name, workspace)

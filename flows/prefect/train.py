@@ -6,12 +6,10 @@ and the processes of a training begin and end together.
 """
 
 import os
-import re
 import subprocess
 import sys
-from collections import deque
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,12 +21,10 @@ from pydantic import Field
 
 from flows.prefect.artifacts import PairProgress, show_training
 from flows.prefect.endings import REFUSED, full_path, retry_no_more
-from schemas.errors import UsageError
+from schemas.errors import EXIT_USAGE, UsageError
+from training.engine.events import Event, FailedEvent, FinishedEvent, StartedEvent, StepEvent, StoppedEvent, read_events
 
-_USAGE, _STOPPED = 2, 143  # exit codes of the command
-_SAYS = "anitalk: "  # begins the sentence in which it says what is wrong
-_OF_A_PROCESS = re.compile(r"exitcode\s*:\s*(\d+)")  # torchrun's own is 1 whatever its processes' are
-_PAIRS = re.compile(r" step \d+: (\d+) of (\d+) pairs")
+_RECIPE = "anytalk"
 
 
 @flow(name="train-anytalk", retries=2, retry_delay_seconds=60, persist_result=False)
@@ -57,79 +53,113 @@ def train_anytalk(
         device: What to train on.
     """
     try:
-        flags = _places((shards,) if isinstance(shards, str) else shards, output, config, init)
+        flags = _path_flags((shards,) if isinstance(shards, str) else shards, output, config, init)
     except UsageError as error:
         get_run_logger().error(str(error))
         return _ended(Failed(name=REFUSED, message=str(error)), output)
-    flags += [part for one in settings for part in ("--set", one)]
+    flags += [part for setting in settings for part in ("--set", setting)]
     flags += ["--stage", stage] if stage else []
     flags += ["--resume"] if resume or _has_begun(output) else []
-    told = follow(command([*flags, "--device", device], num_processes))
-    return _ended(told.state(), output)
+    with tempfile.TemporaryDirectory() as folder:
+        events = Path(folder) / "events.jsonl"
+        line = command(_RECIPE, [*flags, "--device", device, "--events", str(events)], num_processes)
+        state = follow(line, TrainingEvents(events))
+    return _ended(state, output)
 
 
-def _places(shards: Sequence[str], output: str, config: str, init: str) -> list[str]:
+def _path_flags(shards: Sequence[str], output: str, config: str, init: str) -> list[str]:
     if "://" in output:
         raise UsageError(f"output {output!r} is a URI: name a folder of the worker's machine")
-    named = [("shards", one) for one in shards]
-    named += [(name, place) for name, place in (("output", output), ("config", config), ("init", init)) if place]
-    return [part for name, place in named for part in (f"--{name}", full_path(name, place))]
+    named = [("shards", shard) for shard in shards]
+    named += [(name, path) for name, path in (("output", output), ("config", config), ("init", init)) if path]
+    return [part for name, path in named for part in (f"--{name}", full_path(name, path))]
 
 
-def command(flags: Sequence[str], num_processes: int) -> list[str]:
+def command(recipe: str, flags: Sequence[str], num_processes: int) -> list[str]:
     """The command line of a training on this machine."""
     launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", "-m"]
-    module = [*(launch if num_processes > 1 else ()), "training.cli"]
-    return [sys.executable, "-m", "flows.prefect.bound", sys.executable, "-m", *module, "train", "anytalk", *flags]
+    module = [*(launch if num_processes > 1 else ()), "anitalk"]
+    return [sys.executable, "-m", "flows.prefect.bound", sys.executable, "-m", *module, "train", recipe, *flags]
 
 
-@dataclass
-class Told:
-    """What a training said, and how it ended."""
+class TrainingEvents:
+    """What a training tells of itself, read from its file of events as it goes on.
 
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=200))
-    code: int = 0
+    Args:
+        path: the file; it need not be there yet.
+    """
 
-    def state(self) -> State:
-        """The flow's last state, with the sentence that the training ended in."""
-        codes = [int(found[1]) for line in self.lines if (found := _OF_A_PROCESS.search(line))]
-        code = codes[-1] if self.code and codes else self.code
-        said = [line.removeprefix(_SAYS) for line in self.lines if line.startswith(_SAYS)]
-        if code == 0:
-            return Completed(message=self._last("finished after"))
-        if code == _STOPPED:
-            return Cancelled(message=self._last("stopped after"))
-        sentence = said[-1] if said else f"the training ended with exit code {code}: see the run's log"
-        return Failed(name=REFUSED if code == _USAGE else "Failed", message=sentence)
+    def __init__(self, path: Path) -> None:
+        self._path, self._offset = path, 0
+        self.ending: FinishedEvent | StoppedEvent | FailedEvent | None = None  # of several processes' the first failure
 
-    def _last(self, beginning: str) -> str:
-        return next((line for line in reversed(self.lines) if line.startswith(beginning)), "")
+    def read(self) -> list[Event]:
+        """What is new."""
+        events, self._offset = read_events(self._path, self._offset)
+        for event in events:
+            if isinstance(event, FinishedEvent | StoppedEvent | FailedEvent) and not self.has_failed:
+                self.ending = event
+        return events
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the training has ended in an error."""
+        return isinstance(self.ending, FailedEvent)
+
+    def state(self, exit_code: int) -> State:
+        """The flow's last state, with the sentence that the training ended in.
+
+        Args:
+            exit_code: of the command; torchrun's is 1 whatever its processes' are.
+        """
+        ending = self.ending
+        if isinstance(ending, FailedEvent):
+            return Failed(name=REFUSED if ending.exit_code == EXIT_USAGE else "Failed", message=ending.sentence)
+        if isinstance(ending, StoppedEvent):
+            return Cancelled(message=ending.sentence)
+        if isinstance(ending, FinishedEvent) and exit_code == 0:
+            return Completed(message=ending.sentence)
+        return Failed(message=f"the training ended with exit code {exit_code}: see the run's log")
 
 
-def follow(line: Sequence[str]) -> Told:
-    """Run a training and pass on what it says; whatever ends this process asks the training to save and end."""
-    logger, told, progress = get_run_logger(), Told(), PairProgress()
+def follow(line: Sequence[str], events: TrainingEvents) -> State:
+    """Run a training, pass on its lines and how far it is; whatever ends this process asks it to save and end.
+
+    Args:
+        line: its command line.
+        events: its file of events.
+
+    Returns:
+        The flow's last state.
+    """
+    logger, progress = get_run_logger(), PairProgress()
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     ) as child:
         assert child.stdout is not None  # noqa: S101 - asked for above
         try:
-            log = logger.info
             for text in child.stdout:
-                told.lines.append(text.rstrip())
-                log(told.lines[-1])
-                if text.startswith(_SAYS):  # all that was to say: what follows is torchrun's traceback about it
-                    log = logger.debug
-                if found := _PAIRS.search(text):
-                    progress.reach(int(found[1]), int(found[2]))
+                _show(events, progress)
+                # Once an event has said what is wrong, tracebacks about it are all that follows.
+                (logger.debug if events.has_failed else logger.info)(text.rstrip())
         except BaseException:  # a cancelled run is told so by an exception, and has half a minute
             child.terminate()
             for text in child.stdout:
                 logger.info(text.rstrip())
             raise
-    told.code = child.returncode
-    return told
+    _show(events, progress)
+    return events.state(child.returncode)
+
+
+def _show(events: TrainingEvents, progress: PairProgress) -> None:
+    """Pass on what has happened since the last look."""
+    had_failed = events.has_failed
+    reached = [event for event in events.read() if isinstance(event, StartedEvent | StepEvent)]
+    if reached:
+        progress.reach(reached[-1].samples, reached[-1].total_samples)
+    if isinstance(events.ending, FailedEvent) and not had_failed:
+        get_run_logger().error(events.ending.sentence)
 
 
 def _has_begun(output: str) -> bool:

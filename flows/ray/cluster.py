@@ -1,9 +1,8 @@
 """Perform jobs on a Ray cluster: side by side, each in a worker process that may die without harm.
 
-Only here is Ray known. Jobs are Ray tasks, since a task can be cancelled by force and an actor's call
-cannot; one small actor, the desk, is what workers share: turns at hosts, progress, and the last words
-of a worker that is about to end itself. The engine lives on an event loop of its own, so that builds
-in several threads can share one cluster.
+Jobs are Ray tasks, since a task can be cancelled by force and an actor's call cannot; one small actor, the
+coordinator, is what workers share: turns at hosts, progress, and why a worker is about to end itself. The engine lives
+on an event loop of its own, so that builds in several threads can share one cluster.
 """
 
 import asyncio
@@ -11,22 +10,21 @@ import contextlib
 import dataclasses
 import logging
 import os
-import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 import ray.exceptions
-import tenacity
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from flows.ray.connection import connect
 from flows.ray.slots import Slots
-from flows.ray.worker import Desk, Fatal, Note, Setup, do_job
+from flows.ray.worker import Coordinator, Fatal, Note, Setup, do_job
 from pipeline.build.compose import Lost, Progress
 from pipeline.build.jobs import AcquireJob, AnalyseJob, ClipJob, Job
 from schemas.base import Record
@@ -35,9 +33,7 @@ from schemas.errors import AnitalkError, UsageError
 
 log = logging.getLogger(__name__)
 
-_KNOCK_S = 10.0
-_LOOK_S = 0.5  # between two looks at the desk
-_LOCAL_STORE_BYTES = 100 * 1024**2  # only records travel; Ray's default would take a third of the machine's memory
+_POLL_S = 0.5  # between two looks at the coordinator's notes
 _NODE_LOSSES = 20  # of one job; a cluster that loses more is not one to wait for
 _QUEUED_PER_SLOT = 2  # so that a worker finds its next job waiting
 
@@ -52,7 +48,7 @@ class _Running:
     node: str = ""
     since: float | None = None
     timed_out: bool = False
-    last_words: str = ""
+    cause_of_end: str = ""
 
 
 class RayEngine:
@@ -129,11 +125,13 @@ class _Cluster:
 
     def __init__(self, setup: Setup, settings: EngineConfig, address: str | None, *, verbose: bool) -> None:
         self._settings = settings
-        self._owns_connection = _connect(settings, address, verbose=verbose)
+        self._owns_connection = connect(settings, address, verbose=verbose)
         self._running: dict[str, _Running] = {}
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._desk = _remote(Desk).options(num_cpus=0, max_concurrency=16, scheduling_strategy=here).remote(setup)
-        self._setup = ray.put(dataclasses.replace(setup, desk=self._desk))
+        self._coordinator = (
+            _remote(Coordinator).options(num_cpus=0, max_concurrency=16, scheduling_strategy=here).remote(setup)
+        )
+        self._setup = ray.put(dataclasses.replace(setup, coordinator=self._coordinator))
         self._do = _remote(do_job, max_calls=settings.jobs_per_worker, max_retries=0)
         self.slots = Slots(self._num_slots())
         self._fetches = asyncio.Semaphore(settings.num_fetches)
@@ -141,11 +139,11 @@ class _Cluster:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ray-engine", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._look_after(), self._loop)
+        asyncio.run_coroutine_threadsafe(self._supervise(), self._loop)
 
-    def submit(self, job: Job, progress: Progress) -> "asyncio.Future[Any]":
+    def submit(self, job: Job, progress: Progress) -> "Future[Record | Lost | None]":
         """Have a job done; the future may be cancelled."""
-        return asyncio.run_coroutine_threadsafe(self._perform(job, progress), self._loop)  # type: ignore[return-value]
+        return asyncio.run_coroutine_threadsafe(self._perform(job, progress), self._loop)
 
     def close(self) -> None:
         """Cancel what is under way by force and let go of the cluster."""
@@ -155,7 +153,7 @@ class _Cluster:
         asyncio.run_coroutine_threadsafe(self._end(), self._loop)
         self._thread.join(timeout=5)
         with contextlib.suppress(Exception):
-            ray.kill(self._desk)
+            ray.kill(self._coordinator)
         if self._owns_connection:
             ray.shutdown()
 
@@ -214,8 +212,8 @@ class _Cluster:
             limit_s = self._limit_s(running.job)
             return Lost("timeout", "timeout", f"not done after {limit_s:.0f} s (engine.timeout_s); it was ended")
         await self._collect()
-        if running.last_words:
-            return Lost("crash", "memory", running.last_words)
+        if running.cause_of_end:
+            return Lost("crash", "memory", running.cause_of_end)
         if isinstance(error, ray.exceptions.WorkerCrashedError) and await self._node_is_alive(running.node):
             return Lost(
                 "crash", "abort", "the worker process died (abort, segmentation fault or kill): a damaged file?"
@@ -227,8 +225,8 @@ class _Cluster:
         if not node:
             return True
         for _ in range(4):
-            await asyncio.sleep(_LOOK_S)
-            if not any(one["NodeID"] == node and one["Alive"] for one in ray.nodes()):
+            await asyncio.sleep(_POLL_S)
+            if not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes()):
                 return False
         return True
 
@@ -250,27 +248,27 @@ class _Cluster:
 
     # ---- watching --------------------------------------------------------------------------------
 
-    async def _look_after(self) -> None:
+    async def _supervise(self) -> None:
         """Pass on progress, end what takes too long, and follow a cluster that grows or shrinks."""
-        looked = 0
+        num_polls = 0
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_POLL_S)
             await self._collect()
             now = time.monotonic()
             for running in list(self._running.values()):
                 if running.since is not None and now - running.since > self._limit_s(running.job):
                     running.timed_out = True
                     ray.cancel(running.ref, force=True)
-            looked += 1
-            if looked % 20 == 0:
+            num_polls += 1
+            if num_polls % 20 == 0:
                 self.slots.resize(self._num_slots())
 
     async def _collect(self) -> None:
         async with self._collecting:  # whoever asks next must find what was taken out before
             try:
-                notes = await asyncio.wrap_future(self._desk.collect.remote().future())
+                notes = await asyncio.wrap_future(self._coordinator.collect.remote().future())
             except ray.exceptions.RayError as error:
-                log.warning("the desk does not answer: %s", type(error).__name__)
+                log.warning("the coordinator does not answer: %s", type(error).__name__)
                 return
             self._read(notes)
 
@@ -281,8 +279,8 @@ class _Cluster:
                 continue
             if note.node:
                 running.node, running.since = note.node, time.monotonic()
-            if note.last_words:
-                running.last_words = note.last_words
+            if note.cause_of_end:
+                running.cause_of_end = note.cause_of_end
             if note.done is not None:
                 running.progress.stage(running.job.item, running.job.stage, note.done, note.total)
 
@@ -297,77 +295,3 @@ class _NodeGoneError(Exception):
 
 def _remote(what: Any, **options: Any) -> Any:
     return ray.remote(**options)(what) if options else ray.remote(what)
-
-
-def _connect(settings: EngineConfig, address: str | None, *, verbose: bool) -> bool:
-    """Start or join a cluster; says whether the connection is ours to close.
-
-    Raises:
-        UsageError: when the cluster cannot be reached, or no node has room for a job.
-    """
-    owns = not ray.is_initialized()  # a notebook's or a test's own is used as it is
-    if owns:
-        _start_or_join(settings, address, verbose=verbose)
-    most = max((node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
-    if most < settings.cpus_per_job:
-        if owns:
-            ray.shutdown()
-        raise UsageError(
-            f"no node has {settings.cpus_per_job:g} CPUs for a job (engine.cpus_per_job), at most {most:g}"
-        )
-    return owns
-
-
-def _start_or_join(settings: EngineConfig, address: str | None, *, verbose: bool) -> None:
-    # Ray reports usage over the network unless told not to.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"log_to_driver": verbose, "logging_level": logging.ERROR, "configure_logging": verbose}
-    try:
-        if address is None:
-            _start_here(settings.workers or os.cpu_count() or 1, quiet)
-        else:
-            _knock(address)
-            ray.init(address=address, runtime_env={"py_modules": _own_code()}, **quiet)
-    except Exception as error:  # Ray raises plain Exception among others
-        ray.shutdown()
-        where = "a local Ray cluster cannot be started" if address is None else f"no Ray cluster answers at {address}"
-        raise UsageError(
-            f"{where} ({' '.join(str(error).split())[:300]}): 'anitalk build --inline' needs none"
-        ) from error
-
-
-def _knock(address: str) -> None:
-    """See whether anybody listens there: Ray itself would try for minutes.
-
-    Raises:
-        OSError: when nobody does.
-    """
-    place = urlsplit(address if "://" in address else f"ray://{address}")
-    if place.hostname and place.port:
-        socket.create_connection((place.hostname, place.port), timeout=_KNOCK_S).close()
-
-
-@tenacity.retry(stop=tenacity.stop_after_attempt(3), reraise=True)
-def _start_here(num_cpus: int, quiet: dict[str, Any]) -> None:
-    """Start a local cluster; on a busy machine its parts sometimes miss one another's deadlines."""
-    ray.shutdown()
-    ray.init(
-        address="local",
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        object_store_memory=_LOCAL_STORE_BYTES,
-        _node_ip_address="127.0.0.1",
-        **quiet,
-    )
-
-
-def _own_code() -> list[Any]:
-    """The packages that workers run, so that a cluster does what this installation would do."""
-    import flows
-    import pipeline
-    import schemas
-
-    return [flows, pipeline, schemas]
-
-
-__all__ = ["RayEngine", "ray_engine"]

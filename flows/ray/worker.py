@@ -1,4 +1,4 @@
-"""What runs inside Ray's worker processes: jobs, the watch over their memory, and the desk they share.
+"""What runs inside Ray's worker processes: jobs, the watch over their memory, and the coordinator they share.
 
 Everything here must be importable on any node. A worker keeps its models between jobs; the watch ends
 the whole process when it outgrows its cap, because memory that native code has taken comes back no other way.
@@ -24,8 +24,8 @@ from schemas.config import BuildConfig, WeightsConfig
 from schemas.errors import AnitalkError, ThrottledError, UsageError, WorkspaceError
 
 _WATCH_S = 0.2
-_TELL_S = 0.5  # between two notes of progress
-_LAST_WORDS_S = 15.0  # for them to be heard, on a busy machine too
+_REPORT_EVERY_S = 0.5  # between two notes of progress
+_REPORT_TIMEOUT_S = 15.0  # for them to be heard, on a busy machine too
 _TOO_LARGE = 78  # exit code of a worker that ended itself
 
 
@@ -39,7 +39,7 @@ class Setup:
     memory_cap_bytes: int
     token: str  # tells builds apart in a worker that outlives one
     weights: WeightsConfig
-    desk: Any = None
+    coordinator: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Note:
     node: str = ""
     done: float | None = None
     total: float | None = None
-    last_words: str = ""
+    cause_of_end: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ class Fatal:
         return kinds.get(self.kind, AnitalkError)(self.message)
 
 
-class Desk:
+class Coordinator:
     """An actor beside the driver: turns at hosts for all workers, and a box for their notes."""
 
     def __init__(self, setup: Setup) -> None:
         # In a folder, so that a host's wish to be left alone outlives a killed build.
-        place = Workspace(setup.uri, create=True)
-        self._limiter = HostLimiter(setup.config.acquire, place.state_folder / "hosts")
+        workspace = Workspace(setup.uri, create=True)
+        self._limiter = HostLimiter(setup.config.acquire, workspace.state_folder / "hosts")
         self._notes: list[Note] = []
         self._lock = threading.Lock()
 
@@ -92,7 +92,7 @@ class Desk:
         """A host asked to be left alone."""
         self._limiter.throttled(host, retry_after_s)
 
-    def tell(self, note: Note) -> None:
+    def report(self, note: Note) -> None:
         """Put a note into the box."""
         with self._lock:
             self._notes.append(note)
@@ -109,10 +109,10 @@ def _answer(reference: Any) -> Any:
 
 
 class SharedTurns:
-    """Turns at hosts as :class:`HostLimiter` gives them, but counted at the desk for all workers together."""
+    """Turns at hosts as :class:`HostLimiter` gives them, but counted by the coordinator for all workers together."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
+    def __init__(self, coordinator: Any) -> None:
+        self._coordinator = coordinator
 
     def wait(self, host: str, kind: Kind) -> None:
         """Wait for this host's next turn.
@@ -121,7 +121,7 @@ class SharedTurns:
             ThrottledError: at once, while the host is left alone; also when that begins during the wait.
         """
         self.check(host)
-        wait_s: float = _answer(self._desk.reserve.remote(host, kind))
+        wait_s: float = _answer(self._coordinator.reserve.remote(host, kind))
         if wait_s > 0:
             time.sleep(wait_s)
             self.check(host)
@@ -132,25 +132,25 @@ class SharedTurns:
         Raises:
             ThrottledError: while its cool-down lasts.
         """
-        refusal: str = _answer(self._desk.refusal.remote(host))
+        refusal: str = _answer(self._coordinator.refusal.remote(host))
         if refusal:
             raise ThrottledError(refusal)
 
     def throttled(self, host: str, retry_after_s: float | None = None) -> None:
         """Leave the host alone for the cool-down, or longer if it said so."""
-        _answer(self._desk.throttled.remote(host, retry_after_s))
+        _answer(self._coordinator.throttled.remote(host, retry_after_s))
 
 
-class _Watch(threading.Thread):
-    """Ends this process when it needs more memory than it may have, after saying so at the desk.
+class _MemoryWatch(threading.Thread):
+    """Ends this process when it needs more memory than it may have, after saying so to the coordinator.
 
-    One for the process's life: the build that it works for at present sets desk, cap and token.
+    One for the process's life: the build that it works for at present sets coordinator, cap and token.
     """
 
     def __init__(self) -> None:
         super().__init__(name="memory-watch", daemon=True)
         self.token, self.cap_bytes = "", 0
-        self.desk: Any = None
+        self.coordinator: Any = None
 
     def run(self) -> None:
         own = psutil.Process()
@@ -163,7 +163,9 @@ class _Watch(threading.Thread):
                     "(engine.memory_cap_bytes); it was ended"
                 )
                 try:
-                    ray.get(self.desk.tell.remote(Note(self.token, last_words=words)), timeout=_LAST_WORDS_S)
+                    ray.get(
+                        self.coordinator.report.remote(Note(self.token, cause_of_end=words)), timeout=_REPORT_TIMEOUT_S
+                    )
                 finally:
                     os._exit(_TOO_LARGE)
 
@@ -174,7 +176,7 @@ class _Worker:
 
     token: str
     context: JobContext
-    watch: _Watch
+    watch: _MemoryWatch
 
 
 _worker: _Worker | None = None
@@ -183,37 +185,37 @@ _worker: _Worker | None = None
 def do_job(setup: Setup, job: Job, token: str) -> Record | Fatal | None:
     """Perform one job; runs inside a worker."""
     try:
-        worker = _here(setup)
+        worker = _worker_for(setup)
         worker.watch.token = token
         node = ray.get_runtime_context().get_node_id()
-        setup.desk.tell.remote(Note(token, node=node))
-        return perform(job, worker.context, _Teller(setup.desk, token))
+        setup.coordinator.report.remote(Note(token, node=node))
+        return perform(job, worker.context, _ProgressReport(setup.coordinator, token))
     except AnitalkError as error:
         return Fatal(type(error).__name__, str(error))
 
 
-def _here(setup: Setup) -> _Worker:
+def _worker_for(setup: Setup) -> _Worker:
     global _worker  # noqa: PLW0603 - models stay in memory for the process's life
     if _worker is None or _worker.token != setup.token:
-        place = Workspace(setup.uri)
+        workspace = Workspace(setup.uri)
         models = ModelSet(model_files(setup.config, WeightsStore(setup.weights)))
-        context = JobContext(place, models, setup.tool_version, SharedTurns(setup.desk))
-        watch = _worker.watch if _worker else _Watch()
-        watch.desk, watch.cap_bytes = setup.desk, setup.memory_cap_bytes
+        context = JobContext(workspace, models, setup.tool_version, SharedTurns(setup.coordinator))
+        watch = _worker.watch if _worker else _MemoryWatch()
+        watch.coordinator, watch.cap_bytes = setup.coordinator, setup.memory_cap_bytes
         if not watch.is_alive():
             watch.start()
         _worker = _Worker(setup.token, context, watch)
     return _worker
 
 
-class _Teller:
-    """Passes progress on to the desk, not more often than anybody could see."""
+class _ProgressReport:
+    """Passes progress on to the coordinator, not more often than anybody could see."""
 
-    def __init__(self, desk: Any, token: str) -> None:
-        self._desk, self._token, self._told = desk, token, 0.0
+    def __init__(self, coordinator: Any, token: str) -> None:
+        self._coordinator, self._token, self._sent_at = coordinator, token, 0.0
 
     def __call__(self, done: float, total: float | None) -> None:
         now = time.monotonic()
-        if now - self._told >= _TELL_S:
-            self._told = now
-            self._desk.tell.remote(Note(self._token, done=done, total=total))
+        if now - self._sent_at >= _REPORT_EVERY_S:
+            self._sent_at = now
+            self._coordinator.report.remote(Note(self._token, done=done, total=total))

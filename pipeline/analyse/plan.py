@@ -7,6 +7,7 @@ of the head's, so the box path is filtered and then a single square per clip is 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
@@ -203,17 +204,17 @@ def plan_clips(
             refusals.append(_refuse(item, RejectReason.NO_FACE, 0, 1))
         for track in shot_tracks:
             path = smooth_path(track.boxes, config.median_window)
-            spans = _spans(track, path, windows, times, config, reach_s=stride * frame_s)
+            parts = usable_parts(track, path, windows, times, config, reach_s=stride * frame_s)
             others = [other for other in shot_tracks if other is not track]
             planned = [
                 _plan_piece(video, track, others, piece, path, first, last, config, stride * frame_s)
-                for whole, first, last in spans
+                for whole, first, last in parts
                 for piece in _pieces(whole, config)
                 if piece.duration_s >= config.min_clip_s - _CLOCK_S
             ]
             plans += planned
             if not planned:
-                seen_s = max((whole.duration_s for whole, _, _ in spans), default=0.0)
+                seen_s = max((part.span.duration_s for part in parts), default=0.0)
                 name = f"{item}/track{track.track_index:03d}"
                 refusals.append(_refuse(name, RejectReason.TRACK_TOO_SHORT, seen_s, config.min_clip_s))
     plans.sort(key=lambda clip: (clip.plan.span.start_s, clip.plan.track_index))
@@ -238,24 +239,49 @@ def _refuse(item: str, reason: RejectReason, measured: float, limit: float) -> R
     return Refusal(item=item, reason=reason.value, measured=round(measured, 4), limit=limit)
 
 
-def _spans(
-    track: FaceTrack, path: BoxPath, windows: Sequence[TimeSpan], times: Times, config: CropConfig, *, reach_s: float
-) -> list[tuple[TimeSpan, int, int]]:
-    """Where a track can be used: spans that begin on a frame of the source, each with its part of the path.
+class UsablePart(NamedTuple):
+    """A span of time in which a track stays in one tube, and the half-open range of its path that lies there."""
+
+    span: TimeSpan
+    first: int
+    last: int
+
+
+def usable_parts(
+    track: FaceTrack,
+    path: BoxPath,
+    windows: Sequence[TimeSpan],
+    times: Times,
+    config: CropConfig,
+    *,
+    reach_s: float,
+    break_s: float = 0.0,
+) -> list[UsablePart]:
+    """Where a track can be used: spans that begin on a frame of the source.
 
     Between two sightings the face is there; beyond the outermost ones it is taken to stay for a stride. Where the
-    face left its tube, nobody knows when between the two sightings, so neither part reaches in between.
+    face left its tube, nobody knows when between the two sightings, so neither part reaches far in between.
+
+    Args:
+        track: one face of one shot.
+        path: its smoothed boxes.
+        windows: the parts of the shot that may be used.
+        times: presentation time of every frame of the video, in seconds.
+        config: when a face has left its tube.
+        reach_s: how long the face stays beyond its first and last sighting, in seconds.
+        break_s: how long it stays after the last sighting before it leaves a tube, in seconds.
     """
     seen = np.array(track.times_s)
-    spans = []
+    parts = []
     for window in windows:
         for first, last in tube_breaks(path, config.min_tube_iou):
             start_s = max(window.start_s, seen[first] - (reach_s if first == 0 else 0.0))
-            stop_s = min(window.stop_s, seen[last - 1] + (reach_s if last == len(path) else 0.0))
+            stop_s = min(window.stop_s, seen[last - 1] + (reach_s if last == len(path) else break_s))
             begin = int(np.searchsorted(times, start_s - _CLOCK_S))
             if begin < len(times) and times[begin] < stop_s:
-                spans.append((TimeSpan(start_s=float(times[begin]), stop_s=float(stop_s)), first, last))
-    return spans
+                span = TimeSpan(start_s=float(times[begin]), stop_s=float(stop_s))
+                parts.append(UsablePart(span, first, last))
+    return parts
 
 
 def _plan_piece(

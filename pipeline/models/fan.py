@@ -26,6 +26,7 @@ from pipeline.models.layouts import IBUG_68, FacePoints, with_depth
 from pipeline.models.one_thread import one_thread
 from pipeline.models.torch_device import check_torch_device
 from schemas.errors import UsageError
+from schemas.extras import install_command
 from schemas.face import XYXY
 from schemas.files import sha256_of_file
 from schemas.models import Device
@@ -73,7 +74,7 @@ class FaceAlignment68(Landmarker):
             from face_alignment.models import FAN, ResNetDepth
         except ImportError as error:
             raise UsageError(
-                f"the landmarker FAN needs the package {error.name}: pip install 'anitalk[standard]'"
+                f"the landmarker FAN needs the package {error.name}: {install_command('standard')}"
             ) from error
         self._torch = torch
         check_torch_device(torch, device, "landmarks.fan_device")

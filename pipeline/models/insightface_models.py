@@ -17,9 +17,10 @@ from pipeline.models.onnx_session import (
     session_options,
 )
 from schemas.errors import UsageError
+from schemas.extras import install_command
 
 Task = Literal["detection", "recognition"]
-_MEND = "install the extra: pip install 'anitalk[standard]'"
+_MEND = f"install the extra: {install_command('standard')}"
 
 
 def load_insightface(path: Path, task: Task, device: Device = "cpu") -> Any:

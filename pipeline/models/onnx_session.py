@@ -22,6 +22,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import (
 )
 
 from schemas.errors import UsageError
+from schemas.extras import install_command
 from schemas.models import Device
 
 # What the runtime raises for a file it cannot run; they share no base but Exception.
@@ -101,9 +102,7 @@ def _normal_weights(path: Path) -> bytes:
         from google.protobuf.message import DecodeError
         from onnx import numpy_helper
     except ImportError as error:
-        raise UsageError(
-            f"the model file {path.name} needs the package onnx: pip install 'anitalk[standard]'"
-        ) from error
+        raise UsageError(f"the model file {path.name} needs the package onnx: {install_command('standard')}") from error
     try:
         # Never the files that it may name beside it: what was hashed is all that is run.
         model = onnx.load_model(path, load_external_data=False)

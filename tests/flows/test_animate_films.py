@@ -327,7 +327,11 @@ def test_the_train_extra_is_enough_for_squares(run, face, tmp_path):
     program = f"import sys; sys.modules |= dict.fromkeys({BUILDERS!r}); from flows import cli; sys.exit(cli.run({{}}))"
     for more, code, told in (
         (["--no-crop"], 0, "3 frames at 25.000 fps"),
-        ([], 2, "pip install 'anitalk[build]', or crop the inputs to squares around a face and say --no-crop"),
+        (
+            [],
+            2,
+            "(or its wheel file in place of the dot), or crop the inputs to squares around a face and say --no-crop",
+        ),
     ):
         line = program.format(["animate", *map(str, places), *more])
         done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)

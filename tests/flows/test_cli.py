@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from flows.cli import application as cli
-from flows.cli import status as report
+from flows.cli import listings
 from pipeline.build.results import load_build
 from pipeline.store.workspace import Workspace
 from tests.helpers import films as films_module
@@ -138,17 +138,17 @@ def test_an_interrupted_build_is_130_and_goes_on_later(built, tmp_path):
 
 def test_an_interrupt_that_a_library_swallows_is_raised_at_the_next_step():
     from flows.cli.interrupts import kept_interrupts
-    from flows.cli.progress import ConsoleProgress
+    from flows.cli.progress import BuildDisplay
 
     before = signal.getsignal(signal.SIGINT)
-    with kept_interrupts(), ConsoleProgress() as progress:
+    with kept_interrupts(), BuildDisplay() as progress:
         progress.stage("film", "analyse", 1, 2)
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             progress.stage("film", "analyse", 2, 2)
     assert signal.getsignal(signal.SIGINT) is before
-    with ConsoleProgress() as progress:
+    with BuildDisplay() as progress:
         progress.stage("film", "analyse", 1, 2)
 
 
@@ -182,7 +182,7 @@ def test_a_build_record_of_another_version_is_said(built, tmp_path, refused):
 # --- listings ---
 
 
-@pytest.mark.parametrize("name", sorted(report.LISTINGS))
+@pytest.mark.parametrize("name", sorted(listings.LISTINGS))
 def test_every_listing_says_the_same_in_every_format(built, tmp_path, run, name):
     def listed(form: str) -> str:
         code, out, err = run(name, "-w", built.workspace, "--format", form)
@@ -206,7 +206,7 @@ def test_every_listing_says_the_same_in_every_format(built, tmp_path, run, name)
     assert (tmp_path / "rows.txt").read_text() == table
 
 
-@pytest.mark.parametrize("name", sorted(report.LISTINGS))
+@pytest.mark.parametrize("name", sorted(listings.LISTINGS))
 def test_every_listing_of_nothing_still_has_its_columns(films, built, tmp_path, run, name, monkeypatch):
     _, text, _ = run(name, "-w", built.workspace, "-f", "json")
     columns = list(json.loads(text)[0])

@@ -12,9 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from anitalk import PACKAGES
 from flows.cli import application as cli
 from pipeline.build.compose import Builder, record_build
 from pipeline.build.results import tool_version
+from pipeline.models.files.weights import WeightsStore
 from pipeline.store.ledger import STRIKES
 from pipeline.store.workspace import Workspace
 from schemas.config import BuildConfig, EngineConfig
@@ -22,10 +24,11 @@ from schemas.errors import UsageError
 from schemas.source import Source
 from tests.helpers import films as films_module
 from tests.helpers.faulty_jobs import AbortJob, FaultyJob, HangJob, HogJob, SegmentationFaultJob
-from tests.helpers.films import Built, digests, environment, program, write_manifest
+from tests.helpers.films import ROOT, Built, digests, environment, program, write_manifest
 
 ray = pytest.importorskip("ray")
 cluster = pytest.importorskip("flows.ray.cluster")
+connection = pytest.importorskip("flows.ray.connection")
 pytestmark = pytest.mark.ray
 
 films, built = films_module.films, films_module.built  # fixtures
@@ -166,6 +169,54 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, built, capsys):
     err = capsys.readouterr().err
     assert "no Ray cluster answers at 127.0.0.1:1" in err
     assert "Traceback" not in err
+
+
+def test_a_folder_that_workers_would_import_instead_of_ours_is_one_sentence(tmp_path, built, capsys, monkeypatch):
+    ray.shutdown()
+    hide_training(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert on_ray(Built(built.manifest, tmp_path / "ws")) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path}/training hides the installed package 'training': run anitalk from another folder" in err
+    assert "Traceback" not in err
+    assert not ray.is_initialized()
+
+
+def hide_training(folder: Path) -> None:
+    (folder / "training").mkdir()
+    (folder / "training" / "__init__.py").write_text("raise SystemExit('this is another project')")
+
+
+def test_nodes_run_the_code_and_read_the_files_of_this_installation(tmp_path, monkeypatch):
+    """Whatever is installed there, and whatever lies in its path."""
+    from ray.cluster_utils import Cluster
+
+    ray.shutdown()
+    hide_training(tmp_path)
+    (tmp_path / "driver").mkdir()
+    monkeypatch.chdir(tmp_path / "driver")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        ray.init(address=nodes.address, runtime_env=connection.own_code(), log_to_driver=False, logging_level="ERROR")
+        folders, names = ray.get(ray.remote(look_around).remote())
+    finally:
+        ray.shutdown()
+        nodes.shutdown()
+    assert folders.keys() == {"anitalk", *PACKAGES}
+    assert all("py_modules_files" in folder for folder in folders.values()), folders
+    assert names == sorted(WeightsStore().registry)
+
+
+def look_around() -> tuple[dict[str, str], list[str]]:
+    """On a node: where each of our modules lies, and the names in the weights registry, which is a file of ours."""
+    import importlib
+
+    importlib.import_module("flows.ray.worker")
+    names = ("anitalk", "schemas", "pipeline", "training", "flows", "manifests")
+    files = {name: str(importlib.import_module(name).__file__) for name in names}
+    weights = importlib.import_module("pipeline.models.files.weights")
+    return files, sorted(weights.WeightsStore().registry)
 
 
 # --- killed ---

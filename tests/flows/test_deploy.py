@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.prefect.build import MAX_BATCHES, batches
-from flows.prefect.train import Told
+from flows.prefect.train import TrainingEvents, command
 from pipeline.release.verify import verify_release
 from pipeline.store.workspace import Workspace
 from tests.helpers import films as films_module
 from tests.helpers.films import ROOT, digests, write_manifest
 from tests.helpers.pair_shards import numbered_release
 from tests.helpers.prefect_server import Prefect, is_over, prefect_server, wait
+from training.engine.events import EventLog, FailedEvent, FinishedEvent, StoppedEvent
 
 films, built = films_module.films, films_module.built  # fixtures
 pytestmark = pytest.mark.prefect
@@ -50,10 +51,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
 @given(num_sources=st.integers(1, 5000), most=st.integers(1, 200))
 def test_batches_are_all_sources_in_order_and_never_too_many(num_sources, most):
     sources = list(range(num_sources))
-    made = batches(sources, most)
-    assert [source for batch in made for source in batch] == sources
-    assert len(made) <= most
-    assert {len(batch) for batch in made[:-1]} <= {len(made[0])}
+    cut = batches(sources, most)
+    assert [source for batch in cut for source in batch] == sources
+    assert len(cut) <= most
+    assert {len(batch) for batch in cut[:-1]} <= {len(cut[0])}
 
 
 def test_a_thousand_sources_are_at_most_a_hundred_task_runs():
@@ -66,21 +67,43 @@ def test_what_rays_workers_import_knows_no_prefect():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+FINISHED = FinishedEvent(step=3, sentence="finished after step 3")
+STOPPED = StoppedEvent(step=3, sentence="stopped after step 3")
+MISTAKE = FailedEvent(sentence="there is no such thing", exit_code=2)
+DAMAGE = FailedEvent(sentence="a shard is damaged", exit_code=1)
+
+
 @pytest.mark.parametrize(
-    ("code", "lines", "name", "message"),
+    ("events", "code", "name", "message"),
     [
-        (0, ["finished after step 3", "a library's farewell"], "Completed", "finished after step 3"),
-        (143, ["stopped after step 3: go on"], "Cancelled", "stopped after step 3: go on"),
-        (1, ["stopped after step 3: go on", "  exitcode  : 143 (pid: 7)"], "Cancelled", "stopped after step 3: go on"),
-        (2, ["anitalk: there is no such thing"], "Refused", "there is no such thing"),
-        (1, ["anitalk: no such thing", "  exitcode  : 2 (pid: 7)"], "Refused", "no such thing"),
-        (1, ["anitalk: a shard is damaged"], "Failed", "a shard is damaged"),
-        (-9, [], "Failed", "the training ended with exit code -9: see the run's log"),
+        ([FINISHED], 0, "Completed", "finished after step 3"),
+        ([STOPPED], 143, "Cancelled", "stopped after step 3"),
+        ([STOPPED], 1, "Cancelled", "stopped after step 3"),  # under torchrun, which always ends with 1
+        ([MISTAKE], 2, "Refused", "there is no such thing"),
+        ([MISTAKE, MISTAKE], 1, "Refused", "there is no such thing"),  # each of two processes
+        ([DAMAGE], 1, "Failed", "a shard is damaged"),
+        ([DAMAGE, STOPPED], 1, "Failed", "a shard is damaged"),  # torchrun ends the other one
+        ([], -9, "Failed", "the training ended with exit code -9: see the run's log"),
+        ([FINISHED], -11, "Failed", "the training ended with exit code -11: see the run's log"),
     ],
 )
-def test_how_a_training_ends_is_how_its_run_ends(code, lines, name, message):
-    state = Told(deque(lines), code).state()
+def test_how_a_training_ends_is_how_its_run_ends(tmp_path, events, code, name, message):
+    log, read = EventLog(tmp_path / "events.jsonl"), TrainingEvents(tmp_path / "events.jsonl")
+    assert read.read() == []
+    for event in events:
+        log.write(event)
+        assert read.read() == [event]
+    log.close()
+    state = read.state(code)
     assert (state.name, state.message) == (name, message)
+
+
+def test_a_deployment_starts_the_command_that_people_type():
+    alone, four = (command("anytalk", ["--device", "cpu"], number) for number in (1, 4))
+    for line in (alone, four):
+        assert line[-6:] == ["-m", "anitalk", "train", "anytalk", "--device", "cpu"]
+    assert "--nproc-per-node=4" in four
+    assert "torch.distributed.run" not in alone
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has died")

@@ -3,8 +3,9 @@
 import shlex
 
 from flows.cli import application as cli
-from flows.cli.screening import screening_lines
+from flows.screening import screening_lines
 from schemas.decision import RejectReason
+from schemas.errors import EXIT_SCREENING
 from tests.helpers import films as films_module
 from tests.helpers.films import QUICK, Built, copied
 from tests.helpers.reviewing import say, surveyed
@@ -19,7 +20,7 @@ def printed_commands(text: str) -> list[list[str]]:
 def build_to_screen(made: Built, capsys) -> str:
     capsys.readouterr()
     arguments = ["build", str(made.manifest), "--workspace", str(made.workspace), "--inline", *QUICK]
-    assert cli.run([*arguments, "--release", "screened", "--screen"]) == cli.EXIT_SCREENING == 3
+    assert cli.run([*arguments, "--release", "screened", "--screen"]) == EXIT_SCREENING == 3
     return capsys.readouterr().out
 
 

@@ -11,10 +11,10 @@ import torch
 
 from tests.helpers.training_pairs import pairs
 from tests.helpers.training_runs import small_config
-from training.engine.config import StageConfig
 from training.engine.launch import start
 from training.engine.loop import Trainer
-from training.recipes.anytalk.recipe import AnyTalkRecipe
+from training.recipes.anytalk.learner import AnyTalkLearner
+from training.recipes.base import StageConfig
 
 GLOBAL_BATCH = 4
 
@@ -26,13 +26,13 @@ def main(folder: Path, steps: int) -> None:
     length = StageConfig(num_pairs=steps * GLOBAL_BATCH, learning_rate=1e-5)
     config = small_config(steps, GLOBAL_BATCH, pretrain=length)
     fabric = start(config, "cpu")
-    trainer = Trainer(fabric, AnyTalkRecipe(config), config, folder)
+    trainer = Trainer(fabric, AnyTalkLearner(config), config, folder)
     share = GLOBAL_BATCH // fabric.world_size
     mine = slice(fabric.global_rank * share, (fabric.global_rank + 1) * share)
     figures = []
     for number in range(steps):
         batch = {name: values[mine] for name, values in pairs(GLOBAL_BATCH, number).items()}
-        _, scalars = trainer.step(trainer._ready(batch))
+        _, scalars = trainer.step(trainer.learner.prepare(batch, fabric.device))
         figures.append({name: float(fabric.all_reduce(value, reduce_op="mean")) for name, value in scalars.items()})
     trainer._save(None)
     (folder / f"figures-{fabric.global_rank}.json").write_text(json.dumps(figures))

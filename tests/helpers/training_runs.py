@@ -1,11 +1,12 @@
 """Runs of the tiny model for tests."""
 
-from training.engine.config import StageConfig, TrainConfig
 from training.engine.launch import start
 from training.engine.loop import Trainer
-from training.losses.config import ExpressionLossConfig, LossConfig, PerceptualConfig
+from training.losses.config import ExpressionLossConfig, PerceptualConfig
 from training.recipes.anytalk.config import TINY
-from training.recipes.anytalk.recipe import AnyTalkRecipe
+from training.recipes.anytalk.learner import AnyTalkLearner
+from training.recipes.anytalk.settings import AnyTalkConfig, LossConfig
+from training.recipes.base import StageConfig
 
 
 def small_config(steps, pairs_per_step, **changes):
@@ -23,9 +24,9 @@ def small_config(steps, pairs_per_step, **changes):
         "save_every": 1000,
         "average": 0.9,
     }
-    return TrainConfig(**(given | changes))
+    return AnyTalkConfig(**(given | changes))
 
 
 def trainer(config, folder, validation=()):
     """A fresh run in this process."""
-    return Trainer(start(config, "cpu"), AnyTalkRecipe(config), config, folder, validation)
+    return Trainer(start(config, "cpu"), AnyTalkLearner(config), config, folder, validation)

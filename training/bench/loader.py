@@ -22,11 +22,11 @@ from av.video.reformatter import VideoReformatter
 from schemas.errors import UsageError
 from training.data.batch import Batch
 from training.data.cache import ShardCache
-from training.data.clips import Entry, index_tar, open_clip
+from training.data.clips import TarEntry, index_tar, open_clip
 from training.data.config import PairsConfig
 from training.data.decode import CONVERSION, open_decoder
 from training.data.loader import pairs
-from training.data.plan import Plan, make_plan
+from training.data.plan import LoadingPlan, make_plan
 from training.data.shards import Where
 from training.data.video import Packets, read_packets, read_table
 
@@ -189,9 +189,9 @@ def _drawn(batch: Batch) -> Iterator[Drawn]:
 class _Catalogue:
     """Every clip of a plan by id."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: LoadingPlan) -> None:
         self._cache, self._plan = ShardCache(plan.config), plan
-        self._entries: dict[str, tuple[int, Entry]] = {}
+        self._entries: dict[str, tuple[int, TarEntry]] = {}
         self._open = ExitStack()
 
     def __enter__(self) -> Self:

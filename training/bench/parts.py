@@ -6,86 +6,65 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from training.engine.loop import Trainer
-from training.recipes.anytalk.recipe import AnyTalkRecipe, Batch, Moment
-
-FORWARD, BACKWARD, UPDATE, AVERAGE = "generator: forward, losses", "generator: backward", "generator: update", "average"
-JUDGE, JUDGE_BACKWARD, JUDGE_UPDATE, REST = (
-    "discriminator: forward, loss",
-    "discriminator: backward",
-    "discriminator: update",
-    "the rest",
-)
-PARTS = (FORWARD, BACKWARD, UPDATE, AVERAGE, JUDGE, JUDGE_BACKWARD, JUDGE_UPDATE, REST)
+from training.engine.optimising import without_gradients
+from training.recipes.base import Batch, Learner, Moment, Step
 
 # Dense bfloat16 TFLOP/s by NVIDIA's data sheets, by a part of the device's name; the first that fits.
 _PEAKS_TFLOPS = {"H200": 989.4, "H100 PCIe": 756.0, "H100": 989.4, "A100": 311.9}
+_T = TypeVar("_T")
+
 _MATRIX = 1024  # side; large enough for all the arithmetic there is, small enough for a fraction of a second
 _MATRIX_RUNS = 20
 
 
-def arithmetic(recipe: AnyTalkRecipe, batch: Batch) -> dict[str, float]:
+def arithmetic(learner: Learner, batch: Batch) -> dict[str, float]:
     """FLOPs of a step by part: convolutions and matrix products, a multiplication and an addition counted as two.
 
     Args:
-        recipe: whose networks lie on the meta device, so that nothing is computed.
+        learner: whose networks lie on the meta device, so that nothing is computed.
         batch: prepared, on the meta device.
     """
-    found = {}
+    flops: dict[str, float] = {}
 
-    def counted(name: str, call: Callable[[], Any]) -> Any:
+    def counted(name: str, call: Callable[[], _T]) -> _T:
         with FlopCounterMode(display=False) as counter:
             result = call()
-        found[name] = float(counter.get_total_flops())
+        flops[name] = float(counter.get_total_flops())
         return result
 
-    recipe.discriminator.requires_grad_(False)
-    made = counted(FORWARD, lambda: recipe.generate(recipe.model, recipe.discriminator, batch, Moment(0, 0)))
-    counted(BACKWARD, made.loss.backward)
-    recipe.discriminator.requires_grad_(True)
-    if recipe.plays:
-        loss, _ = counted(JUDGE, lambda: recipe.judge(recipe.discriminator, batch, made))
-        counted(JUDGE_BACKWARD, loss.backward)
-    return found
+    step = Step(batch, Moment(0, 0), learner.modules())
+    for update in learner.updates():
+        if not update.when(0):
+            continue
+        others = [module for name, module in learner.modules().items() if name not in update.modules]
+        with without_gradients(others):
+            loss = counted(f"{update.name}: forward, losses", partial(update.loss, step))
+        counted(f"{update.name}: backward", loss.total.backward)
+    return flops
 
 
-class Clock:
-    """The time of a trainer's steps by part, from now on; what calls inside others take is counted for these alone.
+class PartTimes:
+    """The time of steps by part, as a trainer tells its parts; what parts inside others take counts for these alone.
 
     Waiting for the device at every part's end slows steps: whole steps are to be timed without one.
+
+    Args:
+        device: of the trainer.
     """
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.spent_s: defaultdict[str, float] = defaultdict(float)
-        self._device, self._open, self._since = trainer.fabric.device, list[str](), 0.0
-        self._judged = False
-        self._watch(trainer, "step", lambda: REST)
-        self._watch(trainer, "_update", lambda: JUDGE_UPDATE if self._judged else UPDATE)
-        self._watch(trainer.fabric, "backward", lambda: JUDGE_BACKWARD if self._judged else BACKWARD)
-        self._watch(trainer.average, "update", lambda: AVERAGE)
-        self._watch(trainer.recipe, "generate", lambda: self._begins(FORWARD))
-        self._watch(trainer.recipe, "judge", lambda: self._begins(JUDGE))
-
-    def _begins(self, part: str) -> str:
-        self._judged = part == JUDGE
-        return part
-
-    def _watch(self, owner: object, method: str, name: Callable[[], str]) -> None:
-        call = getattr(owner, method)
-
-        def watched(*args: Any, **kwargs: Any) -> Any:
-            with self._part(name()):
-                return call(*args, **kwargs)
-
-        setattr(owner, method, watched)
+        self._device, self._open, self._since = device, list[str](), 0.0
 
     @contextmanager
-    def _part(self, name: str) -> Iterator[None]:
+    def part(self, name: str) -> Iterator[None]:
+        """What is computed inside belongs to ``name``."""
         self._book()
         self._open.append(name)
         try:

@@ -21,7 +21,7 @@ from schemas.sample import Field, fields_of
 
 LABELS = ("pose.npy", "landmarks.npy", "motion.npy", "valid.npy", "emotion.npy")
 _FIELDS = fields_of("visual")
-_MAX_HEADER_BYTES = 4096
+MAX_HEADER_BYTES = 4096
 
 
 class CorruptError(Exception):
@@ -36,20 +36,20 @@ Extent = tuple[int, int]  # offset in the tar and length, in bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """One sample of a tar: where its members lie, by suffix."""
 
     key: str
     members: Mapping[str, Extent]
 
 
-def index_tar(descriptor: int, num_clips: int | None = None) -> list[Entry]:
+def index_tar(descriptor: int, num_clips: int | None = None) -> list[TarEntry]:
     """The samples of a tar in their order, from its headers alone.
 
     Raises:
         CorruptError: when it is no tar, ends early, or has not ``num_clips`` samples.
     """
-    entries: list[Entry] = []
+    entries: list[TarEntry] = []
     members: dict[str, Extent] = {}
     try:
         with os.fdopen(os.dup(descriptor), "rb") as file:
@@ -59,7 +59,7 @@ def index_tar(descriptor: int, num_clips: int | None = None) -> list[Entry]:
                     key, _, suffix = member.name.partition(".")
                     if not entries or key != entries[-1].key:
                         members = {}
-                        entries.append(Entry(key, members))
+                        entries.append(TarEntry(key, members))
                     members[suffix] = (member.offset_data, member.size)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise CorruptError("shard", f"the tar is damaged or cut off ({error})") from error
@@ -89,14 +89,14 @@ class ClipInfo(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class OpenedClip:
     """An opened sample: what it says of itself and its labels, by suffix, each with the frames first."""
 
     info: ClipInfo
     labels: Mapping[str, np.ndarray]
 
 
-def open_clip(descriptor: int, entry: Entry) -> Clip:
+def open_clip(descriptor: int, entry: TarEntry) -> OpenedClip:
     """Read the json and the labels of a sample.
 
     Raises:
@@ -106,12 +106,12 @@ def open_clip(descriptor: int, entry: Entry) -> Clip:
     for suffix in ("mp4", "json", *LABELS):
         if suffix not in entry.members and not _FIELDS[suffix].optional:
             raise CorruptError("missing", f"{entry.key}.{suffix} is not in the shard")
-    info = parse_info(_read(descriptor, entry, "json"), entry.key)
+    info = parse_info(read_member(descriptor, entry, "json"), entry.key)
     labels: dict[str, np.ndarray] = {}
     for suffix in LABELS:
         if suffix in entry.members:
-            labels[suffix] = _labels(info, _FIELDS[suffix], _read(descriptor, entry, suffix))
-    return Clip(info, labels)
+            labels[suffix] = _labels(info, _FIELDS[suffix], read_member(descriptor, entry, suffix))
+    return OpenedClip(info, labels)
 
 
 def parse_info(data: bytes, key: str) -> ClipInfo:
@@ -153,7 +153,12 @@ def _check_version(data: bytes, key: str) -> None:
         )
 
 
-def _read(descriptor: int, entry: Entry, suffix: str) -> bytes:
+def read_member(descriptor: int, entry: TarEntry, suffix: str) -> bytes:
+    """All of a member.
+
+    Raises:
+        CorruptError: when the tar ends before it.
+    """
     offset, num_bytes = entry.members[suffix]
     data = os.pread(descriptor, num_bytes, offset)
     if len(data) != num_bytes:
@@ -164,7 +169,7 @@ def _read(descriptor: int, entry: Entry, suffix: str) -> bytes:
 def _labels(info: ClipInfo, field: Field, data: bytes) -> np.ndarray:
     """An .npy member as the field table has it: never unpickled, no more memory than bytes, all numbers finite."""
     name = f"{info.clip_id}.{field.suffix}"
-    start = _data_start(data)
+    start = data_start(data)
     try:
         shape, dtype, fits = _shape(data[:start], field, info.num_frames, info.landmark_scheme)
     except (ValueError, KeyError, EOFError, SyntaxError, TypeError) as error:
@@ -185,15 +190,24 @@ def _shape(
     header: bytes, field: Field, num_frames: int, landmark_scheme: str
 ) -> tuple[tuple[int, ...], np.dtype, bool]:
     """What the header of an .npy member says, and whether the field table has it so for such a clip."""
-    stream = io.BytesIO(header)
-    version = np.lib.format.read_magic(stream)
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, fortran, dtype = read_header[version](stream, max_header_size=_MAX_HEADER_BYTES)
+    shape, fortran, dtype = read_header(header)
     sizes = {"T": num_frames, "P": num_points(landmark_scheme), "M": len(MOTION_CHANNELS)}
     return shape, dtype, not fortran and dtype == np.dtype(field.dtype) and field.fits(shape, sizes)
 
 
-def _data_start(data: bytes) -> int:
+def read_header(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether the first axis lies closest in memory, and type, as the header of an .npy file says.
+
+    Raises:
+        ValueError, KeyError, EOFError, SyntaxError, TypeError: when it is none.
+    """
+    stream = io.BytesIO(header)
+    version = np.lib.format.read_magic(stream)
+    reading = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    return reading[version](stream, max_header_size=MAX_HEADER_BYTES)
+
+
+def data_start(data: bytes) -> int:
     """Where the numbers of an .npy file begin, by its own word (format versions 1 and 2)."""
     width = 2 if data[6:7] == b"\x01" else 4
     return 8 + width + int.from_bytes(data[8 : 8 + width], "little")

@@ -14,18 +14,19 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Draw(IntEnum):
+class Purpose(IntEnum):
     """What a generator is for: equal positions of different things must not share their numbers."""
 
     MIX = 0
     BLOCK = 1
     FRAMES = 2
     AUGMENT = 3
+    WINDOWS = 4
 
 
-def generator(seed: int, reader: int, draw: Draw, *position: int) -> np.random.Generator:
+def generator(seed: int, reader: int, purpose: Purpose, *position: int) -> np.random.Generator:
     """The random numbers of one position: ``default_rng`` of it, which takes twice as long to read a list."""
-    where = [seed, reader, draw, *position]
+    where = [seed, reader, purpose, *position]
     words = np.array(where, np.uint32) if max(where) < 1 << 32 else where
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
 
@@ -50,7 +51,7 @@ def mixture(counts: Mapping[str, int], weights: Mapping[str, float], alpha: floa
     return shares / shares.sum()
 
 
-class PairRef(NamedTuple):  # made for every pair in a burst, at a third of a dataclass's cost
+class RowRef(NamedTuple):  # made for every pair in a burst, at a third of a dataclass's cost
     """One pair before it is read: pair ``slot`` of clip ``clip`` of shard ``shard``, opened at ``visit`` of its block.
 
     ``shard`` is a place in the reader's own shards of the domain, ``clip`` a place in the shard. ``visit`` tells two
@@ -72,7 +73,7 @@ class BlockShape:
     shuffle_pairs: int
 
 
-def block_of(shape: BlockShape, sizes: Sequence[int], numbers: np.random.Generator) -> list[PairRef]:
+def block_of(shape: BlockShape, sizes: Sequence[int], numbers: np.random.Generator) -> list[RowRef]:
     """The pairs of one block, shuffled.
 
     Shards are drawn with replacement, so that every clip has the same chance whatever the sizes of shards; of each,
@@ -87,15 +88,50 @@ def block_of(shape: BlockShape, sizes: Sequence[int], numbers: np.random.Generat
     drawn = np.minimum(clips, shape.clips_per_shard)
     chance = clips / np.maximum(drawn, 1)
     chance /= chance.sum()
-    refs: list[PairRef] = []
+    refs: list[RowRef] = []
     visit = 0
     while len(refs) < shape.shuffle_pairs:
         shard = int(numbers.choice(len(clips), p=chance))
         for clip in numbers.choice(clips[shard], drawn[shard], replace=False):
-            refs += [PairRef(visit, shard, int(clip), slot) for slot in range(shape.pairs_per_clip)]
+            refs += [RowRef(visit, shard, int(clip), slot) for slot in range(shape.pairs_per_clip)]
         visit += 1
     # The last shard is not cut short: openings stay independent draws, and so every clip keeps its chance (Wald).
     return [refs[place] for place in numbers.permutation(len(refs))]
+
+
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """Rows of a batch that are drawn alike.
+
+    Attributes:
+        name: of the group.
+        rows: of each batch.
+        domains: numbers [D] of its domains.
+        chances: of each of them [D], together 1.
+    """
+
+    name: str
+    rows: int
+    domains: np.ndarray
+    chances: np.ndarray
+
+
+def draw_domains(
+    groups: Sequence[RowGroup], rows_per_draw: int, numbers: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the domain and of the group of each row [B], group after group.
+
+    Args:
+        groups: in the order of the rows.
+        rows_per_draw: neighbouring rows that share one draw; divides every group's rows.
+        numbers: the batch's own.
+    """
+    domains = [
+        group.domains[numbers.choice(len(group.chances), size=group.rows // rows_per_draw, p=group.chances)]
+        for group in groups
+    ]
+    members = np.repeat(np.arange(len(groups)), [group.rows for group in groups])
+    return np.concatenate(domains).repeat(rows_per_draw), members
 
 
 def draw_frames(frames: np.ndarray, num_pairs: int, numbers: np.random.Generator) -> np.ndarray:
@@ -103,3 +139,22 @@ def draw_frames(frames: np.ndarray, num_pairs: int, numbers: np.random.Generator
     first = numbers.integers(len(frames), size=num_pairs)
     step = numbers.integers(1, len(frames), size=num_pairs)
     return frames[np.column_stack([first, (first + step) % len(frames)])]
+
+
+def draw_starts(num_frames: int, length: int, count: int, numbers: np.random.Generator) -> np.ndarray:
+    """First frames [count] of windows of ``length`` frames in a clip of ``num_frames``, all equally likely."""
+    return numbers.integers(num_frames - length + 1, size=count)
+
+
+def draw_apart(num_frames: int, length: int, count: int, numbers: np.random.Generator) -> np.ndarray:
+    """First frames [count, 2] of two windows of one clip that do not overlap, all such equally likely.
+
+    Needs ``num_frames`` of at least twice ``length``.
+    """
+    spare = num_frames - 2 * length
+    # Two windows leave ``spare`` frames before, between and behind them: a pair of cuts says how many lie where.
+    cuts = numbers.integers((spare + 1) * (spare + 2) // 2, size=count)
+    between = np.floor((np.sqrt(8 * cuts + 1) - 1) / 2).astype(np.int64)
+    first = cuts - between * (between + 1) // 2
+    apart = np.column_stack([first, between + length])
+    return np.where(numbers.random(count)[:, None] < 0.5, apart, apart[:, ::-1])

@@ -4,18 +4,25 @@ import io
 import logging
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from schemas.errors import DataError, UsageError
 from schemas.expression import ExpressionInput
-from schemas.face import num_points
 from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache, check_cache
 from training.data.clips import ClipInfo, CorruptError, index_tar, parse_info
 from training.data.config import PairsConfig
+from training.data.draws import ALL_ROWS, Draw, FramePairs, Quota, Windows, check_draw
+from training.data.layout import BatchLayout, pair_layout
+from training.data.order import RowGroup, mixture
+from training.data.people import People, index_people
 from training.data.remote import Patience, read_start
 from training.data.shards import Shard, ShardSet, Where, choose, locate
+from training.data.sidecar import join_sidecar
+from training.data.window_arrays import window_layout
 
 log = logging.getLogger(__name__)
 
@@ -23,23 +30,28 @@ _HEAD_BYTES = (1 << 20, 16 << 20)  # the first record lies behind a few seconds 
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """What all samples share, so that they can be stacked: side of the frames, points, and whether any has emotion."""
+class LoadingPlan:
+    """Everything that a reader needs, the same for all of them.
 
-    size_px: int
-    num_points: int
-    with_emotion: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that a reader needs, the same for all of them; and by domain, how its emotion logits were made."""
+    Attributes:
+        shards: to read, by domain.
+        config: what, in which order, from where.
+        draw: what makes a row.
+        layout: what all samples share.
+        num_readers: workers of all ranks.
+        expressions: by domain, how its emotion logits were made.
+        groups: of a batch's rows, in their order.
+        people: by domain, which clips are of one person; empty unless the draw asks for references.
+    """
 
     shards: ShardSet
     config: PairsConfig
-    layout: Layout
+    draw: Draw
+    layout: BatchLayout
     num_readers: int
     expressions: Mapping[str, ExpressionInput | None]
+    groups: tuple[RowGroup, ...]
+    people: Mapping[str, People]
 
     @property
     def frames_shape(self) -> tuple[int, ...]:
@@ -47,22 +59,51 @@ class Plan:
         return (2, self.config.batch_size, self.layout.size_px, self.layout.size_px, 3)
 
 
-def make_plan(where: Where, config: PairsConfig, num_readers: int) -> Plan:
+def make_plan(where: Where, config: PairsConfig, num_readers: int, draw: Draw | None = None) -> LoadingPlan:
     """Find the shards and look at the first sample of every domain.
 
     Raises:
         UsageError: when something was asked for that these shards cannot give.
         DataError: when they cannot be reached, or are of another version or convention.
     """
-    found = locate(where, config)
-    check_cache(config, found)
-    shards = choose(_described(found, config), config, num_readers)
+    draw = draw or FramePairs()
+    check_draw(draw, config.batch_size)
+    located = locate(where, config, draw)
+    check_cache(config, (own for shard in located for own in shard.every))
+    shards = choose(_described(located, config), config, num_readers, draw)
+    if isinstance(draw, Windows) and draw.sidecar:
+        shards = join_sidecar(where, shards, config, draw)
+        check_cache(config, (own for shards in shards.by_domain.values() for shard in shards for own in shard.every))
     patience = Patience(config.num_attempts, config.backoff_s)
     infos = {domain: _first_record(own[0], patience) for domain, own in shards.by_domain.items()}
     clips = ", ".join(f"{count} {domain}" for domain, count in shards.counts.items())
     log.info("%s clips in %d shards for %d readers", clips, sum(map(len, shards.by_domain.values())), num_readers)
     expressions = {domain: info.expression for domain, info in infos.items()}
-    return Plan(shards, config, _layout(infos, config), num_readers, expressions)
+    groups, people = _groups(shards, config, draw), dict[str, People]()
+    if isinstance(draw, FramePairs):
+        layout = pair_layout(infos, config)
+    else:
+        layout = window_layout(shards, infos, draw, config)
+        people = index_people(where, shards, config) if draw.reference else people
+    return LoadingPlan(shards, config, draw, layout, num_readers, expressions, groups, people)
+
+
+def _groups(shards: ShardSet, config: PairsConfig, draw: Draw) -> tuple[RowGroup, ...]:
+    """Which rows of a batch are of which domains, with which chances.
+
+    Raises:
+        UsageError: for a group whose every domain has weight 0.
+    """
+    names = list(shards.by_domain)
+    quotas = draw.quotas or {ALL_ROWS: Quota(tuple(names), config.batch_size)}
+    groups: list[RowGroup] = []
+    for name, quota in quotas.items():
+        counts = {domain: count for domain, count in shards.counts.items() if domain in quota.domains}
+        if not counts:
+            raise UsageError(f"every domain of the quota {name!r} has weight 0: nothing would be read for it")
+        numbers = np.array([names.index(domain) for domain in counts], np.int64)
+        groups.append(RowGroup(name, quota.rows, numbers, mixture(counts, config.weights, config.alpha)))
+    return tuple(groups)
 
 
 def _described(shards: Sequence[Shard], config: PairsConfig) -> list[Shard]:
@@ -123,24 +164,3 @@ def _iter_records(head: bytes) -> Iterator[tuple[str, bytes]]:
                     yield key, head[member.offset_data : member.offset_data + member.size]
     except tarfile.TarError:
         return  # the head ends inside a member; the caller asks for more of it, or gives up
-
-
-def _layout(infos: dict[str, ClipInfo], config: PairsConfig) -> Layout:
-    sizes = {domain: info.size_px for domain, info in infos.items()}
-    points = {domain: num_points(info.landmark_scheme) for domain, info in infos.items()}
-    if config.size_px is None and len(set(sizes.values())) > 1:
-        raise UsageError(f"the domains have frames of different size ({_told(sizes.items())} px): set size_px")
-    if len(set(points.values())) > 1:
-        raise UsageError(
-            f"the domains have different numbers of landmarks ({_told(points.items())}): read them apart, or build "
-            "them with one landmark scheme"
-        )
-    return Layout(
-        size_px=config.size_px or next(iter(sizes.values())),
-        num_points=next(iter(points.values())),
-        with_emotion=any(info.expression is not None for info in infos.values()),
-    )
-
-
-def _told(pairs: Iterable[tuple[str, int]]) -> str:
-    return ", ".join(f"{domain} {number}" for domain, number in pairs)

@@ -14,6 +14,7 @@ from typing import Any
 import fsspec
 
 from schemas.errors import DataError, UsageError
+from schemas.extras import install_command
 from schemas.uri import local_path, redact, uri_scheme
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def _system(uri: str) -> tuple[Any, str]:
         try:
             import aiohttp
         except ImportError as error:
-            raise UsageError(f"{redact(uri)} needs the package aiohttp: pip install 'anitalk[train]'") from error
+            raise UsageError(f"{redact(uri)} needs the package aiohttp: {install_command('train')}") from error
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_STALL_S)
         # A compressed answer would be unpacked, and then lengths and offsets would mean other bytes.
         options["client_kwargs"] = {"timeout": timeout, "headers": {"Accept-Encoding": "identity"}}

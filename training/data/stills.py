@@ -15,7 +15,7 @@ from torch import Tensor
 from schemas.errors import DataError, UsageError
 from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache
-from training.data.clips import ClipInfo, CorruptError, Entry, index_tar, open_clip
+from training.data.clips import ClipInfo, CorruptError, TarEntry, index_tar, open_clip
 from training.data.config import PairsConfig
 from training.data.decode import FrameDecoder
 from training.data.plan import make_plan
@@ -24,7 +24,7 @@ from training.data.video import read_packets, read_table
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class StillClip:
     """What is known about a clip: its record, the frames that show a face, and where the face is.
 
     ``face`` is the clip's one face box as xyxy shares of the picture, which may reach beyond it.
@@ -36,9 +36,9 @@ class Take:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _ClipAddress:
     shard: Shard
-    entry: Entry
+    entry: TarEntry
 
 
 class Stills:
@@ -59,10 +59,10 @@ class Stills:
         plan = make_plan(release, config, 1)
         self.size_px = plan.layout.size_px
         self.fingerprint = plan.shards.fingerprint()  # of the shards, wherever they lie
-        self.takes: dict[str, Take] = {}
+        self.takes: dict[str, StillClip] = {}
         self._cache = ShardCache(config)
         self._decoder = FrameDecoder()
-        self._places: dict[str, _Place] = {}
+        self._addresses: dict[str, _ClipAddress] = {}
         self._descriptors: dict[str, int] = {}
         for shards in plan.shards.by_domain.values():
             for shard in shards:
@@ -83,17 +83,17 @@ class Stills:
         """
         if clip_id not in self.takes:
             raise DataError(f"the release has no clip {clip_id} in this split: use the release that the pairs are of")
-        take, place = self.takes[clip_id], self._places[clip_id]
-        if max(numbers) >= take.info.num_frames:
-            raise DataError(f"{clip_id} has {take.info.num_frames} frames and no frame {max(numbers)}")
+        clip, address = self.takes[clip_id], self._addresses[clip_id]
+        if max(numbers) >= clip.info.num_frames:
+            raise DataError(f"{clip_id} has {clip.info.num_frames} frames and no frame {max(numbers)}")
         pixels = np.empty((len(numbers), self.size_px, self.size_px, 3), np.uint8)
-        descriptor = self._descriptor(place.shard)
+        descriptor = self._descriptor(address.shard)
         try:
-            packets = read_packets(descriptor, place.entry, read_table(descriptor, place.entry, take.info), numbers)
+            packets = read_packets(descriptor, address.entry, read_table(descriptor, address.entry, clip.info), numbers)
             for row, number in enumerate(numbers):
                 self._decoder.decode(packets.setup, packets.by_frame[number], pixels[row])
         except CorruptError as error:
-            raise _damaged(place.shard, f"{clip_id}: {error}") from error
+            raise _damaged(address.shard, f"{clip_id}: {error}") from error
         return torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
     def _descriptor(self, shard: Shard) -> int:
@@ -110,8 +110,8 @@ class Stills:
             for entry in index_tar(descriptor, shard.num_clips):
                 clip = open_clip(descriptor, entry)
                 seen = tuple(np.flatnonzero(clip.labels["valid.npy"]).tolist())
-                self.takes[entry.key] = Take(clip.info, seen, clip.info.plan.face_in_crop())
-                self._places[entry.key] = _Place(shard, entry)
+                self.takes[entry.key] = StillClip(clip.info, seen, clip.info.plan.face_in_crop())
+                self._addresses[entry.key] = _ClipAddress(shard, entry)
         except CorruptError as error:
             raise _damaged(shard, error) from error
 

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from training.data.clips import ClipInfo, CorruptError, Entry, Extent
+from training.data.clips import ClipInfo, CorruptError, Extent, TarEntry
 from training.data.mp4 import FrameTable, plain_table
 
 _READER: dict[str, Any] = {
@@ -68,7 +68,7 @@ class _Member(io.RawIOBase):
         return os.pread(self._descriptor, min(size, left), self._offset + start)
 
 
-def read_table(descriptor: int, entry: Entry, info: ClipInfo) -> FrameTable:
+def read_table(descriptor: int, entry: TarEntry, info: ClipInfo) -> FrameTable:
     """The container's own table of frames; what is not laid out as the builder does it is opened by FFmpeg.
 
     Raises:
@@ -79,7 +79,7 @@ def read_table(descriptor: int, entry: Entry, info: ClipInfo) -> FrameTable:
     return plain_table(member.read_at, len(member), **expected) or demuxed_table(descriptor, entry, info)
 
 
-def demuxed_table(descriptor: int, entry: Entry, info: ClipInfo) -> FrameTable:
+def demuxed_table(descriptor: int, entry: TarEntry, info: ClipInfo) -> FrameTable:
     """The same by FFmpeg's demuxer, which costs ten times as much.
 
     Raises:
@@ -111,7 +111,7 @@ def demuxed_table(descriptor: int, entry: Entry, info: ClipInfo) -> FrameTable:
     return FrameTable(setup, places[:, 0], places[:, 1])
 
 
-def read_packets(descriptor: int, entry: Entry, table: FrameTable, frames: Sequence[int]) -> Packets:
+def read_packets(descriptor: int, entry: TarEntry, table: FrameTable, frames: Sequence[int]) -> Packets:
     """The coded frames ``frames`` of a sample."""
     offset = entry.members["mp4"][0]
     rows = {frame: (int(table.sizes[frame]), offset + int(table.starts[frame])) for frame in frames}

@@ -1,50 +1,53 @@
 """Notice a run that is collapsing while its losses still look well."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from training.engine.config import AlarmConfig
+from training.recipes.base import Limit
 
 
 class Alarms:
     """Told a step's figures, answers with what is wrong.
 
     Args:
-        config: the limits.
-        accurate_since: step from which on the discriminator has always been right; None while it is not.
+        limits: of the figures.
+        past_since: by figure, the step from which on it has always been past a limit that allows some steps.
     """
 
-    def __init__(self, config: AlarmConfig, accurate_since: int | None = None) -> None:
-        self.config = config
-        self.accurate_since = accurate_since
+    def __init__(self, limits: Sequence[Limit], past_since: Mapping[str, int] | None = None) -> None:
+        self.limits = limits
+        self.past_since = dict(past_since or {})
 
     def look(self, step: int, figures: Mapping[str, float]) -> dict[str, str]:
-        """A sentence for every figure past its limit, by the figure's name.
+        """A sentence for every figure past a limit, by the figure's name.
 
         Args:
             step: number of the step.
-            figures: ``distance``, ``entropy``, ``occlusion``, ``spread_of_deformation`` and ``accuracy``; what is not
-                there is not looked at.
+            figures: by name; one that is not there is not looked at.
         """
-        config, found = self.config, {}
-        for name, limit, meaning in (
-            ("distance", config.min_distance, "keypoints lie on one another"),
-            ("entropy", config.min_entropy, "keypoints are stuck to single voxels"),
-            ("occlusion", config.min_occlusion, "nothing of the source gets through"),
-            ("spread_of_deformation", config.min_deformation, "expressions are not used"),
-        ):
-            if name in figures and figures[name] < limit:
-                found[name] = f"{meaning}: {name} {figures[name]:.3g} is below {limit}"
-        if figures.get("occlusion", 0.0) > config.max_occlusion:
-            found["occlusion"] = f"the occlusion map is open everywhere: its mean is {figures['occlusion']:.3f}"
-        if "accuracy" in figures:
-            found |= self._game(step, figures["accuracy"])
-        return found
+        sentences = {}
+        for limit in self.limits:
+            if limit.figure not in figures:
+                continue
+            value = figures[limit.figure]
+            problem = _past(limit, value)
+            since = self._since(step, limit, past=problem is not None)
+            if problem is not None and step - since >= limit.steps:
+                lasting = f" since step {since}" if limit.steps else ""
+                sentences[limit.figure] = f"{limit.meaning}: {limit.figure} {value:.3g} is {problem}{lasting}"
+        return sentences
 
-    def _game(self, step: int, accuracy: float) -> dict[str, str]:
-        if accuracy <= self.config.max_accuracy:
-            self.accurate_since = None
-            return {}
-        self.accurate_since = step if self.accurate_since is None else self.accurate_since
-        if step - self.accurate_since < self.config.accurate_steps:
-            return {}
-        return {"accuracy": f"the discriminator has been right since step {self.accurate_since}: the game is lost"}
+    def _since(self, step: int, limit: Limit, *, past: bool) -> int:
+        if not limit.steps:
+            return step
+        if not past:
+            self.past_since.pop(limit.figure, None)
+            return step
+        return self.past_since.setdefault(limit.figure, step)
+
+
+def _past(limit: Limit, value: float) -> str | None:
+    if limit.below is not None and value < limit.below:
+        return f"below {limit.below:g}"
+    if limit.above is not None and value > limit.above:
+        return f"above {limit.above:g}"
+    return None

@@ -26,8 +26,10 @@ class Board:
         for name, value in figures.items():
             self._writer.add_scalar(name if "/" in name else f"train/{name}", value, step)
 
-    def picture(self, name: str, picture: UInt8[Tensor, "3 H W"], step: int) -> None:
-        """An RGB picture; its file is ``NAME-000000100.png``."""
+    def picture(self, name: str, picture: UInt8[Tensor, "3 H W"] | None, step: int) -> None:
+        """An RGB picture; its file is ``NAME-000000100.png``. None: there is nothing to see."""
+        if picture is None:
+            return
         self._writer.add_image(name, picture.cpu(), step)
         self._pictures.mkdir(exist_ok=True)
         pixels = picture.movedim(0, -1).cpu().numpy()

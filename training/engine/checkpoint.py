@@ -5,7 +5,6 @@ beside its place and moved there when complete: a folder that is there is whole.
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,8 +21,13 @@ from torch.optim import Optimizer
 
 from schemas.base import Record
 from schemas.errors import CheckpointError
+from schemas.files import sync_folder
+from training.recipes.base import Score
+from training.recipes.registry import DEFAULT_RECIPE
 
 VERSION = 1
+AVERAGE = "average"  # the module that is evaluated and used, by whose file a checkpoint is known
+_SCORE = Score("score")
 _NAME = re.compile(r"step-(\d{9})")
 _STATE = "state.json"
 _R = TypeVar("_R", bound=Record)
@@ -35,6 +39,22 @@ class Parts:
 
     modules: Mapping[str, nn.Module]
     optimisers: Mapping[str, Optimizer] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Whose checkpoints they are.
+
+    Attributes:
+        recipe: its name.
+        score: by which the best one is chosen.
+        made_from: SHA-256 by what it is of: ``checkpoint``, whose weights the run began with or builds on, and
+            ``sidecar``, the checkpoint that wrote the latents it learns from.
+    """
+
+    recipe: str = DEFAULT_RECIPE
+    score: Score = _SCORE
+    made_from: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +73,16 @@ class Store:
         folder: where they lie, ``step-000001000`` and so on.
         keep_last: how many of the newest stay; the best one stays beside them.
         team: the processes that save together.
+        origin: what is written into each.
     """
 
-    def __init__(self, folder: Path, keep_last: int = 3, team: Team | None = None) -> None:
+    def __init__(
+        self, folder: Path, keep_last: int = 3, team: Team | None = None, origin: Origin | None = None
+    ) -> None:
         self.folder = folder
         self.keep_last = keep_last
         self.team = team or Team()
+        self.origin = origin or Origin()
 
     def save(
         self,
@@ -74,11 +98,11 @@ class Store:
             step: number of the last step taken.
             parts: the same in every process.
             config: what the modules were built from.
-            progress: what else the run knows, fit for JSON; ``score`` (higher is better) decides which is best.
+            progress: what else the run knows, fit for JSON; ``score`` decides which is best.
             loader: this process's place in the data, fit for JSON.
         """
-        place = self.folder / f"step-{step:09d}"
-        aside = self.folder / f".{place.name}.partial"
+        path = self.folder / f"step-{step:09d}"
+        aside = self.folder / f".{path.name}.partial"
         if self.team.rank == 0:
             self._clear()
             aside.mkdir(parents=True)
@@ -87,20 +111,21 @@ class Store:
         _write_tensors(aside / f"rank-{rank}.safetensors", _random_states())
         _write_json(aside / f"rank-{rank}.json", {"loader": loader})
         if rank == 0:
-            _write_parts(aside, step, parts, config, dict(progress), self.team.size)
+            state = {"step": step, "processes": self.team.size, "progress": dict(progress)}
+            _write_parts(aside, parts, state | _described(self.origin, config))
         self.team.barrier()
         if rank == 0:
-            _publish(aside, place)
+            _publish(aside, path)
             self._prune()
         self.team.barrier()
-        return place
+        return path
 
     def latest(self) -> Path | None:
         """The newest checkpoint; None where there is none."""
         return max(self._all(), default=None)
 
     def best(self) -> Path | None:
-        """The one with the highest score, the newest of equals; None where none has a score."""
+        """The one with the best score, the newest of equals; None where none has a score."""
         scored = [(score, path) for path in self._all() if (score := _score(path)) is not None]
         return max(scored)[1] if scored else None
 
@@ -212,9 +237,9 @@ def fill(module: nn.Module, path: Path, name: str) -> None:
         CheckpointError: naming the first tensor that differs.
     """
     tensors = _read_tensors(path / f"{name}.safetensors")
-    wanted = {one: tuple(value.shape) for one, value in module.state_dict().items()}
-    shapes = {one: tuple(value.shape) for one, value in tensors.items()}
-    wrong = sorted(one for one in wanted.keys() | shapes.keys() if wanted.get(one) != shapes.get(one))
+    wanted = {tensor: tuple(value.shape) for tensor, value in module.state_dict().items()}
+    shapes = {tensor: tuple(value.shape) for tensor, value in tensors.items()}
+    wrong = sorted(tensor for tensor in wanted.keys() | shapes.keys() if wanted.get(tensor) != shapes.get(tensor))
     if wrong:
         raise CheckpointError(
             f"{path / name}.safetensors does not fit: {len(wrong)} tensors differ, such as {wrong[0]} "
@@ -226,54 +251,46 @@ def fill(module: nn.Module, path: Path, name: str) -> None:
 # ---- writing -------------------------------------------------------------------------------------------------------
 
 
-def _write_parts(
-    aside: Path, step: int, parts: Parts, config: Record, progress: dict[str, Any], processes: int
-) -> None:
+def _described(origin: Origin, config: Record) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "recipe": origin.recipe,
+        "made_from": dict(origin.made_from),
+        "higher_is_better": origin.score.higher_is_better,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _write_parts(aside: Path, parts: Parts, state: dict[str, Any]) -> None:
     for name, module in parts.modules.items():
         _write_tensors(aside / f"{name}.safetensors", module.state_dict())
     groups = {}
     for name, optimiser in parts.optimisers.items():
-        state = optimiser.state_dict()
-        flat = {f"{index}.{key}": value for index, values in state["state"].items() for key, value in values.items()}
+        moments = optimiser.state_dict()
+        flat = {f"{index}.{key}": value for index, values in moments["state"].items() for key, value in values.items()}
         _write_tensors(aside / f"{name}.safetensors", flat)
-        groups[name] = state["param_groups"]
-    state = {
-        "version": VERSION,
-        "step": step,
-        "processes": processes,
-        "config": config.model_dump(mode="json"),
-        "progress": progress,
-        "optimisers": groups,
-    }
-    _write_json(aside / _STATE, state)
+        groups[name] = moments["param_groups"]
+    _write_json(aside / _STATE, {**state, "optimisers": groups})
 
 
-def _publish(aside: Path, place: Path) -> None:
-    if place.exists():  # of an earlier run from the same checkpoint
-        gone = place.with_name(f".{place.name}.gone")
-        place.replace(gone)
+def _publish(aside: Path, path: Path) -> None:
+    if path.exists():  # of an earlier run from the same checkpoint
+        gone = path.with_name(f".{path.name}.gone")
+        path.replace(gone)
         shutil.rmtree(gone)
-    _sync(aside)
-    aside.replace(place)
-    _sync(place.parent)
+    sync_folder(aside)
+    aside.replace(path)
+    sync_folder(path.parent)
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
-    _sync(path)
+    sync_folder(path)  # which does the same for a file
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False), encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -294,7 +311,10 @@ def _read_json(path: Path) -> Any:
 
 
 def _score(path: Path) -> float | None:
-    return read_state(path)["progress"].get("score")
+    """What is best is highest, whichever way the score itself goes."""
+    state = read_state(path)
+    score = state["progress"].get("score")
+    return score if score is None or state.get("higher_is_better", True) else -score
 
 
 def _fill_optimiser(optimiser: Optimizer, path: Path, name: str, groups: list[dict[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from schemas.errors import UsageError
-from training.engine.config import TrainConfig
+from training.recipes.base import TrainConfig
 
 
 def start(config: TrainConfig, accelerator: str = "auto") -> Fabric:

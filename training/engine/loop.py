@@ -8,25 +8,21 @@ import logging
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal, Protocol, runtime_checkable
 
-import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch import Tensor
 
 from schemas.errors import CheckpointError, DataError
-from training.data.contract import check_labels, prepared
 from training.engine.alarms import Alarms
 from training.engine.board import Board
-from training.engine.checkpoint import Parts, Store, Team, check_config, fill, read_state, restore
-from training.engine.config import TrainConfig
-from training.engine.ema import Average
-from training.engine.syncnorm import synchronised
-from training.recipes.anytalk.recipe import AnyTalkRecipe, Batch, Made, Moment
+from training.engine.checkpoint import AVERAGE, Origin, Parts, Store, Team, check_config, fill, read_state, restore
+from training.engine.events import AlarmEvent, EventLog, SavedEvent, StepEvent, ValidatedEvent, numbers
+from training.engine.optimising import REST_PART, Clock, NoClock, Optimising
+from training.recipes.base import Batch, Learner, Moment, Step, TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -35,27 +31,36 @@ Outcome = Literal["finished", "stopped"]
 
 @runtime_checkable
 class Resumable(Protocol):
-    """Batches that know their place and can go on from it; the place is fit for JSON."""
+    """Batches that know their position and can go on from it; the position is fit for JSON."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The place after the last batch handed out."""
+        """The position after the last batch handed out."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a place."""
+        """Go on from a position."""
         ...
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far a run is; kept in its checkpoints."""
+class RunState:
+    """How far a run is; kept in its checkpoints as ``progress``."""
 
     stage: str
     step: int = 0
     pairs: int = 0
-    skipped: int = 0  # steps without an update, for a gradient that was no number
-    accurate_since: int | None = None
+    skipped: int = 0  # steps with an update left out, for a gradient that was no number
+    past_since: dict[str, int] = field(default_factory=dict[str, int])  # of the alarms
     score: float | None = None
+
+    @classmethod
+    def read(cls, progress: Mapping[str, Any]) -> "RunState":
+        """As a checkpoint has it; older ones knew one alarm that lasts."""
+        values = dict(progress)
+        accurate_since = values.pop("accurate_since", None)
+        if accurate_since is not None:
+            values["past_since"] = {"accuracy": accurate_since}
+        return cls(**values)
 
 
 @dataclass(slots=True)
@@ -73,52 +78,48 @@ class Trainer:
 
     Args:
         fabric: launched.
-        recipe: networks and losses.
+        learner: networks and losses.
         config: of the run.
         folder: of the run; checkpoints, TensorBoard's files and pictures go there.
         validation: fixed batches, held out; the best checkpoint is chosen by them.
+        origin: what checkpoints say of where they come from.
+        events: where events go.
+        clock: told of the parts of a step.
     """
 
     def __init__(
-        self, fabric: Fabric, recipe: AnyTalkRecipe, config: TrainConfig, folder: Path, validation: Sequence[Batch] = ()
+        self,
+        fabric: Fabric,
+        learner: Learner,
+        config: TrainConfig,
+        folder: Path,
+        validation: Sequence[Batch] = (),
+        *,
+        origin: Origin | None = None,
+        events: EventLog | None = None,
+        clock: Clock | None = None,
     ) -> None:
-        self.fabric, self.recipe, self.config = fabric, recipe, config
+        self.fabric, self.learner, self.config = fabric, learner, config
+        self.clock = clock or NoClock()
         team = Team(fabric.global_rank, fabric.world_size, fabric.barrier)
-        self.store = Store(folder / "checkpoints", config.keep_last, team)
+        self.store = Store(folder / "checkpoints", config.keep_last, team, origin or Origin(score=learner.score))
         self.board = Board(folder / "board", folder / "pictures") if fabric.is_global_zero else None
-        self.progress = Progress(config.stage)
-        self.alarms = Alarms(config.alarms)
+        self.events = events if events is not None and fabric.is_global_zero else EventLog(None)
+        self.state = RunState(config.stage)
+        self.alarms = Alarms(learner.limits())
         self.validated: dict[str, float] = {}  # the average's figures on the validation, once it was looked at
-        self._pace = Pace()
+        self._pace, self._rate = Pace(), config.length.learning_rate
         self._stop = False
-        recipe.to(fabric.device)
-        self.validation = [self._ready(batch) for batch in validation]
-        self._setup()
-
-    def _setup(self) -> None:
-        config, fabric, recipe = self.config, self.fabric, self.recipe
-        synchronised(recipe.model, fabric.device)
-        networks: tuple[nn.Module, ...] = (recipe.model, recipe.discriminator)
-        rate = config.length.learning_rate
-        self._adams = {
-            name: Adam(network.parameters(), rate, betas=config.betas)
-            for name, network in (("model", recipe.model), ("discriminator", recipe.discriminator))
-        }
-        if config.channels_last:
-            flat = [layer for network in networks for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-            for layer in flat:
-                layer.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if config.compile:
-            for network in networks:
-                network.compile()
-        self.model, self.model_steps = fabric.setup(recipe.model, self._adams["model"])
-        self.judge, self.judge_steps = fabric.setup(recipe.discriminator, self._adams["discriminator"])
-        self.average = Average(recipe.model, config.average)
+        for network in learner.frozen():
+            network.to(fabric.device)
+        self.validation = [learner.prepare(batch, fabric.device) for batch in validation]
+        self.optimising = Optimising(fabric, learner, config)
+        self.average = self.optimising.average
 
     # ---- where a run begins ----------------------------------------------------------------------------------------
 
     def resume(self, path: Path, batches: object = None) -> None:
-        """Go on from a checkpoint of this very run, with ``batches`` at their place.
+        """Go on from a checkpoint of this very run, with ``batches`` at their position.
 
         Raises:
             CheckpointError: when it is damaged, or of another stage, configuration or number of processes.
@@ -128,11 +129,11 @@ class Trainer:
             raise CheckpointError(
                 f"{path} is of stage {stage} and this run of {self.config.stage}: begin from its weights instead"
             )
-        progress, place = restore(path, self._parts(), self.config.model, self.store.team)
-        self.progress = Progress(**progress)
-        self.alarms.accurate_since = self.progress.accurate_since
-        if place is not None and isinstance(batches, Resumable):
-            batches.load_state_dict(place)
+        progress, position = restore(path, self._parts(), self.config.networks, self.store.team)
+        self.state = RunState.read(progress)
+        self.alarms.past_since = dict(self.state.past_since)
+        if position is not None and isinstance(batches, Resumable):
+            batches.load_state_dict(position)
 
     def begin_from(self, path: Path) -> None:
         """Take the weights of another run, such as the first stage's, and nothing else of it.
@@ -140,14 +141,13 @@ class Trainer:
         Raises:
             CheckpointError: when it is damaged or of other networks.
         """
-        check_config(path, self.config.model)
+        check_config(path, self.config.networks)
         for name, module in self._parts().modules.items():
             fill(module, path, name)
 
     def _parts(self) -> Parts:
-        recipe = self.recipe
-        modules = {"model": recipe.model, "discriminator": recipe.discriminator, "average": self.average.module}
-        return Parts(modules, {f"{name}_adam": adam for name, adam in self._adams.items()})
+        modules = {**self.learner.modules(), AVERAGE: self.average.module}
+        return Parts(modules, {f"{name}_adam": adam for name, adam in self.optimising.adams.items()})
 
     # ---- running ---------------------------------------------------------------------------------------------------
 
@@ -155,21 +155,21 @@ class Trainer:
         """Train until the stage is over or the process is asked to end (SIGTERM), and save either way.
 
         Raises:
-            DataError: when batches are not as ``training.data.contract`` says, or end.
+            DataError: when batches are not as the recipe needs them, or end.
         """
         before = signal.signal(signal.SIGTERM, self._asked_to_stop)
         try:
             stream = _endless(batches)
-            while self.progress.pairs < self.config.length.num_pairs:
-                self._one(stream)
+            while self.state.pairs < self.config.length.num_pairs:
+                self._take(stream)
                 if self._everyone_stops():
                     self._save(batches)
                     return "stopped"
-                if self.progress.step % self.config.save_every == 0:
+                if self.state.step % self.config.save_every == 0:
                     self._save(batches)
-            if self.progress.step % self.config.validate_every:
+            if self.state.step % self.config.validate_every:
                 self._validate()
-            if self.progress.step % self.config.save_every:
+            if self.state.step % self.config.save_every:
                 self._save(batches)
             return "finished"
         finally:
@@ -177,128 +177,115 @@ class Trainer:
             if self.board is not None:
                 self.board.flush()
 
-    def _one(self, stream: Iterator[Batch]) -> None:
+    def _take(self, stream: Iterator[Batch]) -> None:
+        """One step, and what is due after it."""
         began = time.monotonic()
-        batch = self._ready(next(stream))
+        batch = self.learner.prepare(next(stream), self.fabric.device)
         waited_s = time.monotonic() - began
-        made, scalars = self.step(batch)
+        step, figures = self.step(batch)
         self._pace.num_steps += 1
-        self._pace.num_pairs += len(batch["source"]) * self.fabric.world_size
+        self._pace.num_pairs += self._count(batch)
         self._pace.took_s += time.monotonic() - began
         self._pace.waited_s += waited_s
-        step, config = self.progress.step, self.config
-        if step % config.log_every == 0:
-            self._tell(made, scalars)
-        if step % config.images_every == 0 and self.board is not None:
-            self.board.picture("step", self.recipe.sheet(batch, made.rendered), step)
-        if step % config.validate_every == 0:
+        number, config = self.state.step, self.config
+        if number % config.log_every == 0:
+            self._log(step, figures)
+        if number % config.images_every == 0 and self.board is not None:
+            self.board.picture("step", self.learner.sheet(step), number)
+        if number % config.validate_every == 0:
             self._validate()
 
-    def step(self, batch: Batch) -> tuple[Made, dict[str, Tensor]]:
-        """Update the generator's side, its average and the discriminator once.
+    def step(self, batch: Batch) -> tuple[Step, dict[str, Tensor]]:
+        """Take every update of the learner once, until one goes wrong, and move the average.
 
         Args:
             batch: prepared, on this process's device.
 
         Returns:
-            What was made, and unweighted terms, gradient norms and ``accuracy``.
+            The step with its results; unweighted terms, gradient norms and what else updates tell.
         """
-        progress, recipe = self.progress, self.recipe
-        self._set_rate()
-        moment = Moment(self.config.seed, progress.step, self.fabric.global_rank, self.fabric.world_size)
-        recipe.discriminator.requires_grad_(False)
-        with self.fabric.autocast():
-            made = recipe.generate(self.model, recipe.discriminator, batch, moment)
-        recipe.discriminator.requires_grad_(True)
-        scalars = dict(made.terms)
-        scalars["gradient"] = self._update(self.model, self.model_steps, made.loss)
-        sound = bool(scalars["gradient"].isfinite())
-        if sound:
-            self.average.update(recipe.model)
-        else:
-            self.average.restore_buffers(recipe.model)
-        if sound and recipe.plays:
-            with self.fabric.autocast():
-                loss, terms = recipe.judge(self.judge, batch, made)
-            norm = self._update(self.judge, self.judge_steps, loss)
-            scalars |= terms | {"judge_gradient": norm}
-            sound = bool(norm.isfinite())
-        progress.step += 1
-        progress.pairs += len(batch["source"]) * self.fabric.world_size
-        progress.skipped += not sound
-        return made, scalars
+        state, fabric = self.state, self.fabric
+        moment = Moment(self.config.seed, state.step, fabric.global_rank, fabric.world_size)
+        step = Step(batch, moment, self.learner.modules())
+        with self.clock.part(REST_PART):
+            self._rate = self.config.rate(state.pairs)
+            figures, sound = self.optimising.take(step, self._rate, self.clock)
+        state.step += 1
+        state.pairs += self._count(batch)
+        state.skipped += not sound
+        return step, figures
 
-    def _update(self, network: nn.Module, optimiser: Optimizer, loss: Tensor) -> Tensor:
-        """One optimiser step, unless the gradient is no number; every process sees the same gradient."""
-        optimiser.zero_grad()
-        self.fabric.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), self.config.clip)
-        if norm.isfinite():
-            optimiser.step()
-        return norm.detach()
-
-    def _set_rate(self) -> None:
-        rate = self.config.rate(self.progress.pairs)
-        for adam in self._adams.values():
-            for group in adam.param_groups:
-                group["lr"] = rate
-
-    def _ready(self, batch: Batch) -> Batch:
-        if not batch["driving_pose"].is_cuda:  # there, every look would stop the host
-            check_labels(batch)
-        there = {name: value.to(self.fabric.device, non_blocking=True) for name, value in batch.items()}
-        return prepared(there, self.config.model.image_px)
+    def _count(self, batch: Batch) -> int:
+        return len(batch["domain"]) * self.fabric.world_size
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
-    def _tell(self, made: Made, scalars: Mapping[str, Tensor]) -> None:
-        progress, pace = self.progress, self._pace
+    def _log(self, step: Step, tensors: Mapping[str, Tensor]) -> None:
+        state, pace = self.state, self._pace
         self._pace = Pace()
-        figures = {name: value.item() for name, value in {**self.recipe.figures(made), **scalars}.items()}
-        for name, sentence in self.alarms.look(progress.step, figures).items():
-            log.warning("step %d: %s", progress.step, sentence)
-            figures[f"alarm_{name}"] = 1.0
-        progress.accurate_since = self.alarms.accurate_since
+        figures = {name: value.item() for name, value in {**self.learner.figures(step), **tensors}.items()}
+        alarms = self.alarms.look(state.step, figures)
+        for name, sentence in alarms.items():
+            log.warning("step %d: %s", state.step, sentence)
+            self.events.write(AlarmEvent(step=state.step, figure=name, sentence=sentence))
+        figures |= dict.fromkeys((f"alarm_{name}" for name in alarms), 1.0)
+        state.past_since = dict(self.alarms.past_since)
         pairs_s, wait = pace.num_pairs / pace.took_s, pace.waited_s / pace.took_s
         extra = {
-            "rate": self._adams["model"].param_groups[0]["lr"],
-            "skipped": progress.skipped,
+            "rate": self._rate,
+            "skipped": state.skipped,
             "data/wait_ms": 1000 * pace.waited_s / pace.num_steps,
             "data/wait_share": wait,
             "data/pairs_s": pairs_s,
         }
         if self.board is not None:
-            self.board.scalars({**figures, **extra}, progress.step)
+            self.board.scalars({**figures, **extra}, state.step)
             terms = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
-            place = f"step {progress.step}: {progress.pairs} of {self.config.length.num_pairs} pairs"
+            place = f"step {state.step}: {state.pairs} of {self.config.length.num_pairs} pairs"
             log.info("%s, %.3g pairs/s, %.0f%% of the time waiting for data; %s", place, pairs_s, 100 * wait, terms)
+        self.events.write(
+            StepEvent(
+                step=state.step,
+                samples=state.pairs,
+                total_samples=self.config.length.num_pairs,
+                samples_s=pairs_s,
+                wait_share=wait,
+                figures=numbers(figures),
+            )
+        )
 
     def _validate(self) -> None:
-        """Look at the held out pairs; only the first process does, and the others wait for it."""
+        """Look at the held out rows; only the first process does, and the others wait for it."""
         if not self.validation:
             return
         if self.board is not None:
-            step, recipe = self.progress.step, self.recipe
-            for name, model in (("model", recipe.model), ("average", self.average.module)):
-                found = [recipe.validate(model, batch) for batch in self.validation]
-                sizes = [len(batch["source"]) for batch in self.validation]
-                self.validated = {
-                    key: sum(one[key] * size for one, size in zip(found, sizes, strict=True)) / sum(sizes)
-                    for key in found[0]
-                }
-                self.board.scalars({f"validation/{name}/{key}": value for key, value in self.validated.items()}, step)
-            self.progress.score = self.validated["psnr_db"]  # the average's, which comes last
-            log.info("step %d: %s", step, held_out_line(self.validated))
-            first = self.validation[0]
-            self.board.picture("held-out", recipe.sheet(first, recipe.render(self.average.module, first)), step)
+            number, learner = self.state.step, self.learner
+            for name, module in (("model", learner.modules()[learner.averaged()]), ("average", self.average.module)):
+                self.validated = self._mean_figures([learner.validate(module, batch) for batch in self.validation])
+                self.board.scalars({f"validation/{name}/{key}": value for key, value in self.validated.items()}, number)
+            self.state.score = self.validated[learner.score.name]  # the average's, which comes last
+            log.info("step %d: %s", number, learner.validation_line(self.validated))
+            sheet = learner.validation_sheet(self.average.module, self.validation[0])
+            self.board.picture("held-out", sheet, number)
+            self.events.write(
+                ValidatedEvent(step=number, figures=numbers(self.validated), score=numbers({"": self.state.score})[""])
+            )
         self.fabric.barrier()
+
+    def _mean_figures(self, figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        sizes = [len(batch["domain"]) for batch in self.validation]
+        return {
+            key: sum(row[key] * size for row, size in zip(figures, sizes, strict=True)) / sum(sizes)
+            for key in figures[0]
+        }
 
     # ---- ending ----------------------------------------------------------------------------------------------------
 
     def _save(self, batches: object) -> None:
-        place = batches.state_dict() if isinstance(batches, Resumable) else None
-        progress = asdict(self.progress)
-        self.store.save(progress.pop("step"), self._parts(), self.config.model, progress, place)
+        position = batches.state_dict() if isinstance(batches, Resumable) else None
+        progress = asdict(self.state)
+        path = self.store.save(progress.pop("step"), self._parts(), self.config.networks, progress, position)
+        self.events.write(SavedEvent(step=self.state.step, checkpoint=str(path)))
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
         del number, frame
@@ -311,12 +298,6 @@ class Trainer:
         return self.fabric.strategy.reduce_boolean_decision(self._stop, all=False)
 
 
-def held_out_line(figures: Mapping[str, float]) -> str:
-    """What validation found, in a sentence: made pictures and the sources themselves against the driving ones."""
-    made, source = figures["psnr_db"], figures["psnr_source_db"]
-    return f"held out: made {made:.2f} dB, the source itself {source:.2f} dB, gain {made - source:+.2f} dB"
-
-
 def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
     while True:
         empty = True
@@ -324,4 +305,4 @@ def _endless(batches: Iterable[Batch]) -> Iterator[Batch]:
             empty = False
             yield batch
         if empty:
-            raise DataError("there are no batches: the shards hold no usable pair, or an iterator was used up")
+            raise DataError("there are no batches: the shards hold no usable sample, or an iterator was used up")

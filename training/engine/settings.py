@@ -1,6 +1,6 @@
-"""Read the settings of a run or an evaluation: defaults, then a YAML file, then single ones, then the stage."""
+"""Read the settings of a run: defaults, then a YAML file, then single ones, then the stage."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,67 +8,84 @@ from pydantic import ValidationError
 
 from schemas.base import Record
 from schemas.errors import UsageError
-from schemas.layers import LayerError, layered, merged
-from training.engine.config import Stage, TrainConfig
-from training.evaluation.metrics.config import EvaluationConfig
-from training.recipes.anytalk.config import PRESETS
+from schemas.layers import LayerError, layered
+from training.recipes.base import Recipe, TrainConfig
+from training.recipes.registry import DEFAULT_RECIPE, find_recipe
 
-DEFAULT_PRESET = "256"
 _R = TypeVar("_R", bound=Record)
 
 
-def read_settings(path: Path | None = None, overrides: Iterable[str] = (), stage: Stage | None = None) -> TrainConfig:
+def read_settings(
+    path: Path | None = None, overrides: Iterable[str] = (), stage: str | None = None, recipe: str = DEFAULT_RECIPE
+) -> TrainConfig:
     """The settings of a run.
 
     Args:
         path: a YAML file that names only what differs from the defaults.
         overrides: ``key.inside=value`` settings, applied last; values are read as YAML. ``model.preset`` (a name of
-            ``PRESETS``) says from which sizes the model's begin.
+            the recipe's presets) says from which sizes the model's begin.
         stage: goes before the file's and the overrides'.
+        recipe: whose settings they are.
 
     Raises:
-        UsageError: naming every setting that is unknown or has a value that is not allowed.
+        UsageError: naming every setting that is unknown, was renamed, or has a value that is not allowed.
     """
-    defaults = TrainConfig().model_dump(mode="json", exclude={"model"})
-    given = _given(defaults, path, overrides, "losses.pixel=10")
+    of = find_recipe(recipe)
+    defaults = of.Config().model_dump(mode="json", exclude={"model"})
+    given = given_settings(defaults, path, overrides, "data.batch_size=8")
     if stage is not None:
         given["stage"] = stage
     where = str(path) if path else "--set"
-    given["model"] = _model(given.get("model", {}), where)
-    return _valid(TrainConfig, given, where)
+    _check_names(of, given, where)
+    return validated(of.Config, of.settings(given, where), where)
 
 
-def read_evaluation(path: Path | None = None, overrides: Iterable[str] = ()) -> EvaluationConfig:
-    """The settings of an evaluation; arguments and errors as :func:`read_settings` has them."""
-    given = _given(EvaluationConfig().model_dump(mode="json"), path, overrides, "num_pairs=50")
-    return _valid(EvaluationConfig, given, str(path) if path else "--set")
+def given_settings(
+    defaults: dict[str, Any], path: Path | None, overrides: Iterable[str], example: str
+) -> dict[str, Any]:
+    """Defaults with a file and single settings over them.
 
-
-def _given(defaults: dict[str, Any], path: Path | None, overrides: Iterable[str], example: str) -> dict[str, Any]:
+    Raises:
+        UsageError: when the file cannot be read, or a setting is no ``key=value``.
+    """
     try:
         return layered(defaults, path, overrides, example=example)
     except LayerError as error:
         raise UsageError(str(error)) from error
 
 
-def _valid(kind: type[_R], given: dict[str, Any], where: str) -> _R:
+def validated(kind: type[_R], given: dict[str, Any], where: str) -> _R:
+    """The record that settings make.
+
+    Raises:
+        UsageError: a sentence for every setting that is wrong.
+    """
     try:
         return kind.model_validate(given)
     except ValidationError as error:
         problems = [
-            f"{where}: {'.'.join(str(part) for part in one['loc']) or 'settings'}: {one['msg']}"
-            + ("" if isinstance(one["input"], dict) else f", found {one['input']!r}")
-            for one in error.errors()
+            f"{where}: {'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
+            + ("" if isinstance(problem["input"], dict) else f", found {problem['input']!r}")
+            for problem in error.errors()
         ]
         raise UsageError("\n".join(problems)) from error
 
 
-def _model(given: Any, where: str) -> dict[str, Any]:
-    """The preset's sizes with those given over them."""
-    if not isinstance(given, dict):
-        raise UsageError(f"{where}: model: expected settings such as model.preset=tiny64, found {given!r}")
-    preset = str(given.get("preset", DEFAULT_PRESET))
-    if preset not in PRESETS:
-        raise UsageError(f"{where}: model.preset: there is no {preset!r}: choose from {', '.join(PRESETS)}")
-    changes = {name: value for name, value in given.items() if name != "preset"}
-    return merged(PRESETS[preset].model_dump(mode="json"), changes)
+def with_present_names(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier version wrote, by the names that they have now."""
+    renamed = dict(values)
+    for old, new in recipe.renamed.items():
+        group, _, name = old.partition(".")
+        inside = renamed.get(group)
+        if isinstance(inside, dict) and name in inside:
+            renamed[group] = {key: value for key, value in inside.items() if key != name}
+            renamed[group][new.partition(".")[2]] = inside[name]
+    return renamed
+
+
+def _check_names(recipe: Recipe, given: Mapping[str, Any], where: str) -> None:
+    for old, new in recipe.renamed.items():
+        group, _, name = old.partition(".")
+        inside = given.get(group)
+        if isinstance(inside, dict) and name in inside:
+            raise UsageError(f"{where}: {old} is called {new} now: rename it")

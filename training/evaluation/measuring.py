@@ -20,9 +20,9 @@ from training.evaluation.metrics.eyes import Eyes, Sights
 from training.evaluation.metrics.lpips import Lpips
 from training.evaluation.metrics.table import Views
 from training.evaluation.protocols import EvaluationPair, spread
-from training.evaluation.results import Figure, Group, finite
+from training.evaluation.results import Direction, Figure, finite
 from training.losses.pixels import l1, psnr_db, ssim
-from training.recipes.anytalk.model import AnyTalk, Source
+from training.recipes.base import Driver, Driving
 
 _GRID_ROWS = 8
 
@@ -30,14 +30,14 @@ Levels = UInt8[Tensor, "B 3 S S"]
 Pictures = Float[Tensor, "B 3 S S"]
 
 
-class Tally:
+class GroupSights:
     """What was seen so far of one group: by whose picture, then by look, a list of batches."""
 
     def __init__(self) -> None:
         self.seen: dict[str, defaultdict[str, list[np.ndarray]]] = {
             name: defaultdict(list) for name in ("made", "real", "source", "beside", "source_beside")
         }
-        self.sources: list[int] = []  # place of each made picture's source among those seen
+        self.sources: list[int] = []  # number of each made picture's source among those seen
         self.num_sources = 0
 
     def add(self, name: str, sights: Sights) -> None:
@@ -45,16 +45,16 @@ class Tally:
         for look, values in sights.items():
             self.seen[name][look].append(values)
 
-    def sights(self, name: str) -> Sights:
+    def joined(self, name: str) -> Sights:
         """All batches in one."""
         return {look: np.concatenate(parts) for look, parts in self.seen[name].items()}
 
 
-class Bench:
+class Evaluator:
     """Makes and measures frames.
 
     Args:
-        model: in evaluation mode.
+        driver: what was learned.
         stills: the clips.
         chosen: the metrics.
         config: of the evaluation.
@@ -62,9 +62,9 @@ class Bench:
     """
 
     def __init__(
-        self, model: AnyTalk, stills: Stills, chosen: Chosen, config: EvaluationConfig, device: torch.device
+        self, driver: Driver, stills: Stills, chosen: Chosen, config: EvaluationConfig, device: torch.device
     ) -> None:
-        self._model, self._stills, self._chosen, self._device = model, stills, chosen, device
+        self._driver, self._stills, self._chosen, self._device = driver, stills, chosen, device
         self._batch_size = config.batch_size
         self._eyes = Eyes(chosen.looks, config.metrics, device)
         self._beside: dict[str, Callable[[Pictures, Pictures], Tensor]] = {"l1": l1, "psnr": psnr_db, "ssim": ssim}
@@ -74,49 +74,52 @@ class Bench:
         self._beside = {name: measure for name, measure in self._beside.items() if name in chosen.names}
         self._rows: list[Levels] = []
 
-    def start(self) -> Tally:
+    def start(self) -> GroupSights:
         """A new group."""
-        return Tally()
+        return GroupSights()
 
     @torch.no_grad()
-    def add(self, tally: Tally, pair: EvaluationPair) -> None:
+    def add(self, sights: GroupSights, pair: EvaluationPair) -> None:
         """Make the frames of a pair and look at them."""
         source = _as_float(self._stills.frames(pair.source_clip, (pair.source_frame,)), self._device)
-        tally.add("source", self._look(source, pair.source_clip, whole=False))
-        looked = self._model.look(source)
+        sights.add("source", self._look(source, pair.source_clip, whole=False))
+        looked = self._driver.look(source, pair.source_domain)
         shown: Levels | None = None
         for start in range(0, len(pair.driving_frames), self._batch_size):
             numbers = pair.driving_frames[start : start + self._batch_size]
             real = _as_float(self._stills.frames(pair.driving_clip, numbers), self._device)
-            levels = to_levels(moved(self._model, looked, real))
+            motion = self._driver.follow(Driving(pictures=real), pair.driving_domain)
+            levels = to_levels(self._driver.render(looked, motion))
             made = _as_float(levels, self._device)
-            tally.add("made", self._look(made, pair.driving_clip, whole=True))
-            tally.add("real", self._look(real, pair.driving_clip, whole=pair.protocol == "same-identity"))
+            sights.add("made", self._look(made, pair.driving_clip, whole=True))
+            sights.add("real", self._look(real, pair.driving_clip, whole=pair.protocol == "same-identity"))
             copied = source.expand(len(numbers), -1, -1, -1)
             for name, pictures in (("beside", made), ("source_beside", copied)):
-                tally.add(name, {one: measure(pictures, real).cpu().numpy() for one, measure in self._beside.items()})
-            tally.sources += [tally.num_sources] * len(numbers)
+                sights.add(
+                    name, {metric: measure(pictures, real).cpu().numpy() for metric, measure in self._beside.items()}
+                )
+            sights.sources += [sights.num_sources] * len(numbers)
             if start <= len(pair.driving_frames) // 2 < start + len(numbers):
                 middle = len(pair.driving_frames) // 2 - start
                 shown = torch.cat(
                     [to_levels(source), to_levels(real[middle : middle + 1]), levels[middle : middle + 1]]
                 )
-        tally.num_sources += 1
+        sights.num_sources += 1
         if shown is not None:
             self._rows.append(shown.cpu())
 
-    def finish(self, tally: Tally, pairs: Sequence[EvaluationPair], driving: str, source: str) -> Group:
+    def finish(self, sights: GroupSights, pairs: Sequence[EvaluationPair], driving: str, source: str) -> Direction:
         """The figures of a group."""
-        made, real, sources = (tally.sights(name) for name in ("made", "real", "source"))
-        copied = {look: values[tally.sources] for look, values in sources.items()}
+        made, real, sources = (sights.joined(name) for name in ("made", "real", "source"))
+        copied = {look: values[sights.sources] for look, values in sources.items()}
         if pairs[0].protocol == "same-identity":
-            reference, owners, num_real = real, tally.sources, len(tally.sources)
+            reference, owners, num_real = real, sights.sources, len(sights.sources)
         else:
-            reference, owners, num_real = self._reference(pairs, len(tally.sources))
+            reference, owners, num_real = self._reference(pairs, len(sights.sources))
         own = {look: values[owners] for look, values in sources.items()}
         views = {
-            "made": Views(made, real, copied, reference, tally.sights("beside")),
-            "source": Views(copied, real, copied, reference, tally.sights("source_beside")),
+            "made": Views(made, real, copied, reference, sights.joined("beside")),
+            "source": Views(copied, real, copied, reference, sights.joined("source_beside")),
             "truth": Views(reference, None, own, reference),
         }
         rows: dict[str, dict[str, Figure]] = {}
@@ -126,12 +129,12 @@ class Bench:
                 if metric.name == "fid" and row == "truth":
                     given = _halves(reference)
                 rows.setdefault(row, {})[metric.name] = finite(*metric.figure(given))
-        return Group.model_validate(
+        return Direction.model_validate(
             {
                 "driving_domain": driving,
                 "source_domain": source,
                 "num_pairs": len(pairs),
-                "num_frames": len(tally.sources),
+                "num_frames": len(sights.sources),
                 "num_real_frames": num_real,
                 "rows": rows,
             }
@@ -156,7 +159,7 @@ class Bench:
         for index in wanted:
             clip, frame = every[index]
             by_clip[clip].append(frame)
-        seen = Tally()
+        seen = GroupSights()
         owners: list[int] = []
         for clip, frames in by_clip.items():
             for start in range(0, len(frames), self._batch_size):
@@ -164,13 +167,7 @@ class Bench:
                 pictures = _as_float(self._stills.frames(clip, numbers), self._device)
                 seen.add("real", self._look(pictures, clip, whole=True))
             owners += [first[clip]] * len(frames)
-        return seen.sights("real"), owners, len(wanted)
-
-
-def moved(model: AnyTalk, source: Source, frames: Pictures) -> Pictures:
-    """One source, moved as each of some frames is: x = R x_c + t + δ with the frame's motion (absolute)."""
-    canonical = source.canonical.points.expand(len(frames), -1, -1)
-    return model.render(source.repeated(len(frames)), model.points(canonical, model.follow(frames)))
+        return seen.joined("real"), owners, len(wanted)
 
 
 def to_levels(pictures: Pictures) -> Levels:

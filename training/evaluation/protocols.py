@@ -44,7 +44,7 @@ class EvaluationPair(Record):
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class PairedClip:
     """A clip that may be drawn, and its frames in which a face was seen."""
 
     clip_id: str
@@ -54,7 +54,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class PairDraw:
     """What is drawn: at most ``num_pairs`` pairs per group of domains, each with at most ``num_frames`` frames.
 
     ``driving_domains`` and ``source_domains`` limit the groups; empty, all are drawn from.
@@ -68,7 +68,7 @@ class Draw:
     source_domains: tuple[str, ...] = ()
 
 
-def draw_pairs(candidates: Sequence[Candidate], draw: Draw) -> list[EvaluationPair]:
+def draw_pairs(clips: Sequence[PairedClip], draw: PairDraw) -> list[EvaluationPair]:
     """The pairs of a protocol, sorted by group and clips.
 
     The source is its clip's first frame with a face. In ``same-identity`` the same clip's other frames move it, in
@@ -77,29 +77,29 @@ def draw_pairs(candidates: Sequence[Candidate], draw: Draw) -> list[EvaluationPa
     Raises:
         UsageError: for a domain that is not there, or when no clips fit the protocol.
     """
-    usable = sorted((one for one in candidates if one.seen), key=lambda one: one.clip_id)
-    there = sorted({one.domain for one in usable})
+    usable = sorted((clip for clip in clips if clip.seen), key=lambda clip: clip.clip_id)
+    domains = sorted({clip.domain for clip in usable})
     for domain in (*draw.driving_domains, *draw.source_domains):
-        if domain not in there:
+        if domain not in domains:
             raise UsageError(
-                f"there is no clip with a face of the domain {domain!r} to evaluate on: {', '.join(there)}"
+                f"there is no clip with a face of the domain {domain!r} to evaluate on: {', '.join(domains)}"
             )
-    found = [pair for group in _groups(there, draw) for pair in _of_group(usable, draw, *group)]
-    if not found:
+    pairs = [pair for group in _groups(domains, draw) for pair in _of_group(usable, draw, *group)]
+    if not pairs:
         counts = ", ".join(
-            f"{domain} {len(own)} (identities: {len({one.identity_id for one in own})})"
-            for domain in there
-            if (own := [one for one in usable if one.domain == domain])
+            f"{domain} {len(own)} (identities: {len({clip.identity_id for clip in own})})"
+            for domain in domains
+            if (own := [clip for clip in usable if clip.domain == domain])
         )
         raise UsageError(
             f"the protocol {draw.protocol} needs {_NEEDS[draw.protocol]}, and there are {counts or 'none'}: "
             "choose another protocol, split or release"
         )
-    return found
+    return pairs
 
 
-def _groups(there: Sequence[str], draw: Draw) -> Iterator[tuple[str, str]]:
-    pairs = permutations(there, 2) if draw.protocol == "cross-domain" else ((one, one) for one in there)
+def _groups(domains: Sequence[str], draw: PairDraw) -> Iterator[tuple[str, str]]:
+    pairs = permutations(domains, 2) if draw.protocol == "cross-domain" else ((domain, domain) for domain in domains)
     for driving, source in pairs:
         if (not draw.driving_domains or driving in draw.driving_domains) and (
             not draw.source_domains or source in draw.source_domains
@@ -107,22 +107,22 @@ def _groups(there: Sequence[str], draw: Draw) -> Iterator[tuple[str, str]]:
             yield driving, source
 
 
-def _of_group(usable: Sequence[Candidate], draw: Draw, driving: str, source: str) -> list[EvaluationPair]:
-    drivers = [one for one in usable if one.domain == driving]
-    sources = [one for one in usable if one.domain == source]
-    possible = [(one, other) for one in drivers for other in sources if _fit(one, other, draw.protocol)]
+def _of_group(usable: Sequence[PairedClip], draw: PairDraw, driving: str, source: str) -> list[EvaluationPair]:
+    drivers = [clip for clip in usable if clip.domain == driving]
+    sources = [clip for clip in usable if clip.domain == source]
+    possible = [(driver, other) for driver in drivers for other in sources if _fit(driver, other, draw.protocol)]
     number = int(content_hash([draw.seed, draw.protocol, driving, source])[:16], 16)
     order = np.random.default_rng(number).permutation(len(possible))[: draw.num_pairs]
     return [_pair(draw, *possible[index]) for index in sorted(order)]
 
 
-def _fit(driver: Candidate, source: Candidate, protocol: Protocol) -> bool:
+def _fit(driver: PairedClip, source: PairedClip, protocol: Protocol) -> bool:
     if protocol == "same-identity":
         return driver is source and len(driver.seen) > 1
     return protocol == "cross-domain" or driver.identity_id != source.identity_id
 
 
-def _pair(draw: Draw, driver: Candidate, source: Candidate) -> EvaluationPair:
+def _pair(draw: PairDraw, driver: PairedClip, source: PairedClip) -> EvaluationPair:
     # A frame that is the source itself says nothing: whoever copies the source is perfect there.
     frames = driver.seen[1:] if driver is source else driver.seen
     return EvaluationPair(
@@ -154,21 +154,21 @@ def read_pairs(path: Path, protocol: Protocol) -> list[EvaluationPair]:
     Raises:
         UsageError: when the file cannot be read, or is of another protocol.
     """
-    found: list[EvaluationPair] = []
+    pairs: list[EvaluationPair] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--pairs: {path} cannot be read: name a pairs.jsonl of an evaluation") from error
     for number, line in enumerate(lines, 1):
         try:
-            found.append(EvaluationPair.model_validate_json(line))
+            pairs.append(EvaluationPair.model_validate_json(line))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"])) or "the line"
-            raise UsageError(f"--pairs: {path}, line {number}: {place}: {first['msg']}") from error
-    if not found:
+            where = ".".join(map(str, first["loc"])) or "the line"
+            raise UsageError(f"--pairs: {path}, line {number}: {where}: {first['msg']}") from error
+    if not pairs:
         raise UsageError(f"--pairs: {path} holds no pairs")
-    others = {pair.protocol for pair in found} - {protocol}
+    others = {pair.protocol for pair in pairs} - {protocol}
     if others:
         raise UsageError(f"--pairs: {path} holds pairs of the protocol {min(others)}, and {protocol} was asked for")
-    return found
+    return pairs

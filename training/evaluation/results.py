@@ -13,7 +13,7 @@ from schemas.base import Record
 from schemas.release import Split
 from training.evaluation.metrics.table import BY_NAME, METRICS, MIN_FID_PICTURES, Row
 from training.evaluation.protocols import Protocol
-from training.recipes.anytalk.published import PUBLISHED
+from training.recipes.base import Literature
 
 _ROWS: dict[Row, str] = {"made": "made", "source": "the source itself", "truth": "real frames"}
 _ARROWS = {"higher": "↑", "lower": "↓"}
@@ -27,8 +27,8 @@ class Figure(Record):
     count: NonNegativeInt
 
 
-class Group(Record):
-    """One direction: figures by row, then metric."""
+class Direction(Record):
+    """Who drives whom: figures by row, then metric."""
 
     driving_domain: str
     source_domain: str
@@ -63,15 +63,15 @@ class Measured(Record):
     metrics: tuple[MetricNote, ...]
 
 
-class Results(Record):
+class EvaluationResults(Record):
     """``results.json``."""
 
     measured: Measured
-    groups: tuple[Group, ...]
+    groups: tuple[Direction, ...]
 
 
-def table(results: Results) -> str:
-    """``results.md``: what was measured, a table per direction, and what its figures are worth."""
+def table(results: EvaluationResults, literature: Literature) -> str:
+    """``results.md``: what was measured, a table per direction beside published figures, and what these are worth."""
     about = results.measured
     made_by = f"Checkpoint `{about.checkpoint}` ({about.checkpoint_sha256[:12]}), {about.image_px} px"
     made_of = f"release `{about.release}`, split `{about.split}`"
@@ -81,12 +81,12 @@ def table(results: Results) -> str:
         lines += ["", "**These clips are of the split `train`: a model may have learned them by heart.**"]
     names = [note.name for note in about.metrics]
     for group in results.groups:
-        lines += ["", *_group(about, group, names)]
-    return "\n".join([*lines, "", *_notes(results), ""])
+        lines += ["", *_direction(about, group, names, literature)]
+    return "\n".join([*lines, "", *_notes(results, literature), ""])
 
 
-def _group(about: Measured, group: Group, names: Sequence[str]) -> list[str]:
-    published = PUBLISHED.get((about.protocol, group.driving_domain, group.source_domain), {})
+def _direction(about: Measured, group: Direction, names: Sequence[str], literature: Literature) -> list[str]:
+    published = literature.figures.get((about.protocol, group.driving_domain, group.source_domain), {})
     extra = [name for figures in published.values() for name in figures if name not in names]
     columns = [*names, *dict.fromkeys(extra)]
     heads = [f"{name} {_ARROWS[BY_NAME[name].better] if name in BY_NAME else ''}".strip() for name in columns]
@@ -112,7 +112,7 @@ def _group(about: Measured, group: Group, names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _cell(name: str, figure: Figure, group: Group, row: Row) -> str:
+def _cell(name: str, figure: Figure, group: Direction, row: Row) -> str:
     if figure.value is None:
         return "∞" if name == "psnr" and figure.count else "none"
     told = f"{figure.value:.3f}" if abs(figure.value) >= 1 else f"{figure.value:.4f}"
@@ -122,7 +122,7 @@ def _cell(name: str, figure: Figure, group: Group, row: Row) -> str:
     return told if figure.count == whole else f"{told} ({figure.count})"
 
 
-def _notes(results: Results) -> list[str]:
+def _notes(results: EvaluationResults, literature: Literature) -> list[str]:
     about, every = results.measured, [figures for group in results.groups for figures in group.rows.values()]
     unverified = [note.name for note in about.metrics if not note.verified]
     verified = [f"{note.name} ({note.verified})" for note in about.metrics if note.verified]
@@ -140,11 +140,9 @@ def _notes(results: Results) -> list[str]:
         )
     if any(name in _BY_FACE and figure.value is not None for figures in every for name, figure in figures.items()):
         notes.append("A number in brackets: so many pictures counted, since a face was found in no others.")
-    if any((about.protocol, one.driving_domain, one.source_domain) in PUBLISHED for one in results.groups):
-        notes += [
-            "*Published* figures (AnyTalk, tables 2 and supplement 1 to 4) are of other clips at 256 px and larger.",
-            "Their `ceim` does not say which features it compares; `aed_openface_sq` needs a network that is not here.",
-        ]
+    directions = ((about.protocol, group.driving_domain, group.source_domain) for group in results.groups)
+    if any(direction in literature.figures for direction in directions):
+        notes += literature.notes
     return [f"* {note}" for note in notes]
 
 

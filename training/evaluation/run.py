@@ -1,7 +1,7 @@
 """Measure a trained model on the pairs of a protocol, beside real frames and beside the source itself."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,26 @@ from pydantic import ValidationError
 
 from schemas.base import content_hash
 from schemas.errors import UsageError
-from schemas.files import sha256_of_file
+from schemas.files import sha256_of_file, write_atomically
+from schemas.progress import Report, silent
 from schemas.release import Split
 from training.data.config import PairsConfig
 from training.data.stills import Stills
-from training.engine.trained import find_checkpoint, load_anytalk
-from training.evaluation.measuring import Bench
+from training.engine.trained import SavedCheckpoint, find_checkpoint, recipe_of
+from training.evaluation.measuring import Evaluator
 from training.evaluation.metrics.choice import Chosen, choose_metrics
 from training.evaluation.metrics.config import EvaluationConfig
-from training.evaluation.protocols import Candidate, Draw, EvaluationPair, Protocol, draw_pairs, read_pairs, write_pairs
-from training.evaluation.results import Group, Measured, MetricNote, Results, table
+from training.evaluation.protocols import (
+    EvaluationPair,
+    PairDraw,
+    PairedClip,
+    Protocol,
+    draw_pairs,
+    read_pairs,
+    write_pairs,
+)
+from training.evaluation.results import Direction, EvaluationResults, Measured, MetricNote, table
+from training.recipes.base import Driver
 
 RESULTS_FILE, TABLE_FILE, PAIRS_FILE, GRID_FILE = "results.json", "results.md", "pairs.jsonl", "pictures.png"
 
@@ -38,6 +48,7 @@ class EvaluationRequest:
         pairs: a list of pairs to measure instead of drawing some.
         driving_domains: to draw from; empty for all.
         source_domains: likewise.
+        recipe: whose checkpoint it has to be; None: whatever it says.
     """
 
     checkpoint: Path
@@ -50,17 +61,16 @@ class EvaluationRequest:
     pairs: Path | None = None
     driving_domains: tuple[str, ...] = ()
     source_domains: tuple[str, ...] = ()
+    recipe: str | None = None
 
 
-def evaluate(
-    request: EvaluationRequest, device: torch.device, tell: Callable[[int, int], None] = lambda _done, _all: None
-) -> Results:
+def evaluate(request: EvaluationRequest, device: torch.device, report: Report = silent) -> EvaluationResults:
     """Make the frames of all pairs, measure them, and write table, record, pairs and pictures.
 
     Args:
         request: what, on what, and where.
         device: where networks run.
-        tell: called with the number of pairs done, and of all.
+        report: told the number of pairs done, and of all.
 
     Raises:
         UsageError: for what the user gave wrong, before the first frame.
@@ -70,26 +80,34 @@ def evaluate(
     if request.pairs and (request.driving_domains or request.source_domains):
         raise UsageError("--pairs says what drives what already: leave --driving-domain and --source-domain out")
     checkpoint = find_checkpoint(request.checkpoint)
-    model = load_anytalk(checkpoint, device)
-    chosen = choose_metrics(request.protocol, request.metrics, config.metrics, model.config.image_px)
-    loading = PairsConfig(split=request.split, size_px=model.config.image_px, cache_dir=config.cache_dir)
+    recipe = recipe_of(checkpoint, request.recipe)
+    driver = recipe.driver(checkpoint, device)
+    _check_needs(driver)
+    chosen = choose_metrics(request.protocol, request.metrics, config.metrics, driver.image_px)
+    loading = PairsConfig(split=request.split, size_px=driver.image_px, cache_dir=config.cache_dir)
     with Stills(request.release, loading) as stills:
         pairs = _pairs(request, stills)
         about = _measured(request, checkpoint, stills, pairs, chosen)
         _check_output(request.output, about)
-        bench = Bench(model, stills, chosen, config, device)
-        groups: list[Group] = []
+        evaluator = Evaluator(driver, stills, chosen, config, device)
+        directions: list[Direction] = []
         done = 0
         for (driving, source), own in _by_group(pairs).items():
-            tally = bench.start()
+            sights = evaluator.start()
             for pair in own:
-                bench.add(tally, pair)
+                evaluator.add(sights, pair)
                 done += 1
-                tell(done, len(pairs))
-            groups.append(bench.finish(tally, own, driving, source))
-    results = Results(measured=about, groups=tuple(groups))
-    _write(request.output, results, pairs, bench.grid())
+                report("pairs", done, len(pairs))
+            directions.append(evaluator.finish(sights, own, driving, source))
+    results = EvaluationResults(measured=about, groups=tuple(directions))
+    _write(request.output, results, table(results, recipe.literature), pairs, evaluator.grid())
     return results
+
+
+def _check_needs(driver: Driver) -> None:
+    missing = [name for name in driver.needs if name != "pictures"]
+    if missing:
+        raise UsageError(f"this model is moved by {' and '.join(missing)}: only models moved by pictures are evaluated")
 
 
 # ---- what is measured ----------------------------------------------------------------------------------------------
@@ -98,10 +116,10 @@ def evaluate(
 def _pairs(request: EvaluationRequest, stills: Stills) -> list[EvaluationPair]:
     if request.pairs is not None:
         return _listed(request.pairs, request.protocol, stills)
-    candidates = [
-        Candidate(name, take.info.domain, take.info.identity_id, take.seen) for name, take in stills.takes.items()
+    clips = [
+        PairedClip(name, take.info.domain, take.info.identity_id, take.seen) for name, take in stills.takes.items()
     ]
-    draw = Draw(
+    draw = PairDraw(
         protocol=request.protocol,
         seed=request.config.seed,
         num_pairs=request.config.num_pairs,
@@ -109,7 +127,7 @@ def _pairs(request: EvaluationRequest, stills: Stills) -> list[EvaluationPair]:
         driving_domains=request.driving_domains,
         source_domains=request.source_domains,
     )
-    return draw_pairs(candidates, draw)
+    return draw_pairs(clips, draw)
 
 
 def _listed(path: Path, protocol: Protocol, stills: Stills) -> list[EvaluationPair]:
@@ -125,18 +143,22 @@ def _listed(path: Path, protocol: Protocol, stills: Stills) -> list[EvaluationPa
 
 
 def _by_group(pairs: Sequence[EvaluationPair]) -> dict[tuple[str, str], list[EvaluationPair]]:
-    found: defaultdict[tuple[str, str], list[EvaluationPair]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], list[EvaluationPair]] = defaultdict(list)
     for pair in pairs:
-        found[pair.group].append(pair)
-    return dict(sorted(found.items()))
+        groups[pair.group].append(pair)
+    return dict(sorted(groups.items()))
 
 
 def _measured(
-    request: EvaluationRequest, checkpoint: Path, stills: Stills, pairs: Sequence[EvaluationPair], chosen: Chosen
+    request: EvaluationRequest,
+    checkpoint: SavedCheckpoint,
+    stills: Stills,
+    pairs: Sequence[EvaluationPair],
+    chosen: Chosen,
 ) -> Measured:
     return Measured(
-        checkpoint=checkpoint.name,
-        checkpoint_sha256=sha256_of_file(checkpoint / "average.safetensors"),
+        checkpoint=checkpoint.path.name,
+        checkpoint_sha256=checkpoint.sha256,
         release=request.release.rstrip("/").rsplit("/", 1)[-1],
         shards=stills.fingerprint,
         split=request.split,
@@ -145,8 +167,10 @@ def _measured(
         pairs_sha256=content_hash([pair.model_dump(mode="json") for pair in pairs]),
         image_px=stills.size_px,
         metrics=tuple(
-            MetricNote(name=one.name, verified=chosen.verified[one.name], weights=dict(_sums(chosen, one.weights)))
-            for one in chosen.metrics
+            MetricNote(
+                name=metric.name, verified=chosen.verified[metric.name], weights=dict(_sums(chosen, metric.weights))
+            )
+            for metric in chosen.metrics
         ),
     )
 
@@ -167,19 +191,23 @@ def _check_output(output: Path, about: Measured) -> None:
     if not path.is_file():
         return
     try:
-        before = Results.model_validate_json(path.read_bytes()).measured
+        before = EvaluationResults.model_validate_json(path.read_bytes()).measured
     except ValidationError:
         before = None
     if before != about:
         raise UsageError(f"{output} holds the results of another evaluation: name another folder")
 
 
-def _write(output: Path, results: Results, pairs: Sequence[EvaluationPair], grid: UInt8[np.ndarray, "H W 3"]) -> None:
+def _write(
+    output: Path,
+    results: EvaluationResults,
+    text: str,
+    pairs: Sequence[EvaluationPair],
+    grid: UInt8[np.ndarray, "H W 3"],
+) -> None:
     """The record last: where it is, the rest is whole."""
     output.mkdir(parents=True, exist_ok=True)
     write_pairs(output / PAIRS_FILE, pairs)
     Image.fromarray(grid).save(output / GRID_FILE, optimize=False)
-    (output / TABLE_FILE).write_text(table(results), encoding="utf-8")
-    aside = output / f".{RESULTS_FILE}.partial"
-    aside.write_text(f"{results.model_dump_json(indent=1)}\n", encoding="utf-8")
-    aside.replace(output / RESULTS_FILE)
+    (output / TABLE_FILE).write_text(text, encoding="utf-8")
+    write_atomically(output / RESULTS_FILE, f"{results.model_dump_json(indent=1)}\n".encode())

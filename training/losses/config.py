@@ -27,20 +27,3 @@ class ExpressionLossConfig(Record):
     # Where the driving frame's logits come from. "shards" needs a release whose emotion logits this very network made;
     # "network" asks it again, of the picture as it is trained with: scaled, recoloured.
     target: Literal["network", "shards"] = "network"
-
-
-class LossConfig(Record):
-    """All weights, by the supplement (C.1) where it gives them."""
-
-    perceptual: PerceptualConfig = PerceptualConfig()
-    expression: ExpressionLossConfig = ExpressionLossConfig()
-    pixel: float = Field(default=0.0, ge=0)  # mean |Δ| of pictures; not AnyTalk's, a crutch where runs are short
-    adversarial: float = Field(default=1.0, ge=0)  # λ_G
-    feature_matching: float = Field(default=10.0, ge=0)  # face-vid2vid's, inside λ_G; the supplement gives none
-    equivariance: float = Field(default=10.0, ge=0)  # λ_E
-    spread: float = Field(default=10.0, ge=0)  # λ_dist
-    pose: float = Field(default=20.0, ge=0)  # λ_M, per degree
-    deformation: float = Field(default=5.0, ge=0)  # λ_Δ
-    min_distance_squared: float = Field(default=0.1, ge=0)  # D_t
-    mean_depth: float = 0.33  # z_t
-    min_pose_confidence: float = Field(default=0.5, ge=0, le=1)  # below it a label counts nothing

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from training.networks.blocks import LEAK, Shrink
-from training.recipes.anytalk.config import ModelConfig
 
 _MAX_GROWTH = 8  # the widest layer has eight times the channels of the first
 
@@ -20,18 +19,22 @@ class Judgement(NamedTuple):
 
 
 class PatchDiscriminator(nn.Module):
-    """4×4 convolutions without padding under spectral norm; means over 2 × 2 pixels between blocks."""
+    """4×4 convolutions without padding under spectral norm; means over 2 × 2 pixels between blocks.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        base_channels: of the first block; they double from block to block.
+        num_blocks: how many.
+    """
+
+    def __init__(self, base_channels: int, num_blocks: int) -> None:
         super().__init__()
-        base, levels = config.base_channels, config.discriminator_blocks
-        widths = [min(base << level, _MAX_GROWTH * base) for level in range(levels)]
+        widths = [min(base_channels << level, _MAX_GROWTH * base_channels) for level in range(num_blocks)]
         blocks, width_in = [], 3
         for level, width in enumerate(widths):
             layers: list[nn.Module] = [spectral_norm(nn.Conv2d(width_in, width, 4))]
             layers += [nn.InstanceNorm2d(width, affine=True)] if level else []
             layers += [nn.LeakyReLU(LEAK)]
-            layers += [nn.AvgPool2d(2)] if level < levels - 1 else []
+            layers += [nn.AvgPool2d(2)] if level < num_blocks - 1 else []
             blocks.append(nn.Sequential(*layers))
             width_in = width
         self.blocks = nn.ModuleList(blocks)
@@ -46,16 +49,22 @@ class PatchDiscriminator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """A patch discriminator per scale: the picture, half of it, and so on."""
+    """A patch discriminator per scale: the picture, half of it, and so on.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Args:
+        base_channels: of each one's first block.
+        num_blocks: of each.
+        num_scales: how many there are.
+    """
+
+    def __init__(self, base_channels: int, num_blocks: int, num_scales: int = 1) -> None:
         super().__init__()
-        self.scales = nn.ModuleList([PatchDiscriminator(config) for _ in range(config.discriminator_scales)])
+        self.scales = nn.ModuleList([PatchDiscriminator(base_channels, num_blocks) for _ in range(num_scales)])
         self.shrink = Shrink(2)
 
     def forward(self, pictures: Float[Tensor, "B 3 S S"]) -> list[Judgement]:  # noqa: D102
-        found = []
+        judgements = []
         for index, scale in enumerate(self.scales):
             pictures = self.shrink(pictures) if index else pictures
-            found.append(scale(pictures))
-        return found
+            judgements.append(scale(pictures))
+        return judgements

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from flows.cli import status as report
+from flows.cli import listings
 from pipeline.build.results import Results, load_build
 from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.curate.choice import ReleaseOptions, choose
@@ -191,7 +191,7 @@ def test_silent_media_are_rejected_with_the_number(built: Built):
 
 
 def test_shot_times_of_variable_rate_and_late_files(built: Built):
-    rows, _ = report.shots(built.results, built.build)
+    rows, _ = listings.shot_rows(built.results, built.build)
     starts = {name: [row["start_s"] for row in rows if row["source_id"] == name] for name in ("goldeneye-vfr-drop3", "fades", "delayed_start")}  # fmt: skip  # noqa: E501
     assert starts["goldeneye-vfr-drop3"] == pytest.approx([0.0, 3.754, 8.759], abs=1 / 16)
     assert starts["fades"] == pytest.approx([0.0, 84 / 25, 167 / 25], abs=1 / 25)

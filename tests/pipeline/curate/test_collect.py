@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from flows.cli import application as cli
-from flows.cli import status as report
+from flows.cli import listings
 from pipeline.build.results import Results, load_build
 from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.clip.prints import PrintMeter
@@ -148,7 +148,7 @@ def test_status_and_decisions_tell_of_duplicates_once_they_are_known(twins, tmp_
 
 def test_the_listing_names_people_and_twins(twins):
     results, _ = opened(twins.workspace)
-    rows, columns = report.clips(results, load_build(results.workspace))
+    rows, columns = listings.clip_rows(results, load_build(results.workspace))
     assert set(rows[0]) == set(columns)
     by_source = {row["source_id"]: row for row in rows}
     assert by_source["talker"]["twins"] == by_source["upload"]["clip_id"]
@@ -288,5 +288,5 @@ def test_a_release_compares_and_a_look_does_not(built, monkeypatch):
     called = []
     monkeypatch.setattr(release_module, "collect", lambda *_: called.append(1))
     results, _ = opened(built.workspace)
-    report.decisions(results, load_build(results.workspace))
+    listings.decision_rows(results, load_build(results.workspace))
     assert called == []

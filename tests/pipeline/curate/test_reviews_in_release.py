@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flows.cli import application as cli
-from flows.cli import status as report
+from flows.cli import listings
 from pipeline.build.results import load_build, results_of
 from pipeline.curate import reviewed as applied
 from pipeline.curate.choice import ReleaseOptions, choose
@@ -135,7 +135,7 @@ def test_a_rebuilt_list_keeps_the_part_the_domain_and_the_person(screened, films
 def test_listings_show_the_clip_as_people_left_it(screened, built, tmp_path, capsys):
     place = Workspace(screened.workspace)
     made = load_build(place)
-    rows, columns = report.clips(results_of(place, made), made)
+    rows, columns = listings.clip_rows(results_of(place, made), made)
     assert set(rows[0]) == set(columns)
     talker = next(row for row in rows if row["source_id"] == "talker")
     assert (talker["domain"], talker["num_frames"], talker["trim"], talker["named"]) == (

@@ -6,18 +6,16 @@ import torch
 from flows.cli import application as cli
 from schemas.errors import UsageError
 from tests.helpers.training_runs import small_config, trainer
-from training.bench.parts import PARTS, Clock, measured_peak
+from training.bench.parts import PartTimes, measured_peak
 from training.bench.train import (
-    TrainBench,
+    TrainBenchRequest,
     TrainFigures,
     Variant,
     measure_training,
     pair_flops,
-    random_batch,
-    stand_ins,
 )
-from training.engine.config import TrainConfig
-from training.recipes.anytalk.config import ANYTALK_256, TINY
+from training.engine.optimising import part_names
+from training.recipes.anytalk import RECIPE
 
 pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
@@ -26,14 +24,14 @@ def test_a_pairs_arithmetic_is_the_listed_one():
     # Listed with maps enlarged before SPADE convolves them; forward and both gradients of that are saved.
     doubled, quadrupled = (3 * 2 * side**2 * 9 * 256 * 128 / 1e12 for side in (128, 256))
     saved = 3 * (doubled * 5 / 9 + quadrupled * 3 / 4)
-    with stand_ins("256") as losses:
-        flops = pair_flops(TrainConfig(model=ANYTALK_256, losses=losses))
+    with RECIPE.bench.config("256", 1) as (config, _):
+        flops = pair_flops(RECIPE, config)
     assert sum(flops.values()) / 1e12 == pytest.approx(4.2 - saved, rel=0.02)
 
 
 def test_a_gradient_costs_up_to_two_forward_passes():
-    with stand_ins("tiny64") as losses:
-        flops = pair_flops(TrainConfig(model=TINY, losses=losses))
+    with RECIPE.bench.config("tiny64", 1) as (config, _):
+        flops = pair_flops(RECIPE, config)
     forward, backward, judge, judge_backward = flops.values()
     assert 1.5 < backward / forward < 2
     assert 1.5 < judge_backward / judge < 2
@@ -41,22 +39,36 @@ def test_a_gradient_costs_up_to_two_forward_passes():
 
 def test_parts_add_up_to_the_step(tmp_path):
     run = trainer(small_config(1, 2), tmp_path)
-    clock = Clock(run)
-    run.step(random_batch(2, 64))
-    assert set(clock.spent_s) == set(PARTS)
+    run.clock = clock = PartTimes(run.fabric.device)
+    parts = part_names(run.optimising.updates)
+    batch = run.learner.prepare(RECIPE.bench.batch(2, run.config), run.fabric.device)
+    run.step(batch)
+    assert set(clock.spent_s) == set(parts)
     before = dict(clock.spent_s)
-    run.step(random_batch(2, 64))
-    assert all(clock.spent_s[part] > before[part] for part in PARTS)
+    run.step(batch)
+    assert all(clock.spent_s[part] > before[part] for part in parts)
 
 
 def test_figures_are_ratios_of_what_was_measured():
-    plain = Variant("plain", 8, 0.5, {PARTS[0]: 0.3}, 0.0)
-    faster = Variant("+ bf16", 8, 0.25, {PARTS[0]: 0.1}, 12.0)
-    figures = TrainFigures("256", "one GPU", "judged by chance", {PARTS[0]: 2e12}, (plain, faster), 128.0, "given", 1.0)
+    part = "model: forward, losses"
+    plain = Variant("plain", 8, 0.5, {part: 0.3}, 0.0)
+    faster = Variant("+ bf16", 8, 0.25, {part: 0.1}, 12.0)
+    figures = TrainFigures(
+        title="AnyTalk",
+        preset="256",
+        machine="one GPU",
+        frozen="judged by chance",
+        parts=(part,),
+        flops={part: 2e12},
+        variants=(plain, faster),
+        peak_tflops=128.0,
+        peak_source="given",
+        memory_gib=1.0,
+    )
     lines = figures.lines()
     assert "| plain | 8 | 500.0 | 16 |  | 32 | 25.0% |  |" in lines
     assert "| + bf16 | 8 | 250.0 | 32 | 2.00 | 64 | 50.0% | 12.0 |" in lines
-    assert f"| {PARTS[0]} | 2000 | 300.0 | 100.0 |" in lines
+    assert f"| {part} | 2000 | 300.0 | 100.0 |" in lines
 
 
 def test_a_processors_peak_is_measured_beside_the_steps():
@@ -80,9 +92,9 @@ def test_the_command_prints_the_tables_and_says_what_is_wrong(capsys):
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        (TrainBench(preset="1024"), "there is no preset '1024'"),
-        (TrainBench(levers=("fp8",), accelerator="cpu"), "there is no lever 'fp8'"),
-        (TrainBench(levers=("batch", "batch"), accelerator="cpu"), "a lever is named twice"),
+        (TrainBenchRequest(preset="1024"), "there is no preset '1024'"),
+        (TrainBenchRequest(levers=("fp8",), accelerator="cpu"), "there is no lever 'fp8'"),
+        (TrainBenchRequest(levers=("batch", "batch"), accelerator="cpu"), "a lever is named twice"),
     ],
 )
 def test_what_there_is_not_is_refused(asked, sentence):

@@ -41,6 +41,7 @@ def make_batch(seed: int = 0, count: int = 6, **more) -> Batch:
         source=make_side(numbers, count, **more),
         driving=make_side(numbers, count, **more),
         domain=torch.zeros(count, dtype=torch.int64),
+        group=torch.zeros(count, dtype=torch.int64),
         face=torch.tensor([0.1, 0.2, 0.6, 0.9]).expand(count, 4),
         has_emotion=torch.ones(count, dtype=torch.bool),
         flippable=torch.ones(count, dtype=torch.bool),

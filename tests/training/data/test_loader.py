@@ -25,7 +25,7 @@ from schemas.expression import ExpressionInput
 from tests.helpers.pair_shards import NUM_FRAMES, numbered_release, read_numbers, shards_of
 from tests.helpers.release_items import SETUP, SIZE_PX
 from training.data import Batch, PairsConfig, pairs
-from training.data.order import BlockShape, Draw, block_of, deal, draw_frames, generator, mixture
+from training.data.order import BlockShape, Purpose, block_of, deal, draw_frames, generator, mixture
 from training.data.plan import make_plan
 from training.data.reader import Reader
 
@@ -189,7 +189,7 @@ def test_every_clip_has_the_same_chance_whatever_shard_it_lies_in():
     shape = BlockShape(pairs_per_clip=1, clips_per_shard=4, shuffle_pairs=50)
     seen = Counter()
     for number in range(400):
-        numbers = generator(3, 0, Draw.BLOCK, 0, number)
+        numbers = generator(3, 0, Purpose.BLOCK, 0, number)
         seen.update((ref.shard, ref.clip) for ref in block_of(shape, sizes, numbers))
     assert len(seen) == sum(sizes)
     counts = np.array(list(seen.values()))

@@ -21,7 +21,7 @@ from tests.helpers.pair_shards import numbered_mp4, numbered_release, rewritten,
 from tests.helpers.release_items import SIZE_PX, encode_mp4, make_clip
 from tests.training.data.test_loader import SMALL, same, take
 from training.data import PairsConfig, mp4, pairs
-from training.data.clips import ClipInfo, CorruptError, Entry, index_tar, open_clip
+from training.data.clips import ClipInfo, CorruptError, TarEntry, index_tar, open_clip
 from training.data.video import demuxed_table, read_packets, read_table
 
 INFO = ClipInfo(
@@ -61,7 +61,7 @@ def own(data, info):
 def demuxed(data, info):
     """The same by FFmpeg's demuxer."""
     with memory_file(data) as descriptor:
-        return demuxed_table(descriptor, Entry(info.clip_id, {"mp4": (0, len(data))}), info)
+        return demuxed_table(descriptor, TarEntry(info.clip_id, {"mp4": (0, len(data))}), info)
 
 
 def memory_file(data):
@@ -180,7 +180,7 @@ def test_another_layout_gives_the_same_frames(layout):
     assert changed != data
     assert (own(changed, INFO) is None) == (layout in OTHER)
     with memory_file(changed) as descriptor:
-        entry = Entry("clip", {"mp4": (0, len(changed))})
+        entry = TarEntry("clip", {"mp4": (0, len(changed))})
         table = read_table(descriptor, entry, INFO)
         assert equal(table, demuxed_table(descriptor, entry, INFO))
         found = read_packets(descriptor, entry, table, range(8)).by_frame

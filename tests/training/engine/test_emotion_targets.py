@@ -29,7 +29,7 @@ from training.engine.run import RunRequest, train
 from training.losses.config import ExpressionLossConfig
 from training.losses.expression import ExpressionLoss, expression_loss
 from training.networks.frozen import FrozenFile
-from training.recipes.anytalk.recipe import AnyTalkRecipe
+from training.recipes.anytalk.learner import AnyTalkLearner
 
 GIVEN = ExpressionInput(size_px=48, scale=1.1)
 BUILT = replace(SETUP, expression=GIVEN)
@@ -102,7 +102,7 @@ class _Colours(nn.Module):
 
 
 def test_clips_without_logits_have_no_target():
-    recipe = AnyTalkRecipe(small_config(1, 2))
+    recipe = AnyTalkLearner(small_config(1, 2))
     own = ExpressionLossConfig(weight=1, target="shards", input=ExpressionInput(mean=(0, 0, 0), spread=(1, 1, 1)))
     recipe.config = recipe.config.model_copy(
         update={"losses": recipe.config.losses.model_copy(update={"expression": own})}

@@ -20,11 +20,14 @@ from tests.helpers.training_pairs import Pairs, pairs
 from tests.helpers.training_runs import small_config, trainer
 from training.data.contract import REQUIRED, check_labels, prepared
 from training.engine.alarms import Alarms
-from training.engine.config import AlarmConfig, StageConfig, TrainConfig
-from training.losses.config import ExpressionLossConfig, LossConfig, PerceptualConfig
+from training.engine.loop import RunState
+from training.losses.config import ExpressionLossConfig, PerceptualConfig
 from training.losses.pixels import psnr_db
 from training.recipes.anytalk.config import TINY
-from training.recipes.anytalk.recipe import Moment
+from training.recipes.anytalk.deformation import Deformation
+from training.recipes.anytalk.learner import AnyTalkLearner
+from training.recipes.anytalk.settings import AlarmConfig, AnyTalkConfig, LossConfig
+from training.recipes.base import StageConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 
@@ -36,6 +39,23 @@ def tensors(path):
     }
 
 
+def ready(run, batch):
+    return run.learner.prepare(batch, run.fabric.device)
+
+
+def total(run, figures):
+    """The generator's loss of a step."""
+    return sum(weight * figures[name].item() for name, weight in run.learner.weights().items() if name in figures)
+
+
+def drawn(count, seed=0, step=0, rank=0, size=1):
+    return Deformation.drawn(seed, step, count, rank, size, torch.device("cpu"))
+
+
+def limits(**changes):
+    return AnyTalkLearner(small_config(1, 2, alarms=AlarmConfig(**changes))).limits()
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -45,9 +65,9 @@ def same(one, other):
 
 def test_both_stages_train_and_leave_what_they_should(tmp_path):
     first = trainer(small_config(2, 2), tmp_path / "one", [pairs(2, 99)])
-    before = {name: value.clone() for name, value in first.recipe.model.state_dict().items()}
+    before = {name: value.clone() for name, value in first.learner.model.state_dict().items()}
     assert first.run(Pairs(2)) == "finished"
-    after = first.recipe.model.state_dict()
+    after = first.learner.model.state_dict()
     still = [name for name, value in before.items() if torch.equal(value, after[name])]
     assert still == []
     path = first.store.latest()
@@ -61,12 +81,18 @@ def test_both_stages_train_and_leave_what_they_should(tmp_path):
     with pytest.raises(CheckpointError, match="made with euler_order = xyz, and this run has zyx"):
         turned.begin_from(path)
     second.begin_from(path)
-    assert same(second.recipe.model.state_dict(), load_file(path / "model.safetensors"))
+    assert same(second.learner.model.state_dict(), load_file(path / "model.safetensors"))
     assert second.run(Pairs(2)) == "finished"
-    assert second.progress.step == 2
+    assert second.state.step == 2
 
     board = EventAccumulator(str(tmp_path / "one" / "board"), size_guidance={"images": 0}).Reload()
-    names = {"train/pixel", "train/judging", "train/gradient", "data/wait_ms", "validation/average/psnr_db"}
+    names = {
+        "train/pixel",
+        "train/discriminator_loss",
+        "train/model_gradient",
+        "data/wait_ms",
+        "validation/average/psnr_db",
+    }
     assert names <= set(board.Tags()["scalars"])
     assert [event.step for event in board.Scalars("train/pixel")] == [1, 2]
     sheet = board.Images("step")[-1]
@@ -85,7 +111,7 @@ def test_a_run_that_was_ended_goes_on_bit_by_bit(tmp_path, stop):
 
         def killed(batch):
             made = step(batch)
-            if ended.progress.step == 2:
+            if ended.state.step == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
             return made
 
@@ -108,7 +134,7 @@ def test_a_run_that_was_ended_goes_on_bit_by_bit(tmp_path, stop):
 def test_two_processes_are_one(tmp_path):
     training_job.main(tmp_path / "1", 2)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launch, str(ROOT / "tests" / "training_job.py"), str(tmp_path / "2"), "2"]
+    command = [sys.executable, *launch, str(ROOT / "tests" / "helpers" / "training_job.py"), str(tmp_path / "2"), "2"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -130,10 +156,10 @@ def test_two_pairs_are_learned_by_heart_and_told_apart(tmp_path):
     both = pairs(2)
     # A seed that learns well whatever the last bits are; others reach 18 to 25 dB in as many steps, this one 29.
     run = trainer(small_config(60, 2, losses=losses, pretrain=length, log_every=1000, seed=1), tmp_path)
-    batch = run._ready(both)
-    before = run.recipe.validate(run.recipe.model, batch)
+    batch = ready(run, both)
+    before = run.learner.validate(run.learner.model, batch)
     run.run([both])
-    after = run.recipe.validate(run.average.module, batch)
+    after = run.learner.validate(run.average.module, batch)
     assert after["psnr_db"] > before["psnr_db"] + 5
     assert after["psnr_db"] > before["psnr_source_db"] + 2
     with torch.no_grad():
@@ -154,8 +180,8 @@ def test_a_lever_changes_the_speed_and_not_the_loss(lever, tmp_path, monkeypatch
     losses = []
     for index, config in enumerate((plain, plain.model_copy(update={lever: True}))):
         run = trainer(config, tmp_path / str(index))
-        losses.append([run.step(run._ready(batch))[0].loss.item() for batch in (pairs(2), pairs(2, 1))])
-        assert run.progress.skipped == 0
+        losses.append([total(run, run.step(ready(run, batch))[1]) for batch in (pairs(2), pairs(2, 1))])
+        assert run.state.skipped == 0
     (first, second), (first_too, second_too) = losses
     assert first_too == pytest.approx(first, rel=1e-4)
     assert second_too == pytest.approx(second, rel=2e-2)  # Adam's first step is a sign, also of gradients near 0
@@ -166,40 +192,40 @@ def test_a_lever_changes_the_speed_and_not_the_loss(lever, tmp_path, monkeypatch
 
 def test_a_step_without_a_gradient_changes_no_weight_and_no_running_mean(tmp_path):
     run = trainer(small_config(9, 2), tmp_path)
-    run.step(run._ready(pairs(2)))
-    before = {name: value.clone() for name, value in run.recipe.model.state_dict().items()}
-    broken = run._ready(pairs(2))
+    run.step(ready(run, pairs(2)))
+    before = {name: value.clone() for name, value in run.learner.model.state_dict().items()}
+    broken = ready(run, pairs(2))
     broken["driving"] = broken["driving"] * float("nan")
     run.step(broken)
-    assert run.progress.skipped == 1
-    assert same(before, run.recipe.model.state_dict())
-    run.step(run._ready(pairs(2)))
-    assert run.progress.skipped == 1
-    assert all(value.isfinite().all() for value in run.recipe.model.state_dict().values())
+    assert run.state.skipped == 1
+    assert same(before, run.learner.model.state_dict())
+    run.step(ready(run, pairs(2)))
+    assert run.state.skipped == 1
+    assert all(value.isfinite().all() for value in run.learner.model.state_dict().values())
 
 
 def test_the_discriminator_learns_from_its_own_half_alone(tmp_path):
     run = trainer(small_config(9, 2), tmp_path)
-    batch = run._ready(pairs(2))
-    run.recipe.discriminator.requires_grad_(False)
-    made = run.recipe.generate(run.model, run.recipe.discriminator, batch, Moment(0, 0))
+    batch = ready(run, pairs(2))
+    run.learner.discriminator.requires_grad_(False)
+    made = run.learner.generate(run.learner.model, run.learner.discriminator, batch, drawn(2))
     made.loss.backward()
-    assert all(value.grad is None for value in run.recipe.discriminator.parameters())
-    assert all(value.grad is not None for value in run.recipe.model.parameters())
-    for value in run.recipe.model.parameters():
+    assert all(value.grad is None for value in run.learner.discriminator.parameters())
+    assert all(value.grad is not None for value in run.learner.model.parameters())
+    for value in run.learner.model.parameters():
         value.grad = None
-    run.recipe.discriminator.requires_grad_(True)
-    run.recipe.judge(run.judge, batch, made)[0].backward()
-    assert all(value.grad is not None for value in run.recipe.discriminator.parameters())
-    assert all(value.grad is None for value in run.recipe.model.parameters())
+    run.learner.discriminator.requires_grad_(True)
+    run.learner.judge(run.learner.discriminator, batch, made.rendered).total.backward()
+    assert all(value.grad is not None for value in run.learner.discriminator.parameters())
+    assert all(value.grad is None for value in run.learner.model.parameters())
 
 
 def test_bfloat16_keeps_losses_near_and_is_refused_where_it_would_crash(tmp_path):
     run = trainer(small_config(9, 2), tmp_path)
-    batch, terms = run._ready(pairs(2)), []
+    batch, terms = ready(run, pairs(2)), []
     for half in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            made = run.recipe.generate(run.model, run.recipe.discriminator, batch, Moment(0, 0))
+            made = run.learner.generate(run.learner.model, run.learner.discriminator, batch, drawn(2))
         assert made.rendered.driving_points.dtype == torch.float32
         terms.append({name: value.item() for name, value in made.terms.items()})
     assert terms[1] == pytest.approx(terms[0], rel=0.25, abs=0.1)
@@ -208,17 +234,16 @@ def test_bfloat16_keeps_losses_near_and_is_refused_where_it_would_crash(tmp_path
 
 
 def test_what_a_step_draws_depends_on_its_number_and_a_part_draws_its_part():
-    whole = Moment(3, 5).deformation(4, torch.device("cpu"))
-    part = Moment(3, 5, rank=1, size=2).deformation(2, torch.device("cpu"))
-    assert torch.equal(whole.affine[2:], part.affine)
-    assert not torch.equal(whole.affine, Moment(3, 6).deformation(4, torch.device("cpu")).affine)
-    assert not torch.equal(whole.affine, Moment(4, 5).deformation(4, torch.device("cpu")).affine)
+    whole = drawn(4, 3, 5)
+    assert torch.equal(whole.affine[2:], drawn(2, 3, 5, rank=1, size=2).affine)
+    assert not torch.equal(whole.affine, drawn(4, 3, 6).affine)
+    assert not torch.equal(whole.affine, drawn(4, 4, 5).affine)
 
 
 def test_the_rate_drops_once_near_the_end():
-    config = TrainConfig(pretrain=StageConfig(num_pairs=1000, learning_rate=2e-4))
+    config = AnyTalkConfig(pretrain=StageConfig(num_pairs=1000, learning_rate=2e-4))
     assert [config.rate(pairs) for pairs in (0, 899, 900, 999)] == pytest.approx([2e-4, 2e-4, 2e-5, 2e-5])
-    assert TrainConfig(stage="finetune").rate(0) == 5e-5
+    assert AnyTalkConfig(stage="finetune").rate(0) == 5e-5
 
 
 # ---- alarms ----------------------------------------------------------------------------------------------------------
@@ -235,18 +260,25 @@ def test_the_rate_drops_once_near_the_end():
     ],
 )
 def test_alarms_ring_past_their_limit(name, fine, wrong):
-    alarms = Alarms(AlarmConfig())
+    alarms = Alarms(limits())
     assert alarms.look(1, {name: fine}) == {}
     assert list(alarms.look(1, {name: wrong})) == [name]
 
 
 def test_a_discriminator_that_is_right_for_long_has_won():
-    alarms = Alarms(AlarmConfig(accurate_steps=10))
+    alarms = Alarms(limits(accurate_steps=10))
     assert not alarms.look(100, {"accuracy": 0.96})
     assert not alarms.look(109, {"accuracy": 0.99})
     assert "since step 100" in alarms.look(110, {"accuracy": 0.96})["accuracy"]
     assert not alarms.look(111, {"accuracy": 0.95})
     assert not alarms.look(121, {"accuracy": 0.96})
+    assert alarms.past_since == {"accuracy": 121}
+
+
+def test_a_checkpoint_of_before_says_since_when_the_discriminator_was_right():
+    before = {"stage": "pretrain", "step": 3, "pairs": 6, "skipped": 0, "score": None}
+    assert RunState.read({**before, "accurate_since": 2}).past_since == {"accuracy": 2}
+    assert RunState.read({**before, "accurate_since": None}).past_since == {}
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------------

@@ -13,12 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from flows.cli import application as flows_cli
+from flows import cli
+from schemas.errors import EXIT_STOPPED, EXIT_USAGE
 from tests.conftest import ROOT
 from tests.helpers.pair_shards import numbered_release, shards_of
-from training import cli as training_cli
 from training.data import AugmentConfig, PairsConfig, augment, pairs
 from training.data.contract import REQUIRED, prepared
+from training.data.draws import FramePairs
 from training.engine.checkpoint import Store
 from training.engine.feed import Feed, flat, held_out, held_out_domains
 from training.engine.settings import read_settings
@@ -69,7 +70,7 @@ def config(tmp_path_factory):
 def first(release, config, tmp_path_factory):
     """The folder of a whole run of the first stage."""
     folder = tmp_path_factory.mktemp("first")
-    assert training_cli.run(command(release, config, folder)) == 0
+    assert cli.run(command(release, config, folder)) == 0
     return folder
 
 
@@ -98,7 +99,7 @@ def same(one, other):
 def ended(arguments, step, number):
     """Start a run in a process of its own and send it a signal once it told of ``step``; its exit code."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, "-m", "training.cli", *arguments]
+    line = [sys.executable, "-m", "anitalk", *arguments]
     with subprocess.Popen(line, env=env, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
         told = []
@@ -120,27 +121,27 @@ def test_a_run_that_was_killed_and_told_to_end_ends_in_the_very_weights(stage, r
         whole, more = first, []
     else:
         whole, more = tmp_path / "whole", ["--stage", stage, "--init", first]
-        assert training_cli.run(command(release, config, whole, *more)) == 0
+        assert cli.run(command(release, config, whole, *more)) == 0
     arguments = command(release, config, tmp_path / "ended", *more)
     assert ended(arguments, 3, signal.SIGKILL) == -signal.SIGKILL
-    assert ended([*arguments, "--resume"], 4, signal.SIGTERM) == training_cli.EXIT_STOPPED
+    assert ended([*arguments, "--resume"], 4, signal.SIGTERM) == EXIT_STOPPED
     stopped, records, _ = last_of(tmp_path / "ended")
     assert "step-000000004" <= stopped < f"step-{STEPS:09d}"
     assert records["rank-0.json"]["loader"]["batches"] == int(stopped.removeprefix("step-"))
-    assert flows_cli.run([*arguments, "--resume"]) == 0
+    assert cli.run([*arguments, "--resume"]) == 0
     assert same(last_of(whole), last_of(tmp_path / "ended"))
 
 
 def test_the_stages_draw_from_their_domains(release, config, first, tmp_path):
     assert last_of(first)[1]["rank-0.json"]["loader"]["made_with"]["domains"] == ["real"]
     one_step = ["--stage", "finetune", "--init", first, "--set", "finetune.num_pairs=2"]
-    assert training_cli.run(command(release, config, tmp_path / "run", *one_step)) == 0
+    assert cli.run(command(release, config, tmp_path / "run", *one_step)) == 0
     assert last_of(tmp_path / "run")[1]["rank-0.json"]["loader"]["made_with"]["domains"] == ["mesh", "real"]
 
 
 @pytest.mark.slow
 def test_two_processes_under_torchrun_are_one_run(release, config, tmp_path):
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training.cli"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "anitalk"]
     arguments = command(release, config, tmp_path / "run", "--set", "pretrain.num_pairs=8")
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -158,7 +159,7 @@ def test_two_processes_under_torchrun_are_one_run(release, config, tmp_path):
 
 
 def test_a_run_tells_what_it_does_and_leaves_pictures_and_figures(release, config, first, tmp_path, capsys):
-    assert training_cli.run(command(release, config, tmp_path / "run", "--set", "pretrain.num_pairs=4")) == 0
+    assert cli.run(command(release, config, tmp_path / "run", "--set", "pretrain.num_pairs=4")) == 0
     told = capsys.readouterr().err
     assert "AnyTalk, pretrain: 0.38 M parameters" in told
     assert "clips: 4 real (100%)" in told
@@ -197,7 +198,7 @@ def test_a_feed_gives_what_the_loader_gives_augmented(release):
 def test_held_out_pairs_are_fixed_differ_and_are_of_no_training_clip(release):
     config = read_settings(None, ["model.preset=tiny64", "num_validation_pairs=20", "pretrain.domains=[]"])
     assert held_out_domains(release, config) == ("test", ("mesh", "real"))
-    one, other = (held_out(release, config, "test", ("mesh", "real")) for _ in range(2))
+    one, other = (held_out(release, FramePairs(), config, "test", ("mesh", "real")) for _ in range(2))
     assert sum(len(table["source"]) for table in one) == 20
     assert all(torch.equal(table[name], again[name]) for table, again in zip(one, other, strict=True) for name in table)
     for table in one:
@@ -239,6 +240,7 @@ MISTAKES = {
     ),
     "workers": (["--set", "data.num_workers=3"], "the domain 'real' has 2 shards for 3 readers"),
     "domain": (["--set", "pretrain.domains=[disney_human]"], "there is no domain 'disney_human' in the split 'train'"),
+    "renamed": (["--set", "losses.spread=1"], "--set: losses.spread is called losses.keypoint_prior now: rename it"),
     "setting": (["--set", "losses.pixels=1"], "losses.pixels: Extra inputs are not permitted"),
     "value": (["--set", "clip=-1"], "clip: Input should be greater than 0, found -1"),
     "size": (["--set", "data.size_px=64"], "data.size_px 64 is not the model's 32"),
@@ -261,7 +263,7 @@ def test_mistakes_are_one_sentence_before_anything_is_written(mistake, release, 
     arguments = command(release, config, tmp_path / "run")
     if "--shards" in changes:
         del arguments[2:4]
-    assert training_cli.run([*arguments, *changes]) == training_cli.EXIT_USAGE
+    assert cli.run([*arguments, *changes]) == EXIT_USAGE
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("anitalk: ")]
     assert sentence in line
     assert not (tmp_path / "run").exists()
@@ -281,24 +283,24 @@ def test_mistakes_are_one_sentence_before_anything_is_written(mistake, release, 
 )
 def test_another_run_does_not_go_on_in_a_folder(changes, sentence, release, config, first, capsys):
     before = last_of(first)
-    assert flows_cli.run(command(release, config, first, *changes)) == 2
+    assert cli.run(command(release, config, first, *changes)) == 2
     assert sentence in capsys.readouterr().err
     assert same(before, last_of(first))
 
 
 def test_weights_of_other_networks_are_refused(release, config, first, tmp_path, capsys):
     others = ["--stage", "finetune", "--init", first, "--set", "model.num_keypoints=9"]
-    assert training_cli.run(command(release, config, tmp_path / "run", *others)) == 2
+    assert cli.run(command(release, config, tmp_path / "run", *others)) == 2
     assert "was made with num_keypoints = 8, and this run has 9" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_told_and_kept_may_change_when_a_run_goes_on(release, config, first):
     before = last_of(first)
-    assert training_cli.run(command(release, config, first, "--resume", "--set", "log_every=7")) == 0
+    assert cli.run(command(release, config, first, "--resume", "--set", "log_every=7")) == 0
     assert same(before, last_of(first))
 
 
 def test_help_needs_no_torch():
-    code = "import sys, flows.cli, training.cli; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
+    code = "import sys, flows.cli; sys.exit('torch' in sys.modules or 'lightning_fabric' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import yaml
 
+from flows.cli import run
 from schemas.errors import EXIT_FAULTS, EXIT_USAGE
 from tests.helpers.pair_shards import numbered_release, rewritten, shards_of
 from tests.helpers.release_items import encode_npy
 from tests.helpers.web import serving
 from tests.training.data.test_loader_sources import edit_json, nan_pose, spoil
 from tests.training.engine.test_train_cli import SETTINGS, command
-from training.cli import run
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from flows.cli import application as flows_cli
+from flows import cli
 from schemas.errors import DataError
 from tests.helpers.pair_shards import numbered_release, read_numbers, shards_of
-from training import cli as training_cli
 from training.data.config import PairsConfig
 from training.data.stills import Stills
 from training.engine.checkpoint import Parts, Store
-from training.engine.trained import load_anytalk
-from training.evaluation.measuring import moved
+from training.engine.trained import load_driver
 from training.evaluation.metrics.table import METRICS, Views
 from training.networks import fan
 from training.networks.arcface import ArcFace, aligned, five_points
@@ -26,6 +24,7 @@ from training.networks.fan import FaceAlignment
 from training.networks.inception import Inception
 from training.recipes.anytalk.config import TINY
 from training.recipes.anytalk.model import AnyTalk
+from training.recipes.base import Driving
 
 PLAIN = ("l1", "psnr", "ssim", "cpbd")  # need no weights
 SMALL = ("--set", "num_frames=3", "--set", "num_pairs=2", "--set", "batch_size=2")
@@ -65,10 +64,9 @@ def command(release, run, output, protocol, *more):
 
 
 def refused(capsys, arguments, code=2):
-    for app in (training_cli, flows_cli):
-        assert app.run(arguments) == code
-        told = capsys.readouterr().err
-        assert told.count("\n") == 1
+    assert cli.run(arguments) == code
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
     return told
 
 
@@ -87,9 +85,9 @@ def test_every_protocol_is_measured_twice_with_the_same_bytes(protocol, groups, 
     names = PLAIN if protocol == "same-identity" else ("cpbd",)
     chosen = ("--metrics", ",".join(names))
     one, other = tmp_path / "one", tmp_path / "other"
-    assert training_cli.run(command(release, run, one, protocol, *chosen)) == 0
+    assert cli.run(command(release, run, one, protocol, *chosen)) == 0
     listed = ("--pairs", one / "pairs.jsonl", "--set", "seed=9")
-    assert flows_cli.run(command(release, run, other, protocol, *chosen, *listed)) == 0
+    assert cli.run(command(release, run, other, protocol, *chosen, *listed)) == 0
     for file in ("results.json", "results.md", "pairs.jsonl", "pictures.png"):
         assert (one / file).read_bytes() == (other / file).read_bytes(), file
     found = json.loads((one / "results.json").read_text())
@@ -105,7 +103,7 @@ def test_every_protocol_is_measured_twice_with_the_same_bytes(protocol, groups, 
 def test_figures_are_those_of_the_pictures(release, run, tmp_path):
     """The source row knows nothing of the model: frame 0 of each clip beside its others, by hand."""
     arguments = command(release, run, tmp_path, "same-identity", "--metrics", "l1", "--source-domain", "mesh")
-    assert training_cli.run(arguments) == 0
+    assert cli.run(arguments) == 0
     (group,) = json.loads((tmp_path / "results.json").read_text())["groups"]
     pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
     with Stills(str(release), PairsConfig(split="test", size_px=64)) as stills:
@@ -123,7 +121,7 @@ def test_figures_are_those_of_the_pictures(release, run, tmp_path):
 
 def test_the_table_says_what_the_figures_are_worth(release, run, tmp_path, capsys):
     arguments = command(release, run, tmp_path, "same-identity", "--metrics", "l1,cpbd", "--split", "train")
-    assert training_cli.run(arguments) == 0
+    assert cli.run(arguments) == 0
     told = (tmp_path / "results.md").read_text()
     assert told in capsys.readouterr().out
     assert "**These clips are of the split `train`" in told
@@ -170,7 +168,7 @@ def test_every_metric_is_computed_with_networks_of_random_weights(release, stand
     larger = stand_in(tmp_path / "larger", image_px=192, network_px=192)
     few = ("--set", "num_pairs=1", "--set", "num_frames=2", "--source-domain", "real")
     arguments = command(release, larger, tmp_path / "out", "same-identity", *stand_ins, *few)
-    assert training_cli.run(arguments) == 0
+    assert cli.run(arguments) == 0
     (group,) = json.loads((tmp_path / "out" / "results.json").read_text())["groups"]
     assert set(group["rows"]["made"]) == {metric.name for metric in METRICS}
     for row, figures in group["rows"].items():
@@ -225,12 +223,13 @@ def test_fid_is_of_equally_many_pictures():
 
 
 def test_a_source_is_moved_as_a_training_step_moves_it(run):
-    model = load_anytalk(run, torch.device("cpu"))
+    driver = load_driver(run, torch.device("cpu"))
     pictures = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     source, driving = pictures[:1], pictures[1:]
     with torch.no_grad():
-        made = moved(model, model.look(source), driving)
-        expected = model(source.expand(3, -1, -1, -1).contiguous(), driving, driving).picture
+        motion = driver.follow(Driving(pictures=driving), "real")
+        made = driver.render(driver.look(source, "real"), motion)
+        expected = driver.model(source.expand(3, -1, -1, -1).contiguous(), driving, driving).picture
     assert torch.allclose(made, expected, atol=2e-6)
     assert (made[0] - made[1]).abs().max() > 2e-5  # so that another frame's would be seen
 
@@ -369,7 +368,7 @@ def test_what_is_no_checkpoint_and_no_release_is_told(release, run, tmp_path, ca
 
 def test_a_list_of_pairs_of_other_clips_is_refused_before_the_first_frame(release, run, tmp_path, capsys):
     chosen = ("--metrics", "cpbd")
-    assert training_cli.run(command(release, run, tmp_path / "train", "cross-domain", *chosen, "--split", "train")) == 0
+    assert cli.run(command(release, run, tmp_path / "train", "cross-domain", *chosen, "--split", "train")) == 0
     capsys.readouterr()
     listed = ("--pairs", tmp_path / "train" / "pairs.jsonl")
     told = refused(capsys, command(release, run, tmp_path / "out", "cross-domain", *chosen, *listed))
@@ -389,9 +388,9 @@ def test_a_model_that_makes_no_pictures_is_told(release, tmp_path, capsys):
 
 def test_results_of_another_evaluation_are_not_written_over(release, run, tmp_path, capsys):
     arguments = command(release, run, tmp_path, "cross-domain", "--metrics", "cpbd")
-    assert training_cli.run(arguments) == 0
+    assert cli.run(arguments) == 0
     before = (tmp_path / "results.json").read_bytes()
-    assert training_cli.run(arguments) == 0
+    assert cli.run(arguments) == 0
     capsys.readouterr()
     assert "holds the results of another evaluation" in refused(capsys, [*arguments, "--set", "seed=1"])
     assert (tmp_path / "results.json").read_bytes() == before

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.errors import UsageError
-from training.evaluation.protocols import Candidate, Draw, draw_pairs, read_pairs, spread, write_pairs
+from training.evaluation.protocols import PairDraw, PairedClip, draw_pairs, read_pairs, spread, write_pairs
 
 PROTOCOLS = ("same-identity", "cross-identity", "cross-domain")
 
@@ -24,13 +24,13 @@ def candidates(draw):
         )
     )
     return [
-        Candidate(f"clip-{number}", domain, f"{domain}-{who}", tuple(sorted(seen)))
+        PairedClip(f"clip-{number}", domain, f"{domain}-{who}", tuple(sorted(seen)))
         for number, (domain, who, seen) in enumerate(rows)
     ]
 
 
 def request(protocol="cross-domain", **changes):
-    return Draw(**({"protocol": protocol, "seed": 0, "num_pairs": 5, "num_frames": 4} | changes))
+    return PairDraw(**({"protocol": protocol, "seed": 0, "num_pairs": 5, "num_frames": 4} | changes))
 
 
 @given(candidates(), st.sampled_from(PROTOCOLS), st.integers(0, 3), st.integers(1, 20), st.integers(1, 9))
@@ -74,7 +74,7 @@ def test_every_pair_is_what_its_protocol_says(clips, protocol, seed, num_pairs, 
 
 
 def crowd(domains=("mesh", "real"), count=12):
-    return [Candidate(f"{one}-{k:02d}", one, f"{one}-{k}", tuple(range(30))) for one in domains for k in range(count)]
+    return [PairedClip(f"{one}-{k:02d}", one, f"{one}-{k}", tuple(range(30))) for one in domains for k in range(count)]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -99,13 +99,13 @@ def test_groups_are_limited_by_who_drives_and_who_is_driven():
 
 
 def test_too_few_of_what_a_protocol_needs_is_told_with_what_there_is():
-    alone = [Candidate("a", "mesh", "ada", (0, 1)), Candidate("b", "mesh", "ada", (3,))]
+    alone = [PairedClip("a", "mesh", "ada", (0, 1)), PairedClip("b", "mesh", "ada", (3,))]
     with pytest.raises(UsageError, match=r"two identities in one domain, and there are mesh 2 \(identities: 1\)"):
         draw_pairs(alone, request("cross-identity"))
     with pytest.raises(UsageError, match="clips of two domains"):
         draw_pairs(alone, request("cross-domain"))
     with pytest.raises(UsageError, match="there are none"):
-        draw_pairs([Candidate("a", "mesh", "ada", ())], request("same-identity"))
+        draw_pairs([PairedClip("a", "mesh", "ada", ())], request("same-identity"))
 
 
 @given(st.integers(0, 200), st.integers(1, 60))

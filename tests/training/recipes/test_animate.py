@@ -11,11 +11,13 @@ from torch.nn.utils import parametrize
 
 from schemas.errors import UsageError
 from tests.helpers.animation import SMALL, films_frames, random_weights_stand_in
+from training.engine.animator import AnimateConfig, Animator
 from training.networks.geometry import head_degrees, head_rotation
-from training.recipes.anytalk.animator import AnimateConfig, Animator
+from training.networks.inference import folded
 from training.recipes.anytalk.config import TINY
-from training.recipes.anytalk.fast import folded, prepared
+from training.recipes.anytalk.driver import AnyTalkDriver
 from training.recipes.anytalk.moves import Placing, placing, relative, seen_from, unlikeness
+from training.recipes.base import Driving
 
 ANGLES = st.floats(-80, 80)
 EXACT = 1e-5
@@ -27,6 +29,22 @@ pytestmark = pytest.mark.usefixtures("one_thread_in_torch")
 @pytest.fixture(scope="module")
 def model():
     return random_weights_stand_in()
+
+
+@pytest.fixture(scope="module")
+def driver(model):
+    return AnyTalkDriver(model)
+
+
+def pictures(frames):
+    return Driving(pictures=frames.float() / 255)
+
+
+def points(animator, frames, reference=None):
+    """Where the source's keypoints go."""
+    motion = animator.follow(pictures(frames))
+    motion = animator.driver.carried(animator.looked, motion, reference, animator.config)
+    return motion.points(animator.looked.canonical.points)
 
 
 @pytest.fixture(scope="module")
@@ -127,35 +145,35 @@ def test_unlikeness_knows_neither_place_nor_size(seed, factor, shift):
 # ---- an animator -----------------------------------------------------------------------------------------------------
 
 
-def test_absolute_motion_of_the_source_itself_is_its_own_points(model, film):
-    animator = Animator(model, film[0])
-    assert torch.allclose(animator.points(film[0][None]), animator.source.points, atol=EXACT)
+def test_absolute_motion_of_the_source_itself_is_its_own_points(driver, film):
+    animator = Animator(driver, film[0])
+    assert torch.allclose(points(animator, film[0][None]), animator.looked.points, atol=EXACT)
 
 
-def test_relative_to_a_constant_film_the_source_stays(model, film):
-    animator = Animator(model, film[0], AnimateConfig(relative=True, motion_multiplier=2.0))
+def test_relative_to_a_constant_film_the_source_stays(driver, film):
+    animator = Animator(driver, film[0], AnimateConfig(relative=True, motion_multiplier=2.0))
     still = film[3][None].expand(2, -1, -1, -1)
-    reference = animator.follow(still[:1])
-    points = animator.points(still, reference)
-    assert torch.allclose(points, animator.source.points.expand_as(points), atol=EXACT)
-    own = model.render(animator.source, animator.source.points)[0]
+    reference = animator.follow(pictures(still[:1]))
+    there = points(animator, still, reference)
+    assert torch.allclose(there, animator.looked.points.expand_as(there), atol=EXACT)
+    own = driver.model.render(animator.looked, animator.looked.points)[0]
     made = list(animator.frames([film[3]] * 2))
     assert all(torch.equal(one, (own * 255).round().byte()) for one in made)
 
 
-def test_another_driving_frame_is_another_picture(model, film):
+def test_another_driving_frame_is_another_picture(driver, film):
     for config in (AnimateConfig(), AnimateConfig(relative=True), AnimateConfig(yaw_deg=20.0)):
-        made = list(Animator(model, film[0], config).frames(film))
+        made = list(Animator(driver, film[0], config).frames(film))
         assert len(made) == len(film)
         assert all(one.shape == film[0].shape and one.dtype == torch.uint8 for one in made)
         assert not torch.equal(made[0], made[-1])
 
 
 @pytest.mark.parametrize("relative_motion", [False, True])
-def test_batches_of_any_size_give_the_same_pictures(model, film, relative_motion):
+def test_batches_of_any_size_give_the_same_pictures(driver, film, relative_motion):
     def made(size):
         config = AnimateConfig(batch_size=size, relative=relative_motion)
-        return torch.stack(list(Animator(model, film[0], config).frames(film)))
+        return torch.stack(list(Animator(driver, film[0], config).frames(film)))
 
     single = made(1)
     for size in (2, 3, 7, 50):
@@ -164,7 +182,7 @@ def test_batches_of_any_size_give_the_same_pictures(model, film, relative_motion
         assert float((difference > 0).float().mean()) < 0.01
 
 
-def test_frames_are_asked_for_as_they_are_used(model, film):
+def test_frames_are_asked_for_as_they_are_used(driver, film):
     """An endless film is no trouble, and no more than a batch is read ahead."""
     read = 0
 
@@ -174,33 +192,33 @@ def test_frames_are_asked_for_as_they_are_used(model, film):
             read += 1
             yield film[read % len(film)]
 
-    pictures = Animator(model, film[0], AnimateConfig(batch_size=2)).frames(endless())
+    pictures = Animator(driver, film[0], AnimateConfig(batch_size=2)).frames(endless())
     for made in range(1, 6):
         next(pictures)
         assert read <= made + 1
 
 
-def test_the_nearest_frame_is_the_one_most_like_the_source(model, film):
+def test_the_nearest_frame_is_the_one_most_like_the_source(driver, film):
     source = film[4]
     for size in (1, 3):
-        animator = Animator(model, source, AnimateConfig(relative=True, batch_size=size))
+        animator = Animator(driver, source, AnimateConfig(relative=True, batch_size=size))
         number, reference = animator.nearest(film)
         assert number == 4
-        assert close(reference, placing(animator.source.motion, model.config))
+        assert close(reference, placing(animator.looked.motion, driver.model.config))
     with pytest.raises(UsageError, match="no driving frame"):
         animator.nearest([])
 
 
-def test_what_does_not_fit_is_said(model, film):
+def test_what_does_not_fit_is_said(driver, film):
     with pytest.raises(UsageError, match=r"\(3, 32, 32\)"):
-        Animator(model, film[0][:, :16])
+        Animator(driver, film[0][:, :16])
     with pytest.raises(UsageError, match=r"torch\.float32"):
-        list(Animator(model, film[0]).frames([film[0].float()]))
+        list(Animator(driver, film[0]).frames([film[0].float()]))
     for needs in ({"half": True}, {"graph": True}):
         with pytest.raises(UsageError, match="need a GPU"):
-            Animator(model, film[0], AnimateConfig(**needs))
+            Animator(driver, film[0], AnimateConfig(**needs))
     with pytest.raises(UsageError, match="needs a GPU"):
-        prepared(model, half=True)
+        driver.faster(half=True)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +241,7 @@ def test_views_beyond_what_holds_are_doubted(angles, doubt):
 def test_folded_networks_compute_the_same(changes):
     config = SMALL.model_copy(update=changes)
     model = random_weights_stand_in(config)
-    quick = prepared(model)
+    quick = AnyTalkDriver(model).faster().model
     frames = torch.stack(films_frames(3, config.image_px)).float() / 255
     assert any(map(parametrize.is_parametrized, model.modules())) == (config.generator == "spade")
     assert not any(parametrize.is_parametrized(module) for module in quick.modules())
@@ -237,15 +255,15 @@ def test_folded_networks_compute_the_same(changes):
 
 
 def test_only_norms_before_a_convolution_are_left():
-    model = prepared(random_weights_stand_in())
+    model = AnyTalkDriver(random_weights_stand_in()).faster().model
     left = [name for name, module in model.named_modules() if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d))]
     assert left == [f"appearance.solid.{block}.body.0" for block in range(SMALL.appearance_blocks)]
     assert folded(model) is model
 
 
-def test_the_order_in_memory_changes_nothing(model, film):
+def test_the_order_in_memory_changes_nothing(driver, film):
     usual, last = (
-        torch.stack(list(Animator(prepared(model, **order), film[0]).frames(film[:3])))
+        torch.stack(list(Animator(driver.faster(**order), film[0]).frames(film[:3])))
         for order in ({}, {"channels_last": True, "channels_last_3d": True})
     )
     assert int((usual.int() - last.int()).abs().max()) <= 1
@@ -253,17 +271,16 @@ def test_the_order_in_memory_changes_nothing(model, film):
 
 def test_a_prepared_model_is_a_copy(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    prepared(model)
+    AnyTalkDriver(model).faster()
     assert before.keys() == model.state_dict().keys()
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_half_precision_and_recorded_steps_give_nearly_the_same(model, film):
+def test_on_a_gpu_half_precision_and_recorded_steps_give_nearly_the_same(driver, film):
     there = torch.device("cuda")
-    usual = torch.stack(list(Animator(model, film[0]).frames(film))).int()
-    on_gpu = random_weights_stand_in().to(there)
-    half = prepared(on_gpu, half=True, channels_last=True)
+    usual = torch.stack(list(Animator(driver, film[0]).frames(film))).int()
+    half = AnyTalkDriver(random_weights_stand_in().to(there)).faster(half=True, channels_last=True)
     made = {}
     for graph in (False, True):
         config = AnimateConfig(batch_size=3, half=True, graph=graph)  # the last batch is no full one

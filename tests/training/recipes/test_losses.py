@@ -12,7 +12,7 @@ from pipeline.models.expression import prepare
 from pipeline.models.resnet import ResNet50
 from schemas.errors import UsageError
 from schemas.expression import EMOTIONS, ExpressionInput
-from training.losses.adversarial import accuracy, fooling_loss, judging_loss, matching_loss
+from training.losses.adversarial import accuracy, discriminator_loss, feature_matching_loss, generator_loss
 from training.losses.config import ExpressionLossConfig, PerceptualConfig
 from training.losses.expression import ExpressionLoss, expression_loss, seen
 from training.losses.perceptual import PerceptualLoss, perceptual_loss
@@ -20,7 +20,13 @@ from training.networks.backbones import ExpressionResNet, Vgg19
 from training.networks.discriminator import Judgement
 from training.networks.frozen import FrozenFile, fill
 from training.recipes.anytalk.deformation import Deformation
-from training.recipes.anytalk.losses import deformation_loss, equivariance_loss, label_weight, pose_loss, spread_loss
+from training.recipes.anytalk.losses import (
+    deformation_prior_loss,
+    equivariance_loss,
+    head_pose_loss,
+    keypoint_prior_loss,
+    label_weight,
+)
 
 SQUEEZENET = "weights/squeezenet1_1_imagenet_fp16.safetensors"
 
@@ -33,27 +39,27 @@ def judged(score, *features):
 
 
 def test_the_generator_wants_high_scores_for_what_it_made():
-    assert fooling_loss(judged(2)).item() == -2
-    assert fooling_loss(judged(3)) < fooling_loss(judged(2))
+    assert generator_loss(judged(2)).item() == -2
+    assert generator_loss(judged(3)) < generator_loss(judged(2))
 
 
 @pytest.mark.parametrize(
     ("real", "made", "loss"), [(1, -1, 0), (5, -5, 0), (0, 0, 2), (-1, 0.5, 2 + 1.5), (0.25, -0.75, 0.75 + 0.25)]
 )
 def test_the_discriminators_loss_is_the_hinge(real, made, loss):
-    assert judging_loss(judged(real), judged(made)).item() == pytest.approx(loss)
+    assert discriminator_loss(judged(real), judged(made)).item() == pytest.approx(loss)
 
 
 def test_scales_add_up():
-    assert judging_loss(judged(0) * 2, judged(0) * 2).item() == 4
-    assert fooling_loss(judged(2) + judged(1)).item() == -3
+    assert discriminator_loss(judged(0) * 2, judged(0) * 2).item() == 4
+    assert generator_loss(judged(2) + judged(1)).item() == -3
 
 
 def test_feature_matching_sums_maps_and_leaves_the_real_ones_alone():
     made, real = judged(0, 1, 5), judged(0, 4, 3)
     for one in (*made[0].features, *real[0].features):
         one.requires_grad_()
-    loss = matching_loss(made, real)
+    loss = feature_matching_loss(made, real)
     loss.backward()
     assert loss.item() == 5
     assert [one.grad.item() for one in made[0].features] == [-1, 1]
@@ -71,14 +77,14 @@ def test_accuracy_counts_patches_on_the_right_side():
 
 def test_points_spread_wide_enough_at_the_right_depth_cost_nothing():
     points = torch.tensor([[[0, 0, 0.33], [0.4, 0, 0.33], [0, 0.4, 0.33]]])
-    assert spread_loss(points).item() == pytest.approx(0, abs=1e-7)
+    assert keypoint_prior_loss(points).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_crowded_points_cost_both_ways_and_a_point_never_crowds_itself():
     points = torch.tensor([[[0, 0, 0.33], [0.1, 0, 0.33], [1, 1, 0.33]]])
-    assert spread_loss(points).item() == pytest.approx(2 * (0.1 - 0.01), abs=1e-6)
-    assert spread_loss(torch.zeros(1, 3, 3)).item() == pytest.approx(6 * 0.1 + 0.33, abs=1e-6)
-    assert spread_loss(torch.tensor([[[0, 0, 0.5], [1, 0, 0.1]]])).item() == pytest.approx(0.03, abs=1e-6)
+    assert keypoint_prior_loss(points).item() == pytest.approx(2 * (0.1 - 0.01), abs=1e-6)
+    assert keypoint_prior_loss(torch.zeros(1, 3, 3)).item() == pytest.approx(6 * 0.1 + 0.33, abs=1e-6)
+    assert keypoint_prior_loss(torch.tensor([[[0, 0, 0.5], [1, 0, 0.1]]])).item() == pytest.approx(0.03, abs=1e-6)
 
 
 def test_equivariance_is_zero_for_points_that_went_along_and_a_mean_otherwise():
@@ -91,7 +97,7 @@ def test_equivariance_is_zero_for_points_that_went_along_and_a_mean_otherwise():
 
 def test_pose_is_summed_over_angles_in_degrees_and_weighed_by_confidence():
     found, labels = torch.tensor([[10.0, 0, 0], [0, 0, 0]]), torch.tensor([[7.0, 2, 0], [0, 0, 4]])
-    assert pose_loss(found, labels, torch.tensor([1.0, 0.5])).item() == pytest.approx((5 + 4 * 0.5) / 2)
+    assert head_pose_loss(found, labels, torch.tensor([1.0, 0.5])).item() == pytest.approx((5 + 4 * 0.5) / 2)
 
 
 def test_labels_without_confidence_or_face_count_nothing_even_when_they_are_no_numbers():
@@ -99,7 +105,7 @@ def test_labels_without_confidence_or_face_count_nothing_even_when_they_are_no_n
     assert weight.tolist() == pytest.approx([0, 0.5, 0.51, 0])
     found = torch.zeros(4, 3, requires_grad=True)
     labels = torch.tensor([[math.nan] * 3, [1.0, 0, 0], [0, 0, 0], [math.nan] * 3])
-    loss = pose_loss(found, labels, weight)
+    loss = head_pose_loss(found, labels, weight)
     loss.backward()
     assert loss.item() == pytest.approx(0.5 / 4)
     assert found.grad.isfinite().all()
@@ -108,7 +114,7 @@ def test_labels_without_confidence_or_face_count_nothing_even_when_they_are_no_n
 def test_deformation_is_summed_over_points_and_axes():
     delta = torch.zeros(2, 15, 3)
     delta[0, 3] = torch.tensor([0.1, -0.2, 0.3])
-    assert deformation_loss(delta).item() == pytest.approx(0.6 / 2)
+    assert deformation_prior_loss(delta).item() == pytest.approx(0.6 / 2)
 
 
 # ---- perceptual ------------------------------------------------------------------------------------------------------

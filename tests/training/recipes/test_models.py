@@ -6,9 +6,9 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from training.networks.blocks import ColumnConv, EnlargedConv, Shrink
-from training.networks.discriminator import Discriminator
 from training.networks.geometry import coordinate_grid
 from training.recipes.anytalk.config import ANYTALK_256, ANYTALK_256_PLAIN, ANYTALK_512, SMALL, TINY, ModelConfig
+from training.recipes.anytalk.learner import discriminator_of
 from training.recipes.anytalk.model import AnyTalk
 
 
@@ -43,8 +43,8 @@ SPADE, PLAIN, BIG = build(ANYTALK_256), build(ANYTALK_256_PLAIN), build(ANYTALK_
         (millions(SPADE), 173, 0),
         (millions(PLAIN.appearance, PLAIN.dense_motion, PLAIN.generator), 53.1, 1),
         (millions(BIG.generator.decode), 55.37, 2),
-        (millions(build(ANYTALK_256, Discriminator)), 2.76, 2),
-        (millions(build(ANYTALK_512, Discriminator)), 5.52, 2),
+        (millions(build(ANYTALK_256, discriminator_of)), 2.76, 2),
+        (millions(build(ANYTALK_512, discriminator_of)), 5.52, 2),
     ],
 )
 def test_parameter_counts_are_the_listed_ones(found, expected, digits):
@@ -85,7 +85,7 @@ def test_costs_and_shapes_at_256_are_the_listed_ones():
 )
 def test_the_discriminators_map_and_cost(config, sides, listed):
     frame = torch.empty(1, 3, config.image_px, config.image_px, device="meta")
-    cost, found = flops(build(config, Discriminator), frame)
+    cost, found = flops(build(config, discriminator_of), frame)
     assert [one.scores.shape[-1] for one in found] == sides
     assert all(len(one.features) == 4 for one in found)
     assert cost == pytest.approx(listed, abs=0.1)

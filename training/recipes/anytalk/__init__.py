@@ -2,3 +2,7 @@
 
 In: pairs of frames of one clip. Out: the networks, their losses, and a driver for evaluation and animation.
 """
+
+from training.recipes.anytalk.recipe import RECIPE
+
+__all__ = ["RECIPE"]

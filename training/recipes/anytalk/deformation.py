@@ -6,6 +6,7 @@ point seen at q in the deformed picture lies at T(q) in the original, and that i
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -37,6 +38,16 @@ class Deformation:
         affine = torch.eye(2, 3) + AFFINE_SPREAD * torch.randn(count, 2, 3, generator=generator)
         bend = BEND_SPREAD * torch.randn(count, NUM_CONTROL**2, generator=generator)
         return cls(affine.to(device), bend.to(device))
+
+    @classmethod
+    def drawn(cls, seed: int, step: int, count: int, rank: int, size: int, device: torch.device) -> "Deformation":
+        """The part that process ``rank`` of ``size`` draws for its ``count`` pictures of a step.
+
+        Together the processes draw what one would draw for the whole batch.
+        """
+        mixed = np.random.SeedSequence((seed, step)).generate_state(1)  # torch looks at 32 bits only
+        generator = torch.Generator().manual_seed(int(mixed[0]))
+        return cls.random(size * count, generator, device)[rank * count : (rank + 1) * count]
 
     def __getitem__(self, part: slice) -> "Deformation":
         return Deformation(self.affine[part], self.bend[part])

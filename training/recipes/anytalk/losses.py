@@ -25,7 +25,7 @@ def equivariance_loss(points: Points, deformed_points: Points, deformation: Defo
 
 
 @single_precision
-def spread_loss(points: Points, min_distance_squared: float = 0.1, mean_depth: float = 0.33) -> Loss:
+def keypoint_prior_loss(points: Points, min_distance_squared: float = 0.1, mean_depth: float = 0.33) -> Loss:
     """L_dist: Σ over ordered pairs i ≠ j of relu(D_t - |x_i - x_j|²), and |mean z - z_t|; mean over the batch."""
     squared = (points[:, :, None] - points[:, None]).square().sum(dim=-1)
     other = ~torch.eye(points.shape[1], dtype=torch.bool, device=points.device)
@@ -45,13 +45,13 @@ def label_weight(
 
 
 @single_precision
-def pose_loss(degrees: Float[Tensor, "B 3"], labels: Float[Tensor, "B 3"], weight: Float[Tensor, " B"]) -> Loss:
+def head_pose_loss(degrees: Float[Tensor, "B 3"], labels: Float[Tensor, "B 3"], weight: Float[Tensor, " B"]) -> Loss:
     """L_M: |Δ| in degrees, summed over yaw, pitch and roll, times each frame's weight; mean over the batch."""
     off = torch.where(weight[:, None] > 0, (degrees - labels).abs(), torch.zeros_like(degrees))
     return (off.sum(dim=1) * weight).mean()
 
 
 @single_precision
-def deformation_loss(deformation: Points) -> Loss:
+def deformation_prior_loss(deformation: Points) -> Loss:
     """L_Δ: Σ |δ| over all points and axes; mean over the batch."""
     return deformation.abs().sum(dim=(1, 2)).mean()

@@ -16,12 +16,12 @@ def screening_lines(workspace: str, release: str) -> list[str]:
         workspace: folder or URI of the workspace.
         release: the name that was asked for; a placeholder stands for an empty one.
     """
-    place = shlex.quote(workspace)
+    quoted = shlex.quote(workspace)
     return [
         "# look at the clips in a browser: accept, reject, trim",
-        f"anitalk review --workspace {place}",
+        f"anitalk review --workspace {quoted}",
         "# or take over what somebody else decided",
-        f"anitalk review import FILE --workspace {place}",
+        f"anitalk review import FILE --workspace {quoted}",
         "# release what is left",
-        f"anitalk release {shlex.quote(release or _RELEASE_NAME)} --workspace {place}",
+        f"anitalk release {shlex.quote(release or _RELEASE_NAME)} --workspace {quoted}",
     ]

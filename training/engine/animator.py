@@ -5,17 +5,18 @@ of the shards, which is what the networks have seen (``anitalk animate`` cuts th
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import Field
 from torch import Tensor
 
-from schemas.base import Record
 from schemas.errors import UsageError
-from training.recipes.anytalk.fast import Captured, halved
-from training.recipes.anytalk.model import AnyTalk
-from training.recipes.anytalk.moves import Placing, placing, relative, seen_from, unlikeness
+from training.networks.inference import Captured, halved
+from training.recipes.base import Driver, Driving, MotionConfig
+
+__all__ = ["SAFE_DEG", "AnimateConfig", "Animator", "Picture", "Pictures"]
 
 Picture = UInt8[Tensor, "3 S S"]  # RGB
 Pictures = UInt8[Tensor, "B 3 S S"]
@@ -24,15 +25,9 @@ Pictures = UInt8[Tensor, "B 3 S S"]
 SAFE_DEG = {"yaw": 45.0, "pitch": 20.0, "roll": 20.0}
 
 
-class AnimateConfig(Record):
+class AnimateConfig(MotionConfig):
     """How a source is moved, and how fast."""
 
-    relative: bool = False  # add the driving head's change to the source's pose; else its pose itself
-    motion_multiplier: float = Field(default=1.0, ge=0)  # of the change of expression, where motion is relative
-    # Angles that replace those of the driving head, in degrees in the signs of POSE_CONVENTION.
-    yaw_deg: float | None = Field(default=None, ge=-90, le=90)
-    pitch_deg: float | None = Field(default=None, ge=-90, le=90)
-    roll_deg: float | None = Field(default=None, ge=-90, le=90)
     batch_size: int = Field(default=1, ge=1)  # frames made at once; a picture waits for the others of its batch
     half: bool = False  # networks in bfloat16, coordinates not; GPU only
     graph: bool = False  # record the step once and play it again; GPU only
@@ -47,40 +42,50 @@ class AnimateConfig(Record):
 
 
 class Animator:
-    """One source picture and the networks that move it.
+    """One source picture and what moves it.
 
     Args:
-        model: as ``training.engine.trained.load_anytalk`` gives it, or ``training.recipes.anytalk.fast.prepared``.
+        driver: as ``training.engine.trained.load_driver`` gives it, or its ``faster()``.
         source: a square crop of a face, RGB.
         config: the motion and the speed.
+        source_domain: which the source is of.
+        driving_domain: which the driving frames are of.
 
     Raises:
         UsageError: when the picture has another size than the model's, or a setting needs a GPU and there is none.
     """
 
-    def __init__(self, model: AnyTalk, source: Picture, config: AnimateConfig | None = None) -> None:
-        self.model, self.config = model, config or AnimateConfig()
-        self._device = next(model.parameters()).device
+    def __init__(
+        self,
+        driver: Driver,
+        source: Picture,
+        config: AnimateConfig | None = None,
+        *,
+        source_domain: str = "real",
+        driving_domain: str = "real",
+    ) -> None:
+        self.driver, self.config = driver, config or AnimateConfig()
+        self._device, self._domain = driver.device, driving_domain
         if (self.config.half or self.config.graph) and self._device.type != "cuda":
             raise UsageError("half precision and recorded steps need a GPU: leave both out on a processor")
         with torch.no_grad(), halved(self._device, on=self.config.half):
-            self.source = model.look(_as_input(self._checked(source)[None]))
-        self._own = placing(self.source.motion, model.config)
+            self.looked = driver.look(_as_input(self._checked(source)[None]), source_domain)
 
-    def frames(self, driving: Iterable[Picture], reference: Placing | None = None) -> Iterator[Picture]:
-        """A picture of the source for every driving frame, on the model's device.
+    def frames(self, driving: Iterable[Picture], reference: Any = None) -> Iterator[Picture]:
+        """A picture of the source for every driving frame, on the driver's device.
 
         Args:
             driving: square crops of the model's size, on any device.
-            reference: where motion is relative, what it is relative to; the first frame by default.
+            reference: where motion is relative, the motion it is relative to; the first frame's by default.
 
         Raises:
-            UsageError: for a frame of another size.
+            UsageError: for a frame of another size, or when the driver is not moved by pictures alone.
         """
+        self._check_needs()
         step: Callable[[Pictures], Pictures] | None = None
         for batch in _batches(map(self._checked, driving), self.config.batch_size):
             if self.config.relative and reference is None:
-                reference = self.follow(batch[:1])
+                reference = self.follow(Driving(_as_input(batch[:1])))
             given = batch
             if self.config.graph:  # which has one shape
                 given = torch.cat([batch, batch[-1:].expand(self.config.batch_size - len(batch), -1, -1, -1)])
@@ -89,55 +94,61 @@ class Animator:
                 step = Captured(step, given) if self.config.graph else step
             yield from step(given)[: len(batch)]
 
-    def nearest(self, driving: Iterable[Picture]) -> tuple[int, Placing]:
-        """The driving frame whose keypoints are most like the source's, to move relative to it; and its number.
+    def driven(self, driving: Iterable[Driving], reference: Any = None) -> Iterator[Picture]:
+        """As :meth:`frames`, by batches of whatever the driver is moved by (``driver.needs``)."""
+        for batch in driving:
+            if self.config.relative and reference is None:
+                raise UsageError("relative motion needs the motion that it is relative to")
+            yield from self._made(batch, reference)
 
-        The keypoints are the model's own, so that any domain has them and no landmarks are needed.
+    def nearest(self, driving: Iterable[Picture]) -> tuple[int, Any]:
+        """The number of the driving frame that is most like the source, and its motion, to move relative to it.
+
+        What is compared is the model's own, so that any domain has it and no landmarks are needed.
 
         Raises:
             UsageError: for a frame of another size, or none at all.
         """
-        best: tuple[float, int, Placing] | None = None
+        self._check_needs()
+        best: tuple[float, int, Any] | None = None
         number = 0
         for batch in _batches(map(self._checked, driving), self.config.batch_size):
-            heads = self.follow(batch)
-            away = unlikeness(heads.points(self.source.canonical.points), self.source.points)
+            motion = self.follow(Driving(_as_input(batch)))
+            away = self.driver.unlikeness(self.looked, motion)
             index = int(away.argmin())
             if best is None or float(away[index]) < best[0]:
-                best = float(away[index]), number + index, Placing(*(part[index, None] for part in heads))
+                best = float(away[index]), number + index, self.driver.frame_of(motion, index)
             number += len(batch)
         if best is None:
             raise UsageError("there is no driving frame to move relative to")
         return best[1], best[2]
 
     @torch.no_grad()
-    def follow(self, frames: Pictures) -> Placing:
-        """Where the heads of driving frames are."""
+    def follow(self, driving: Driving) -> Any:
+        """The motion of driving frames."""
         with halved(self._device, on=self.config.half):
-            motion = self.model.follow(_as_input(frames))
-        return placing(motion, self.model.config)
+            return self.driver.follow(driving, self._domain)
 
-    @torch.no_grad()
-    def points(self, frames: Pictures, reference: Placing | None = None) -> Float[Tensor, "B K 3"]:
-        """Where the source's keypoints go for driving frames; ``reference`` as for :meth:`frames`."""
-        config, heads = self.config, self.follow(frames)
-        if config.relative and reference is not None:
-            heads = relative(self._own, heads, reference, config.motion_multiplier)
-        heads = seen_from(heads, config.yaw_deg, config.pitch_deg, config.roll_deg, self.model.config)
-        return heads.points(self.source.canonical.points)
-
-    def step(self, reference: Placing | None = None) -> Callable[[Pictures], Pictures]:
+    def step(self, reference: Any = None) -> Callable[[Pictures], Pictures]:
         """What makes the pictures of one batch; ``reference`` as for :meth:`frames`, where it has to be given here."""
 
         def step(frames: Pictures) -> Pictures:
-            points = self.points(frames, reference)
-            with torch.no_grad(), halved(self._device, on=self.config.half):
-                return _as_picture(self.model.render(self.source.repeated(len(frames)), points))
+            return self._made(Driving(_as_input(frames)), reference)
 
         return step
 
+    def _made(self, driving: Driving, reference: Any) -> Pictures:
+        motion = self.driver.carried(self.looked, self.follow(driving), reference, self.config)
+        with torch.no_grad(), halved(self._device, on=self.config.half):
+            return _as_picture(self.driver.render(self.looked, motion))
+
+    def _check_needs(self) -> None:
+        missing = [name for name in self.driver.needs if name != "pictures"]
+        if missing:
+            raise UsageError(f"this model is moved by {' and '.join(missing)}, which a film's pictures do not give")
+
     def _checked(self, picture: Picture) -> Picture:
-        size = self.model.config.image_px
+        size = self.driver.image_px
         if picture.dtype != torch.uint8 or picture.shape != (3, size, size):
             raise UsageError(
                 f"a picture is {picture.dtype} {tuple(picture.shape)}: this model takes 8-bit RGB, (3, {size}, {size})"
@@ -149,8 +160,8 @@ def _as_input(pictures: Pictures) -> Float[Tensor, "B 3 S S"]:
     return pictures.float() / 255
 
 
-def _as_picture(made: Float[Tensor, "B 3 S S"]) -> Pictures:
-    return (made.float().clamp(0, 1) * 255).round().byte()
+def _as_picture(pictures: Float[Tensor, "B 3 S S"]) -> Pictures:
+    return (pictures.float().clamp(0, 1) * 255).round().byte()
 
 
 def _batches(pictures: Iterable[Picture], size: int) -> Iterator[Pictures]:

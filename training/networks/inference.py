@@ -14,49 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from schemas.errors import UsageError
-from training.recipes.anytalk.model import AnyTalk
-
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
 _WARM_STEPS = 3  # cuDNN chooses its algorithms and the allocator settles before a step is recorded
-
-
-def prepared(
-    model: AnyTalk,
-    *,
-    fold: bool = True,
-    half: bool = False,
-    channels_last: bool = False,
-    channels_last_3d: bool = False,
-) -> AnyTalk:
-    """A copy of a model for inference alone.
-
-    Args:
-        model: in evaluation mode.
-        fold: norms that are constants go into the weights.
-        half: the convolutions' weights in bfloat16, for use with ``AnimateConfig.half``.
-        channels_last: the order of 2D weights in memory, and with it that of what they compute.
-        channels_last_3d: the same of 3D weights.
-
-    Raises:
-        UsageError: for half precision on a processor.
-    """
-    if half and next(model.parameters()).device.type != "cuda":
-        raise UsageError("half precision needs a GPU: leave it out on a processor")
-    # Not a deep copy: copies share the class that a parametrisation made, and folding one would spoil the other.
-    made = AnyTalk(model.config).eval().requires_grad_(False).to(next(model.parameters()).device)
-    made.load_state_dict(model.state_dict())
-    if fold:
-        folded(made)
-    for module in made.modules():
-        if half and isinstance(module, (*_CONVOLUTIONS, nn.Linear)):
-            module.to(torch.bfloat16)
-        if channels_last and isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        if channels_last_3d and isinstance(module, nn.Conv3d):
-            module.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
-    return made
 
 
 def folded(model: nn.Module) -> nn.Module:

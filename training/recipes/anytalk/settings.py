@@ -1,0 +1,93 @@
+"""Every setting of a training of AnyTalk; each default states its origin."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from schemas.base import Record
+from schemas.errors import UsageError
+from schemas.layers import merged
+from training.losses.config import ExpressionLossConfig, PerceptualConfig
+from training.recipes.anytalk.config import PRESETS, ModelConfig
+from training.recipes.base import Stage, StageConfig, TrainConfig
+
+DEFAULT_PRESET = "256"
+
+# What settings were called before the losses had the literature's names.
+RENAMED = {
+    "losses.adversarial": "losses.generator_loss",
+    "losses.spread": "losses.keypoint_prior",
+    "losses.pose": "losses.head_pose",
+    "losses.deformation": "losses.deformation_prior",
+}
+
+
+class LossConfig(Record):
+    """All weights, by the supplement (C.1) where it gives them."""
+
+    perceptual: PerceptualConfig = PerceptualConfig()
+    expression: ExpressionLossConfig = ExpressionLossConfig()
+    pixel: float = Field(default=0.0, ge=0)  # mean |Δ| of pictures; not AnyTalk's, a crutch where runs are short
+    generator_loss: float = Field(default=1.0, ge=0)  # λ_G; hinge
+    feature_matching: float = Field(default=10.0, ge=0)  # face-vid2vid's, inside λ_G; the supplement gives none
+    equivariance: float = Field(default=10.0, ge=0)  # λ_E
+    keypoint_prior: float = Field(default=10.0, ge=0)  # λ_dist
+    head_pose: float = Field(default=20.0, ge=0)  # λ_M, per degree
+    deformation_prior: float = Field(default=5.0, ge=0)  # λ_Δ
+    min_distance_squared: float = Field(default=0.1, ge=0)  # D_t
+    mean_depth: float = 0.33  # z_t
+    min_pose_confidence: float = Field(default=0.5, ge=0, le=1)  # below it a label counts nothing
+
+
+class AlarmConfig(Record):
+    """When a run is told to be collapsing; it goes on."""
+
+    min_distance: float = 0.03  # between any two keypoints, in [-1, 1]
+    min_entropy: float = 1.0  # of a keypoint's volume, nats
+    max_occlusion: float = 0.98  # mean; above it the map says that everything is seen
+    min_occlusion: float = 0.02  # below it nothing of the source gets through, and every picture is the same (mine)
+    min_deformation: float = 1e-4  # spread of δ over a batch: below it, expression is not used (mine)
+    max_accuracy: float = 0.95  # of the discriminator, for as many steps as the next line says
+    accurate_steps: int = 2000
+
+
+class AnyTalkConfig(TrainConfig):
+    """One run of one stage."""
+
+    STAGES: ClassVar[Mapping[str, Stage]] = {"pretrain": Stage(), "finetune": Stage(after="pretrain")}
+
+    model: ModelConfig = ModelConfig()
+    losses: LossConfig = LossConfig()
+    alarms: AlarmConfig = AlarmConfig()
+    stage: Literal["pretrain", "finetune"] = "pretrain"  # pyright: ignore[reportIncompatibleVariableOverride]
+    # 200 epochs of real people (C.1), rate of the reference code; then 100 of all domains, the real one among them, so
+    # that it is not forgotten (C.1); that rate is mine.
+    pretrain: StageConfig = StageConfig(num_pairs=18_000_000, learning_rate=2e-4, domains=("real",))
+    finetune: StageConfig = StageConfig(num_pairs=11_600_000, learning_rate=5e-5)
+
+    @property
+    def networks(self) -> ModelConfig:
+        """The sizes of the networks, the same in both stages."""
+        return self.model
+
+    @property
+    def image_px(self) -> int:
+        """Side of the pictures."""
+        return self.model.image_px
+
+
+def preset_resolved(given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings with the sizes of ``model.preset`` under those given.
+
+    Raises:
+        UsageError: for a preset that there is none of.
+    """
+    model = given.get("model", {})
+    if not isinstance(model, dict):
+        raise UsageError(f"{where}: model: expected settings such as model.preset=tiny64, found {model!r}")
+    preset = str(model.get("preset", DEFAULT_PRESET))
+    if preset not in PRESETS:
+        raise UsageError(f"{where}: model.preset: there is no {preset!r}: choose from {', '.join(PRESETS)}")
+    changes = {name: value for name, value in model.items() if name != "preset"}
+    return {**given, "model": merged(PRESETS[preset].model_dump(mode="json"), changes)}
