@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import ray
 
-from pipeline.build.jobs import Job, JobContext, perform
+from pipeline.build.jobs import Job, JobContext
+from pipeline.build.perform import perform
 from pipeline.clip.meters import model_files
 from pipeline.fetch.acquire import HostLimiter
 from pipeline.fetch.politeness import Kind
@@ -213,7 +214,8 @@ class _Teller:
     def __init__(self, desk: Any, token: str) -> None:
         self._desk, self._token, self._told = desk, token, 0.0
 
-    def __call__(self, done: float, total: float | None) -> None:
+    def __call__(self, stage: str, done: float | None, total: float | None) -> None:
+        del stage  # the job's own
         now = time.monotonic()
         if now - self._told >= _TELL_S:
             self._told = now
