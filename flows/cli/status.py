@@ -140,7 +140,8 @@ def clips(results: Results, build: BuildRecord) -> Listed:
             }
         )
     # Scores that were not asked for have no column.
-    absent = {name for name in _ON_REQUEST if all(getattr(made.clip.scores, name) is None for made in found.clips)}
+    optional = {name for name, field in Scores.model_fields.items() if not field.is_required()}
+    absent = {name for name in optional if all(getattr(made.clip.scores, name) is None for made in found.clips)}
     scored = [name for name in Scores.model_fields if name not in {"sync", "speaker", "router"} | absent]
     judged = [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
     judged += [f"router_{name}" for name in _ROUTED] if routed else []
@@ -151,7 +152,6 @@ def clips(results: Results, build: BuildRecord) -> Listed:
     )  # fmt: skip
 
 
-_ON_REQUEST = ("stability", "overlay")
 _ROUTED = ("proposed", "probability", "claim", "doubtful")
 _AS_SAID = ("trim", "named")
 
