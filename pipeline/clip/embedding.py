@@ -59,9 +59,8 @@ class EmbeddingMeter(Meter[EmbeddingConfig]):
 
     def cut(self, stored: StoredClip, span: FrameSpan) -> Reading:  # noqa: D102
         del span
-        if EMBEDDING_FILE in stored.clip.files:
-            return Reading(members={EMBEDDING_FILE: stored.read(EMBEDDING_FILE)})
-        return Reading(flags=(NO_IDENTITY,))
+        members = {EMBEDDING_FILE: stored.read(EMBEDDING_FILE)} if EMBEDDING_FILE in stored.clip.files else {}
+        return Reading(members=members, flags=(NO_IDENTITY,) if NO_IDENTITY in stored.clip.flags else ())
 
 
 def looked_at(num_frames: int, num_looks: int) -> list[int]:

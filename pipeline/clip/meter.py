@@ -201,7 +201,7 @@ class Meter(ABC, Generic[S]):
         """Its part of a trimmed clip, from what the whole clip holds; None: the part is measured like any clip.
 
         Args:
-            stored: the whole clip, which this meter has measured.
+            stored: the whole clip; it has nothing of this meter where that was off.
             span: the frames that are kept.
         """
         del stored, span

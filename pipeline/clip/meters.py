@@ -88,10 +88,11 @@ def start(meters: Sequence[Meter[Any]], models: "ModelSet", domain: str, plan: C
     return Measuring([(meter, meter.start(models, domain, plan, sides[meter.sees])) for meter in meters])
 
 
-def cut(meters: Sequence[Meter[Any]], stored: StoredClip, span: FrameSpan) -> tuple[list[Meter[Any]], Reading]:
-    """What meters keep of a clip that is trimmed, and which of them measure its part anew."""
-    kept = [(meter, meter.cut(stored, span)) for meter in meters]
-    again = [meter for meter, reading in kept if reading is None]
+def cut(config: BuildConfig, domain: str, stored: StoredClip, span: FrameSpan) -> tuple[list[Meter[Any]], Reading]:
+    """Which meters measure a part of a clip anew, and what the others keep of what the whole clip has."""
+    kept = [(meter, meter.cut(stored, span)) for meter in METERS]
+    on = meters_of(config, domain)
+    again = [meter for meter, reading in kept if reading is None and meter in on]
     return again, joined([reading for _, reading in kept if reading is not None])
 
 

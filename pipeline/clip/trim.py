@@ -18,7 +18,7 @@ from jaxtyping import Float32
 
 from pipeline.clip.crop import boxes_on_crop, seen_side_px, show
 from pipeline.clip.meter import ClipSound, Measured, StoredClip, Tap
-from pipeline.clip.meters import cut, joined, meters_of, start
+from pipeline.clip.meters import cut, joined, start
 from pipeline.clip.prints import PrintTap
 from pipeline.clip.prints_file import from_bytes, to_bytes
 from pipeline.clip.quality import QualityTap
@@ -75,7 +75,7 @@ def trim_clip(
     stored = StoredClip(clip, lambda name: read_npy(read(name)))
     sound = _sound(clip, read("flac"), span, models)
     mp4 = _cut_video(read("mp4"), part, scratch)
-    again, kept = cut(meters_of(models.config, domain), stored, span)
+    again, kept = cut(models.config, domain, stored, span)
     measuring = start(again, models, domain, part.plan, seen_px)
     quality, prints_tap = QualityTap(), PrintTap(part.plan.num_frames, part.plan.fps)
     _measure(mp4, part, seen_px, [quality, prints_tap, *measuring.taps("copy")], measuring.taps("whole"))
