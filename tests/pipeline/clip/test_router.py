@@ -197,7 +197,8 @@ def test_clips_of_any_length_are_looked_at(num):
 def test_only_the_asked_number_of_frames_is_looked_at(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "pipeline.clip.router.frame_evidence", lambda frame, box: seen.append(1) or frame_evidence(frame, box)
+        "pipeline.models.domain_evidence.frame_evidence",
+        lambda frame, box: seen.append(1) or frame_evidence(frame, box),
     )
     frames, box = talking(30)
     looked_at(frames, box, "real", num_frames=3)
