@@ -10,6 +10,7 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeInt, model_validator
 
 from schemas.base import Record, is_absent
+from schemas.colour import ColourConfig
 from schemas.detectors import DetectorChoice
 from schemas.expression import ExpressionInput
 from schemas.landmarkers import NUM_NAMED_POINTS, LandmarkerChoice, UserLandmarker
@@ -407,6 +408,7 @@ class BuildConfig(Record):
     identity: EmbeddingConfig | None = Field(default=None, exclude_if=is_absent)
     quality: QualityConfig | None = Field(default=None, exclude_if=is_absent)
     router: RouterConfig | None = Field(default=None, exclude_if=is_absent)
+    colour: ColourConfig | None = Field(default=None, exclude_if=is_absent)
     collection: CollectionConfig = CollectionConfig()
     split: SplitConfig = SplitConfig()
     pack: PackConfig = PackConfig()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipeline.clip.burnt_in import BurntInMeter
+from pipeline.clip.colour import ColourMeter
 from pipeline.clip.embedding import EmbeddingMeter
 from pipeline.clip.expression import ExpressionMeter
 from pipeline.clip.meter import Measured, Measurement, Meter, Reading, Sight, StoredClip, Tap
@@ -31,6 +32,7 @@ METERS: tuple[Meter[Any], ...] = (
     StabilityMeter(),
     BurntInMeter(),
     RouterMeter(),
+    ColourMeter(),
 )
 
 
