@@ -43,7 +43,8 @@ class Scores(Record):
     ``motion`` is the mean absolute difference of neighbouring frames (0 to 1). ``internal_cut`` is the
     largest frame-to-frame change over its usual size, scaled so that 1 is where a cut begins. ``stability`` is 1 where
     the face does not tremble and one half where it does by a hundredth of its height; ``overlay`` counts the strokes of
-    the longest line of writing that stands still beside the face.
+    the longest line of writing that stands still beside the face. ``colourfulness`` is Hasler and Süsstrunk's: 0 is
+    grey, 33 moderately and 59 quite colourful.
     """
 
     native_crop_px: float
@@ -69,6 +70,7 @@ class Scores(Record):
     stability: float | None = Field(default=None, exclude_if=is_absent)  # these two where ``quality`` is configured
     overlay: float | None = Field(default=None, exclude_if=is_absent)
     router: RouterScore | None = Field(default=None, exclude_if=is_absent)  # where the domain router is configured
+    colourfulness: float | None = Field(default=None, exclude_if=is_absent)  # where ``colour`` is configured
 
 
 class Provenance(Record):

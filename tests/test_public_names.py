@@ -1,4 +1,4 @@
-"""What another program may import: declared by ``__all__``, with the ``train`` extra alone, and all that examples use."""
+"""What another program may import: declared by ``__all__``, with the ``train`` extra alone, all that examples use."""
 
 import ast
 import importlib
@@ -45,7 +45,9 @@ def test_public_names_are_declared_and_there(name):
 def test_examples_import_public_names_only():
     examples = of_examples()
     assert examples
-    assert {name: parts - PUBLIC.get(name, set()) for name, parts in examples.items()} == dict.fromkeys(examples, set())
+    assert {name: parts - PUBLIC.get(name, set()) for name, parts in examples.items()} == {
+        name: set() for name in examples
+    }
 
 
 def test_public_names_need_the_train_extra_alone():

@@ -184,7 +184,8 @@ def clip_rows(results: "Results", build: "BuildRecord") -> Listed:
             }
         )
     # Scores that were not asked for have no column.
-    absent = {name for name in _ON_REQUEST if all(getattr(clip.clip.scores, name) is None for clip in surveyed.clips)}
+    optional = {name for name, field in Scores.model_fields.items() if not field.is_required()}
+    absent = {name for name in optional if all(getattr(clip.clip.scores, name) is None for clip in surveyed.clips)}
     scored = [name for name in Scores.model_fields if name not in {"sync", "speaker", "router"} | absent]
     judged = [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
     judged += [f"router_{name}" for name in _ROUTED] if routed else []
@@ -195,14 +196,13 @@ def clip_rows(results: "Results", build: "BuildRecord") -> Listed:
     )  # fmt: skip
 
 
-_ON_REQUEST = ("stability", "overlay")
 _ROUTED = ("proposed", "probability", "claim", "doubtful")
 _AS_REVIEWED = ("trim", "named")
 
 
 def _as_reviewed(finished: "FinishedClip", surveyed: "Survey") -> Row:
     """What people have changed: the frames that they kept (waiting, until a release cuts them), and who it is."""
-    standing = surveyed.said.get(finished.clip.clip_id)
+    standing = surveyed.reviews.get(finished.clip.clip_id)
     span = standing.trim.trim if standing and standing.trim else None
     waiting = "" if finished.trim_key else " (waiting)"
     return {
@@ -241,7 +241,7 @@ def decision_rows(results: "Results", build: "BuildRecord") -> Listed:
         {
             **decision.model_dump(mode="json"),
             "overrules": str(decision.overrules or ""),
-            "stale": len(surveyed.said[decision.clip_id].stale) if decision.clip_id in surveyed.said else 0,
+            "stale": len(surveyed.reviews[decision.clip_id].stale) if decision.clip_id in surveyed.reviews else 0,
         }
         for decision in choice.decisions
     ]

@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 import ray
 
-from pipeline.build.jobs import Job, JobContext, perform
+from pipeline.build.jobs import Job, JobContext
+from pipeline.build.perform import perform
 from pipeline.clip.meters import model_files
 from pipeline.fetch.politeness import HostLimiter, Kind
 from pipeline.models.files.weights import WeightsStore
@@ -214,7 +215,8 @@ class _ProgressReport:
     def __init__(self, coordinator: Any, token: str) -> None:
         self._coordinator, self._token, self._sent_at = coordinator, token, 0.0
 
-    def __call__(self, done: float, total: float | None) -> None:
+    def __call__(self, stage: str, done: float | None, total: float | None) -> None:
+        del stage  # the job's own
         now = time.monotonic()
         if now - self._sent_at >= _REPORT_EVERY_S:
             self._sent_at = now

@@ -1,13 +1,12 @@
 """Pictures of finished clips, from what the workspace stores of them."""
 
-import io
-
 import numpy as np
 
 from pipeline.build.results import Results
 from pipeline.build.survey import FinishedClip
 from pipeline.clip.speech import speech_envelope, voice_activity
 from pipeline.draw.sheet import NUM_TILES, draw_clip, evenly_spaced, frames_of
+from pipeline.media.arrays import read_npy
 from pipeline.media.audio import read_flac
 from pipeline.models.speech import VAD_STEP, SileroVad
 from pipeline.store.workspace import Workspace
@@ -20,7 +19,7 @@ def clip_arrays(workspace: Workspace, key: str, stage: str = "clip") -> dict[str
     These are landmarks, pose, motion, valid.
     """
     return {
-        name: np.load(io.BytesIO(workspace.result_file(stage, key, f"{name}.npy")), allow_pickle=False)
+        name: read_npy(workspace.result_file(stage, key, f"{name}.npy"))
         for name in ("landmarks", "pose", "motion", "valid")
     }
 

@@ -11,10 +11,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from pipeline.analyse import VERSIONS as ANALYSE_VERSIONS
 from pipeline.analyse.windows import Window, windows_of
-from pipeline.clip.meters import model_files
-from pipeline.models.files.model_files import ModelFiles, domain_prompts
-from pipeline.models.files.router_model import shipped_router
+from pipeline.clip import VERSIONS as CLIP_VERSIONS
+from pipeline.clip.meters import keys_of, model_files
+from pipeline.fetch import VERSIONS as FETCH_VERSIONS
+from pipeline.models.files.model_files import ModelFiles
 from pipeline.models.files.weights import WeightsStore
 from pipeline.store.workspace import Workspace
 from schemas.analysis import PlannedClip, SourcePlan
@@ -27,8 +29,8 @@ from schemas.landmarkers import UserLandmarker
 from schemas.media import Video
 from schemas.source import Fetched, Source
 
-# Raised when a stage's code changes what it computes; part of every key of that stage.
-STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 2, "plan": 2, "clip": 3, "trim": 1, "collection": 1}
+# Of the stages whose results lie here; each folder says its own. Part of every key of that stage.
+STAGE_VERSIONS: dict[str, int] = {**FETCH_VERSIONS, **ANALYSE_VERSIONS, **CLIP_VERSIONS}
 
 
 def tool_version() -> str:
@@ -145,24 +147,7 @@ class Results:
     def _optional(self, domain: str) -> list[object]:
         """Settings of stages that are off by default; absent, they leave every key as it was."""
         pose = self.config.domains[domain].pose
-        config = self.config
-        stages = (("speaker", config.speaker), ("expression", config.expression), ("identity", config.identity))
-        return [
-            *([pose] if pose != "mesh" else []),
-            *(
-                [name, stage.model_dump(exclude={"weights", "domains"})]
-                for name, stage in stages
-                if stage is not None and domain in stage.domains
-            ),
-            *([["quality", self.config.quality]] if self.config.quality else []),
-            *([self._router()] if self.config.router else []),
-        ]
-
-    def _router(self) -> list[object]:
-        """What a proposed domain depends on besides its files: the fitted numbers, and the texts that CLIP reads."""
-        router = self.config.router
-        prompts = domain_prompts(self.config) if router and router.clip else {}
-        return ["router", router and router.model_dump(exclude={"clip", "prompts"}), shipped_router(), prompts]
+        return [*([pose] if pose != "mesh" else []), *keys_of(self.config, domain)]
 
     # ---- results -------------------------------------------------------------------------------
 

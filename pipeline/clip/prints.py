@@ -27,7 +27,7 @@ _LEAST_LOUDNESS = -9.0  # ln of a band's magnitude; the floor, where 16-bit dith
 _HOG = cv2.HOGDescriptor((_PATCH_PX, _PATCH_PX), (16, 16), (16, 16), (8, 8), 9)
 
 
-class PrintMeter:
+class PrintTap:
     """Feed every output frame of a clip in order, then finish with what the other stages found.
 
     Args:

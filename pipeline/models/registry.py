@@ -6,27 +6,25 @@ file is one clear error at the start and never a quiet change of method half-way
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 
 from pipeline.models.detector_table import build_detectors
 from pipeline.models.detectors import Detector
-from pipeline.models.expression import ExpressionNetwork
 from pipeline.models.files.model_file import ModelFile
-from pipeline.models.files.model_files import LANDMARKER_FILES, POSE_FILES, ModelFiles, domain_prompts
+from pipeline.models.files.model_files import LANDMARKER_FILES, POSE_FILES, ModelFiles
 from pipeline.models.files.packaged import PACKAGED_MODELS
 from pipeline.models.landmarkers import FaceMesh468, Landmarker, shows_face
-from pipeline.models.speaker import LIGHT_ASD_FPS, LightAsd
 from pipeline.models.speech import Hubert, SileroVad
-from pipeline.models.zero_shot import ZeroShot
 from schemas.config import BuildConfig, DomainConfig
 from schemas.errors import UsageError
 from schemas.landmarkers import LandmarkerChoice, UserLandmarker
 
 if TYPE_CHECKING:  # starts a network runtime, which only some configurations need
-    from pipeline.models.identity import ArcFace
     from pipeline.models.pose_networks import PoseNetwork
+
+N = TypeVar("N")
 
 
 @dataclass
@@ -43,10 +41,7 @@ class ModelSet:
     _pose_network: "PoseNetwork | None" = None
     _vad: SileroVad | None = None
     _hubert: Hubert | None = None
-    _speaker: LightAsd | None = None
-    _expression: ExpressionNetwork | None = None
-    _identity: "ArcFace | None" = None
-    _zero_shot: ZeroShot | None = None
+    _others: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # The same numbers whatever the machine's core count; workers run side by side.
@@ -58,32 +53,40 @@ class ModelSet:
         Raises:
             UsageError: naming everything that is missing at once, and how to get it.
         """
-        if self.config.speaker and self.config.crop.fps != LIGHT_ASD_FPS:
-            raise UsageError(
-                f"the speaker network reads {LIGHT_ASD_FPS} frames per second: leave crop.fps at that, or speaker out"
-            )
+        for user in self.files.users:
+            user.check(self.config)
         if problems := self.files.problems():
             raise UsageError("\n".join(problems))
         for domain in self.config.domains:
             if self.files.needed(domain) - set(PACKAGED_MODELS):
                 self._load(domain)
+            for user in self.files.users:
+                if user.files(self.config, domain) or user.folders(self.config):
+                    user.load(self, domain)
         if hubert := self.hubert():
             hubert.prepare()
-        self.zero_shot()
 
     def _load(self, domain: str) -> None:
         """A file that is there may still be no network of its kind, or lack the package that runs it."""
         self.detectors(domain)
         self.landmarker(domain)
         self.pose_network(domain)
-        self.speaker(domain)
-        self.expression(domain)
-        self.identity(domain)
 
     @property
     def config(self) -> BuildConfig:
         """All settings; they name the models."""
         return self.files.config
+
+    def once(self, name: str, load: Callable[[], N]) -> N:
+        """A network that only some configurations need: loaded when first asked for, and then kept.
+
+        Args:
+            name: of the network among all of this configuration.
+            load: makes it.
+        """
+        if name not in self._others:
+            self._others[name] = load()
+        return self._others[name]
 
     def domain(self, name: str) -> DomainConfig:
         """Settings of one domain."""
@@ -154,44 +157,6 @@ class ModelSet:
             folder = str(self.file(speech.hubert).path) if self.files.hubert_is_registered else speech.hubert
             self._hubert = Hubert(folder, speech.hubert_layers, speech.hubert_device, half=speech.hubert_half)
         return self._hubert
-
-    def speaker(self, name: str) -> LightAsd | None:
-        """The speaker network, where one is configured for the domain."""
-        settings = self.config.speaker
-        if settings is None or name not in settings.domains:
-            return None
-        if self._speaker is None:
-            self._speaker = LightAsd(self.file(settings.weights).path)
-        return self._speaker
-
-    def expression(self, name: str) -> ExpressionNetwork | None:
-        """The expression network, where one is configured for the domain."""
-        settings = self.config.expression
-        if settings is None or name not in settings.domains:
-            return None
-        if self._expression is None:
-            self._expression = ExpressionNetwork(self.file(settings.weights).path, settings.input, settings.device)
-        return self._expression
-
-    def identity(self, name: str) -> "ArcFace | None":
-        """The network that tells people apart, where one is configured for the domain."""
-        settings = self.config.identity
-        if settings is None or name not in settings.domains:
-            return None
-        if self._identity is None:
-            from pipeline.models.identity import ArcFace
-
-            self._identity = ArcFace(self.file(settings.weights).path, settings.device)
-        return self._identity
-
-    def zero_shot(self) -> ZeroShot | None:
-        """CLIP with the texts of all domains, where the router is to ask it."""
-        settings = self.config.router
-        if settings is None or not settings.clip:
-            return None
-        if self._zero_shot is None:
-            self._zero_shot = ZeroShot(settings.clip, domain_prompts(self.config))
-        return self._zero_shot
 
     def file(self, name: str) -> ModelFile:
         """A model's file on this machine, verified; see :meth:`ModelFiles.file`."""

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from schemas.base import Record, is_absent
+from schemas.colour import ColourConfig
 from schemas.config.analysis import CropConfig
 from schemas.config.clip import (
     EmbeddingConfig,
@@ -50,6 +51,8 @@ class BuildConfig(Record):
     """Stability of the camera and what is burnt in; None leaves both out."""
     router: RouterConfig | None = Field(default=None, exclude_if=is_absent)
     """Which domain a clip seems to belong to; None leaves it out."""
+    colour: ColourConfig | None = Field(default=None, exclude_if=is_absent)
+    """How colourful a clip is; None leaves it out."""
     collection: CollectionConfig = CollectionConfig()
     """What looks at all clips at once."""
     split: SplitConfig = SplitConfig()

@@ -1,4 +1,4 @@
-"""Small commands load little: which modules are there once they have answered (``benchmarks/startup.py`` has the times)."""
+"""Small commands load little: which modules are there once they have answered (times: ``benchmarks/startup.py``)."""
 
 import subprocess
 import sys

@@ -4,9 +4,10 @@ Keys are computed from this alone, so nothing here loads a network or imports wh
 build stands must not wait for torch.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.models.detector_table import detector_files
 from pipeline.models.files.folders import folder_card, folder_sha256, hubert_sha256
@@ -18,6 +19,9 @@ from schemas.errors import UsageError
 from schemas.landmarkers import UserLandmarker
 from schemas.models import ModelCard
 
+if TYPE_CHECKING:
+    from pipeline.models.registry import ModelSet
+
 # The files of each landmarker and source of angles that a domain can name.
 LANDMARKER_FILES: dict[str, tuple[str, ...]] = {
     "facemesh": ("face_landmark",),
@@ -27,22 +31,51 @@ LANDMARKER_FILES: dict[str, tuple[str, ...]] = {
     "none": (),
 }
 POSE_FILES: dict[str, tuple[str, ...]] = {"mesh": (), "pnp": (), "fsanet": ("fsanet_1x1", "fsanet_var")}
-# The packaged files that the domain router reads its evidence with.
-EVIDENCE_FILES = ("face_detection_short_range", "face_landmark", "haarcascade_frontalcatface.xml")
 _VAD = "silero_vad"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderModel:
+    """A model that transformers loads from a folder of the user's: its name in keys, and the setting that names it."""
+
+    name: str
+    folder: str
+    setting: str
+
+
+class UsesModels(Protocol):
+    """Whatever needs models besides those that every clip of a domain is made with; see ``pipeline.clip.meter``."""
+
+    def files(self, config: BuildConfig, domain: str) -> tuple[str, ...]:
+        """Names of files."""
+        ...
+
+    def folders(self, config: BuildConfig) -> tuple[FolderModel, ...]:
+        """Models in folders."""
+        ...
+
+    def check(self, config: BuildConfig) -> None:
+        """Refuse settings that contradict others."""
+        ...
+
+    def load(self, models: "ModelSet", domain: str) -> object:
+        """Load what is used."""
+        ...
 
 
 @dataclass
 class ModelFiles:
-    """The model files of one configuration.
+    """The model files of one configuration; ``pipeline.clip.meters.model_files`` makes it with all meters.
 
     Attributes:
         config: names the models.
         store: where weights files lie that come in no package.
+        users: need models, each where ``config`` says so.
     """
 
     config: BuildConfig
-    store: WeightsStore = field(default_factory=WeightsStore)
+    store: WeightsStore
+    users: "Sequence[UsesModels]"
 
     def file(self, name: str) -> ModelFile:
         """A model's file on this machine, verified.
@@ -68,9 +101,7 @@ class ModelFiles:
         choice, pose = self.config.domains[domain].landmarker, self.config.domains[domain].pose
         points = (choice.path,) if isinstance(choice, UserLandmarker) else LANDMARKER_FILES[choice]
         names = self._needed_to_detect(domain) | {*points, *POSE_FILES[pose], _VAD}
-        optional = (self.config.speaker, self.config.expression, self.config.identity)
-        names |= {section.weights for section in optional if section and domain in section.domains}
-        names |= {*EVIDENCE_FILES} if self.config.router else set()
+        names |= {name for user in self.users for name in user.files(self.config, domain)}
         return names | {self.config.speech.hubert} if self.hubert_is_registered else names
 
     def digests(self, domain: str) -> dict[str, str]:
@@ -106,12 +137,12 @@ class ModelFiles:
     @cached_property
     def _folder_cards(self) -> list[ModelCard]:
         """Of the models that transformers loads from folders of the user's."""
-        cards, speech, router = [], self.config.speech, self.config.router
+        cards, speech = [], self.config.speech
         if speech.hubert and not self.hubert_is_registered:
             cards.append(folder_card("hubert", speech.hubert, hubert_sha256(speech.hubert, speech.hubert_layers)))
-        if router and router.clip:
-            cards.append(folder_card("clip", router.clip, folder_sha256(router.clip, "router.clip")))
-        return cards
+        models = [model for user in self.users for model in user.folders(self.config)]
+        digests = [folder_sha256(model.folder, model.setting) for model in models]
+        return cards + [folder_card(model.name, model.folder, sha) for model, sha in zip(models, digests, strict=True)]
 
     def _needed_to_detect(self, domain: str) -> set[str]:
         settings = self.config.domains[domain]
@@ -120,9 +151,3 @@ class ModelFiles:
 
     def _cards_of(self, domain: str) -> list[ModelCard]:
         return [*(self.card(name) for name in self.needed(domain)), *self._folder_cards]
-
-
-def domain_prompts(config: BuildConfig) -> dict[str, tuple[str, ...]]:
-    """What CLIP compares pictures with, by domain."""
-    given = config.router.prompts if config.router else {}
-    return {name: given.get(name) or (f"a picture of {domain.description}",) for name, domain in config.domains.items()}

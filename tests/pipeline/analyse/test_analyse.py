@@ -11,8 +11,8 @@ import pytest
 from pipeline.analyse.plan import plan_clips
 from pipeline.analyse.runs import analyse_run, join_runs
 from pipeline.analyse.windows import Window, windows_of
-from pipeline.clip.make import npy
 from pipeline.fetch.probe import probe
+from pipeline.media.arrays import npy
 from pipeline.media.decode import iter_frames
 from pipeline.models.detectors import BlazeFace, FaceBox
 from schemas.analysis import AnalysisRun

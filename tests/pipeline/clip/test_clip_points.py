@@ -117,7 +117,7 @@ def test_the_head_turns_alike_whichever_points_and_angles_are_chosen(film):
 @pytest.mark.assets
 def test_pfld_and_fsanet_make_a_clip_like_the_meshs(film, assets):
     _, by_mesh = clip_with(film)
-    clip, arrays = clip_with(film, asset_models(assets).store, landmarker="pfld", pose="fsanet")
+    clip, arrays = clip_with(film, asset_models(assets).files.store, landmarker="pfld", pose="fsanet")
     assert clip.landmark_scheme == "ibug68"
     assert {"pfld", "fsanet_1x1", "fsanet_var"} <= clip.provenance.models.keys()
     assert "face_landmark" in clip.provenance.models, "the presence gate still needs it"

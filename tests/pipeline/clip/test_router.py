@@ -14,11 +14,9 @@ from pipeline.bench.routing import RouterTake, fit, gather, router_rows, to_mark
 from pipeline.build.results import Results
 from pipeline.card.claims import proposed_domains
 from pipeline.clip.meters import model_files
-from pipeline.clip.router import RouterMeter, combined, judge, likelihoods
+from pipeline.clip.router import EVIDENCE_FILES, RouterTap, combined, domain_prompts, judge, likelihoods, shipped_router
 from pipeline.demo.portrait import Camera, face_box, film_talker, photograph
 from pipeline.models.domain_evidence import frame_evidence
-from pipeline.models.files.model_files import EVIDENCE_FILES, domain_prompts
-from pipeline.models.files.router_model import shipped_router
 from pipeline.models.registry import ModelSet
 from pipeline.models.zero_shot import WEIGHTS_FILE, ZeroShot
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
@@ -169,7 +167,7 @@ def talking(num, size=SIZE):
 
 
 def looked_at(frames, box, claimed, **settings):
-    meter = RouterMeter(RouterConfig(**settings), claimed, make_clip(num_frames=len(frames)).plan)
+    meter = RouterTap(RouterConfig(**settings), claimed, make_clip(num_frames=len(frames)).plan)
     for frame in frames:
         meter.add(frame, box)
     return meter.finish()
@@ -199,7 +197,8 @@ def test_clips_of_any_length_are_looked_at(num):
 def test_only_the_asked_number_of_frames_is_looked_at(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "pipeline.clip.router.frame_evidence", lambda frame, box: seen.append(1) or frame_evidence(frame, box)
+        "pipeline.models.domain_evidence.frame_evidence",
+        lambda frame, box: seen.append(1) or frame_evidence(frame, box),
     )
     frames, box = talking(30)
     looked_at(frames, box, "real", num_frames=3)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.build.results import load_build, results_of
 from pipeline.build.survey import survey
-from pipeline.clip.make import npy
 from pipeline.clip.meters import model_files
 from pipeline.clip.prints_file import from_bytes
 from pipeline.clip.trim import trim_clip
+from pipeline.media.arrays import npy
 from pipeline.media.audio import read_audio, read_flac
 from pipeline.media.encode import ClipWriter, cut_clip
 from pipeline.media.pixels import to_coded
