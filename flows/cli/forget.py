@@ -30,7 +30,7 @@ def _lines(done: Takedown) -> list[str]:
         lines.append(f"the same film under other ids went with it: {', '.join(others)}")
     for one in done.rewritten:
         if one.successor is None:
-            lines.append(f"release  {one.old.place.uri} held nothing else: no release takes its place")
+            lines.append(f"release  {one.old.storage.uri} held nothing else: no release takes its place")
         else:
             lines.append(f"release  {one.successor}  (in place of {one.old.folder})")
     if done.dropped:

@@ -15,7 +15,7 @@ from pipeline.build.results import STAGE_VERSIONS, Results
 from pipeline.build.survey import FinishedClip, Survey
 from pipeline.curate.components import components
 from pipeline.curate.distributions import calibrate
-from pipeline.curate.duplicates import Take, find_duplicates
+from pipeline.curate.duplicates import ComparedClip, find_duplicates
 from pipeline.curate.identities import Sighting, distance_of, identify, seen_in_both
 from pipeline.curate.ridge import score_ridge
 from pipeline.curate.split import Member, groups_of
@@ -84,21 +84,21 @@ def collect(results: Results, survey: Survey, report: Report | None = None) -> C
     identities = _identities(clips, read, config.identities)
     people = _people(clips, identities, read, config.identities)
     read.begin("duplicates", len(clips))
-    takes = [_take(finished) for finished in clips]
-    duplicates = find_duplicates(takes, read, config.duplicates)
+    compared = [_compared(finished) for finished in clips]
+    duplicates = find_duplicates(compared, read, config.duplicates)
     teachers = {finished.clip.clip_id for finished in clips if _teaches(finished.clip, config.ridge)}
     read.begin("sync", len(clips) + 2 * len(teachers))
     groups = ridge_groups(clips, duplicates, people)
     ridge = score_ridge(groups, teachers, read, config.ridge, results.config.crop.fps)
-    finished = Collection(
+    collection = Collection(
         identities=identities,
         duplicates=tuple(duplicates),
         ridge=ridge,
         calibration=calibrate((finished.clip for finished in clips), ridge),
         people=people,
     )
-    results.workspace.publish("collection", collection_key(results, survey), finished)
-    return finished
+    results.workspace.publish("collection", collection_key(results, survey), collection)
+    return collection
 
 
 def copied_sources(clips: Sequence[FinishedClip], duplicates: Sequence[DuplicateGroup]) -> dict[str, str]:
@@ -176,9 +176,9 @@ def _is_embedded(finished: FinishedClip) -> bool:
     return EMBEDDING_FILE in finished.clip.files
 
 
-def _take(finished: FinishedClip) -> Take:
+def _compared(finished: FinishedClip) -> ComparedClip:
     plan = finished.clip.plan
-    return Take(plan.clip_id, finished.source.id, finished.source_sha256, plan.span, plan.square)
+    return ComparedClip(plan.clip_id, finished.source.id, finished.source_sha256, plan.span, plan.square)
 
 
 class _Reader:

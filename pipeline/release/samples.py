@@ -30,10 +30,10 @@ class Complaint:
 
     field: str
     expected: str
-    found: str
+    actual: str
 
     def __str__(self) -> str:
-        return f"{self.field}: expected {self.expected}, found {self.found}"
+        return f"{self.field}: expected {self.expected}, found {self.actual}"
 
 
 @dataclass(frozen=True, slots=True)

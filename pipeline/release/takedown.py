@@ -75,7 +75,7 @@ def forget(
         WorkspaceError: when a release is damaged or something cannot be written.
     """
     _check_name(source_id, "the source's id")
-    shelves = [workspace.storage.below("releases"), *(_shelf(place) for place in more_releases)]
+    shelves = [workspace.storage.below("releases"), *(_shelf(uri) for uri in more_releases)]
     releases = find_releases(shelves)
     traces = find_traces(workspace, source_id, releases)
     if traces is None:
@@ -90,16 +90,16 @@ def forget(
     write_tombstone(workspace, stone)
     for row in traces.results:
         workspace.storage.delete(row.folder)
-    num_media = sum(_drop_media(workspace, other) for other in sorted(traces.source_ids))
+    num_media = sum(_drop_media(workspace, known_id) for known_id in sorted(traces.source_ids))
     num_reviews = ReviewLog(workspace).forget(stone.clip_ids)
     drop_leftovers(workspace)
     _clear_unfinished(shelves[0])
     rewritten = _rewrite(workspace, releases, stones, name)
-    holding = [other for other in releases if other.forgotten(stones)]
+    holding = [release for release in releases if release.forgotten(stones)]
     if drop_old:
         for release in holding:
             _drop_release(release)
-    places = tuple(release.place.uri for release in holding)
+    places = tuple(release.storage.uri for release in holding)
     return Takedown(
         tombstone=stone,
         source_ids=tuple(sorted(traces.source_ids)),
@@ -125,8 +125,8 @@ def _stone(source_id: str, traces: Traces, releases: Sequence[FoundRelease], rea
     for release in releases:
         gone = release.forgotten([stone])
         # Where a release is being deleted its manifest goes before its record; the earlier tombstone knows its clips.
-        if gone and release.place.exists(MANIFEST_FILE):
-            rows = read_manifest_rows(release.place, release.record)
+        if gone and release.storage.exists(MANIFEST_FILE):
+            rows = read_manifest_rows(release.storage, release.record)
             clip_ids |= {row.clip_id for row in rows if row.source_id in gone}
     return stone.model_copy(update={"clip_ids": tuple(sorted(clip_ids))})
 
@@ -184,7 +184,7 @@ def _rewrite(
         new = name or _free_name(old)
         storage = old.shelf.below(new)
         with workspace.scratch() as scratch:
-            release_without(old.place, storage, new, gone, scratch=scratch)
+            release_without(old.storage, storage, new, gone, scratch=scratch)
         done.append(Rewritten(old, storage.uri))
     return done
 
@@ -223,7 +223,7 @@ def _check_name(name: str, what: str) -> None:
 
 def _drop_release(release: FoundRelease) -> None:
     """Delete a release, its record last: as long as that is there, a later run knows what the rest holds."""
-    storage = release.place
+    storage = release.storage
     for path in sorted(storage.names(""), key=lambda path: path == RELEASE_FILE):
         storage.delete(path)
     release.shelf.delete(release.folder)

@@ -52,7 +52,7 @@ class FoundRelease:
     record: Release
 
     @property
-    def place(self) -> Storage:
+    def storage(self) -> Storage:
         """Its own folder."""
         return self.shelf.below(self.folder)
 

@@ -169,13 +169,13 @@ def _check_sample(
         return
     if data != canonical_json(info):
         yield _fault(shard.path, "json: is not in canonical form", clip_id)
-    for name, expected, found in (
+    for name, expected, actual in (
         ("clip_id", sample.key, info.clip_id),
         ("split", shard.split, info.split),
         ("domain", shard.domain, info.domain),
     ):
-        if expected != found:
-            yield _fault(shard.path, f"json: expected {name} {expected}, found {found}", clip_id)
+        if expected != actual:
+            yield _fault(shard.path, f"json: expected {name} {expected}, found {actual}", clip_id)
     for complaint in complaints(info, sample.members, shard.series, deep=deep):
         yield _fault(shard.path, str(complaint), clip_id)
     if "identity.npy" in sample.members and not release.with_identity:

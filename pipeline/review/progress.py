@@ -26,7 +26,7 @@ class DomainProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class ScreeningProgress:
     """All domains, and the time that people spent, of which pauses count ``IDLE_S`` at most.
 
     ``minutes_per_accepted_h`` is None until something is accepted.
@@ -38,7 +38,7 @@ class Progress:
     minutes_per_accepted_h: float | None
 
 
-def progress(clips: Sequence[FinishedClip], reviews: Iterable[Review]) -> Progress:
+def progress(clips: Sequence[FinishedClip], reviews: Iterable[Review]) -> ScreeningProgress:
     """What verdicts on the present versions of clips amount to.
 
     Args:
@@ -49,12 +49,12 @@ def progress(clips: Sequence[FinishedClip], reviews: Iterable[Review]) -> Progre
     standings = standing(everything, {finished.clip.clip_id: finished.key for finished in clips})
     by_domain: defaultdict[str, list[tuple[FinishedClip, Standing]]] = defaultdict(list)
     for finished in clips:
-        one = standings.get(finished.clip.clip_id, Standing())
-        name = one.domain.domain if one.domain and one.domain.domain else finished.clip.domain
-        by_domain[name].append((finished, one))
+        review = standings.get(finished.clip.clip_id, Standing())
+        name = review.domain.domain if review.domain and review.domain.domain else finished.clip.domain
+        by_domain[name].append((finished, review))
     domains = tuple(_domain(name, mine) for name, mine in sorted(by_domain.items()))
-    spent_min, accepted_h = spent_s(everything) / 60, sum(one.accepted_h for one in domains)
-    return Progress(domains, spent_min, accepted_h, spent_min / accepted_h if accepted_h else None)
+    spent_min, accepted_h = spent_s(everything) / 60, sum(domain.accepted_h for domain in domains)
+    return ScreeningProgress(domains, spent_min, accepted_h, spent_min / accepted_h if accepted_h else None)
 
 
 def _domain(name: str, clips: Sequence[tuple[FinishedClip, Standing]]) -> DomainProgress:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.review.exchange.drafts import Draft, Fault, Found, LeftOut
+from pipeline.review.exchange.drafts import Draft, ImportEntry, ImportProblem, LeftOut
 from pipeline.review.exchange.labelstudio import (
     ACCEPT,
     DOMAIN,
@@ -41,7 +41,7 @@ class _Wrong(Exception):  # noqa: N818 - never leaves this module
         self.field, self.message = field, message
 
 
-def iter_annotations(tasks: Iterable[Any]) -> Iterator[Found]:
+def iter_annotations(tasks: Iterable[Any]) -> Iterator[ImportEntry]:
     """The reviews of an export, what is wrong with it, and what in it is no review.
 
     Args:
@@ -50,26 +50,26 @@ def iter_annotations(tasks: Iterable[Any]) -> Iterator[Found]:
     for number, task in enumerate(tasks, start=1):
         position = f"task {number}"
         if not isinstance(task, dict):
-            yield Fault(position, "", "is no object; expected Label Studio's JSON or JSON_MIN export")
+            yield ImportProblem(position, "", "is no object; expected Label Studio's JSON or JSON_MIN export")
         elif isinstance(task.get("data"), dict):
             yield from _task(position, task)
         elif "annotation_id" in task:
             yield from _annotation(position, task, task, task.get("annotator"), _min_values(task))
         else:
-            yield Fault(
+            yield ImportProblem(
                 position, "", "has neither 'data' nor 'annotation_id'; expected Label Studio's JSON or JSON_MIN"
             )
 
 
-def _task(position: str, task: Mapping[str, Any]) -> Iterator[Found]:
+def _task(position: str, task: Mapping[str, Any]) -> Iterator[ImportEntry]:
     annotations = task.get("annotations")
     if not isinstance(annotations, list):
-        yield Fault(position, "annotations", "is no list; export the annotations, not the tasks")
+        yield ImportProblem(position, "annotations", "is no list; export the annotations, not the tasks")
         return
     for number, annotation in enumerate(annotations, start=1):
         where = f"{position}, annotation {number}"
         if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
-            yield Fault(where, "result", "is no list; export the annotations in full")
+            yield ImportProblem(where, "result", "is no list; export the annotations in full")
         elif annotation.get("was_cancelled"):
             yield LeftOut("skipped in Label Studio")
         else:
@@ -103,13 +103,13 @@ def _min_values(task: Mapping[str, Any]) -> _Values:
 
 def _annotation(
     position: str, data: Mapping[str, Any], annotation: Mapping[str, Any], annotator: Any, values: _Values
-) -> Iterator[Found]:
+) -> Iterator[ImportEntry]:
     shared = {name: data[name] for name in ("clip_id", "version") if name in data}
     try:
         shared |= {"who": _who(annotator), "at": _time(annotation), "origin": ORIGIN}
         reviews = list(_review_fields(values))
     except _Wrong as wrong:
-        yield Fault(position, wrong.field, wrong.message)
+        yield ImportProblem(position, wrong.field, wrong.message)
         return
     if not reviews:
         yield LeftOut("without a word on the clip")

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.build.results import load_build, results_of
-from pipeline.review.catalogue import Catalogue, Entry, read_catalogue
+from pipeline.review.catalogue import Catalogue, CatalogueEntry, read_catalogue
 from pipeline.review.order import Asked
 from pipeline.review.progress import spent_s
 from pipeline.store.reviews import ReviewLog, Standing, in_force, standing
@@ -34,7 +34,7 @@ _FIELDS = frozenset({"clip_id", "version", "who", "at", "action", "reason", "dom
                      "note", "blind"})  # fmt: skip
 
 
-class Desk:
+class ScreeningState:
     """The clips of one workspace and all reviews of them; safe for many threads.
 
     ``sequence`` grows with everything new, so that a page can ask for what it has not seen.
@@ -130,15 +130,15 @@ class Desk:
         if not _is_time(review.at):
             raise UsageError(f"the review's time {review.at[:40]!r} is not ISO 8601 in UTC, or in the future")
         # An undo names what it takes back by id, whichever version of the clip that was said of.
-        if review.version != entry.made.key and review.action is not ReviewAction.UNDO:
+        if review.version != entry.finished.key and review.action is not ReviewAction.UNDO:
             raise UsageError(f"{review.clip_id} has been made anew since: look at it again")
         self._check_content(review, entry)
         return review
 
-    def _check_content(self, review: Review, entry: Entry) -> None:
+    def _check_content(self, review: Review, entry: CatalogueEntry) -> None:
         if review.domain is not None and review.domain not in self.catalogue.domains:
             raise UsageError(f"{review.domain[:80]!r} is no domain: choose from {', '.join(self.catalogue.domains)}")
-        num_frames = entry.made.clip.plan.num_frames
+        num_frames = entry.finished.clip.plan.num_frames
         if review.trim is not None and review.trim.stop > num_frames:
             raise UsageError(f"{review.clip_id} has {num_frames} frames, and {review.trim.stop} is behind its end")
         if review.undoes is not None and review.undoes not in self._reviews.get(review.clip_id, {}):
@@ -146,7 +146,7 @@ class Desk:
 
     # ---- what a page is told -------------------------------------------------------------------
 
-    def entry(self, clip_id: str) -> Entry:
+    def entry(self, clip_id: str) -> CatalogueEntry:
         """The clip of that id.
 
         Raises:
@@ -185,19 +185,19 @@ class Desk:
         if holding is None:
             return None
         current = {
-            name: _told(review)
+            name: _fields_of(review)
             for name in ("verdict", "domain", "identity", "trim")
             if (review := getattr(holding, name)) is not None
         }
-        stale = [_told(review) for review in unconfirmed(holding)]
+        stale = [_fields_of(review) for review in unconfirmed(holding)]
         return {**current, **({"stale": stale} if stale else {})} or None
 
-    def said_of(self, clip_id: str) -> list[dict[str, Any]]:
+    def reviews_of(self, clip_id: str) -> list[dict[str, Any]]:
         """Everything that was ever said of a clip, in order of time."""
         with self._lock:
             reviews = sorted(self._reviews.get(clip_id, {}).values(), key=lambda review: (review.at, review.review_id))
             holding = {review.review_id for review in in_force(reviews)}
-            return [{**_told(review), "holds": review.review_id in holding} for review in reviews]
+            return [{**_fields_of(review), "holds": review.review_id in holding} for review in reviews]
 
     def latest_of(self, who: str, count: int) -> list[dict[str, Any]]:
         """The latest reviews of one person that still hold, the newest last: what can be undone."""
@@ -209,7 +209,7 @@ class Desk:
                 if review.who == who and review.clip_id in self.catalogue.by_id
             ]
         newest = sorted(valid, key=lambda review: (review.at, review.review_id))[-count:]
-        return [_told(review) for review in newest]
+        return [_fields_of(review) for review in newest]
 
     def worked_s(self) -> float:
         """Seconds that people have spent, long breaks cut short."""
@@ -235,7 +235,7 @@ def _is_time(at: str) -> bool:
     return time_of.utcoffset() == timedelta(0) and time_of <= datetime.now(UTC) + timedelta(seconds=_AHEAD_S)
 
 
-def _told(review: Review) -> dict[str, Any]:
+def _fields_of(review: Review) -> dict[str, Any]:
     """A review without what is not there."""
     trim: FrameSpan | None = review.trim
     fields = review.model_dump(mode="json", exclude_defaults=True, exclude={"trim", "version"})
