@@ -44,7 +44,7 @@ def _lines(done: "Takedown") -> list[str]:
         lines.append(f"the same film under other ids went with it: {', '.join(others)}")
     for release in done.rewritten:
         if release.successor is None:
-            lines.append(f"release  {release.old.place.uri} held nothing else: no release takes its place")
+            lines.append(f"release  {release.old.storage.uri} held nothing else: no release takes its place")
         else:
             lines.append(f"release  {release.successor}  (in place of {release.old.folder})")
     if done.dropped:

@@ -29,7 +29,7 @@ Read = Callable[[str], Prints]
 
 
 @dataclass(frozen=True, slots=True)
-class Take:
+class ComparedClip:
     """What is known of one clip without reading it: where it was cut from."""
 
     clip_id: str
@@ -39,11 +39,11 @@ class Take:
     square: Box
 
 
-def find_duplicates(takes: Iterable[Take], read: Read, config: DuplicateConfig) -> list[DuplicateGroup]:
+def find_duplicates(clips: Iterable[ComparedClip], read: Read, config: DuplicateConfig) -> list[DuplicateGroup]:
     """Groups of clips that show the same take; the order of the input does not matter.
 
     Args:
-        takes: all clips of the collection.
+        clips: all clips of the collection.
         read: gives the prints of a clip by its id.
         config: how much must agree.
 
@@ -53,11 +53,11 @@ def find_duplicates(takes: Iterable[Take], read: Read, config: DuplicateConfig) 
     Memory holds one hash per clip and the series of at most 2,048 clips; all pairs of hashes are compared
     (100,000 clips: five billion), and the series only of pairs whose pictures agree.
     """
-    ordered = sorted(takes, key=lambda take: take.clip_id)
+    ordered = sorted(clips, key=lambda clip: clip.clip_id)
     links = list(_same_file(ordered, config))
     known = {(link.clip_id, link.twin_id) for link in links}
     cache = _Series(read)
-    hashes = np.array([typical_hash(read(take.clip_id).hashes) for take in ordered], np.uint64)
+    hashes = np.array([typical_hash(read(clip.clip_id).hashes) for clip in ordered], np.uint64)
     for i, j in _near(hashes, config.max_picture_bits):
         first, second = ordered[i].clip_id, ordered[j].clip_id
         if (first, second) not in known and (link := _compare(first, second, cache, config)) is not None:
@@ -68,11 +68,11 @@ def find_duplicates(takes: Iterable[Take], read: Read, config: DuplicateConfig) 
 # ---- the same file -------------------------------------------------------------------------------------------------
 
 
-def _same_file(takes: Sequence[Take], config: DuplicateConfig) -> Iterator[DuplicateLink]:
+def _same_file(clips: Sequence[ComparedClip], config: DuplicateConfig) -> Iterator[DuplicateLink]:
     """Clips of one file that was listed as two sources, where they show the same face at the same time."""
-    by_file: defaultdict[str, list[Take]] = defaultdict(list)
-    for take in takes:
-        by_file[take.sha256].append(take)
+    by_file: defaultdict[str, list[ComparedClip]] = defaultdict(list)
+    for clip in clips:
+        by_file[clip.sha256].append(clip)
     limit = 1 - config.min_overlap
     for mates in by_file.values():
         for number, first in enumerate(mates):
@@ -108,11 +108,11 @@ def _near(hashes: UInt64[np.ndarray, " N"], max_bits: int) -> Iterator[tuple[int
     """All pairs i < j whose hashes differ in at most ``max_bits`` bits, in order."""
     for start in range(0, len(hashes), _BLOCK):
         rows = hashes[start : start + _BLOCK]
-        found: list[Int64[np.ndarray, "K 2"]] = []
+        near: list[Int64[np.ndarray, "K 2"]] = []
         for other in range(start, len(hashes), _BLOCK):
             distances = np.bitwise_count(rows[:, None] ^ hashes[None, other : other + _BLOCK])
-            found.append(np.argwhere(distances <= max_bits) + np.array([start, other]))
-        pairs = np.concatenate(found)
+            near.append(np.argwhere(distances <= max_bits) + np.array([start, other]))
+        pairs = np.concatenate(near)
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         for i, j in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
             yield int(i), int(j)

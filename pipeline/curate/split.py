@@ -57,7 +57,7 @@ class SplitResult:
 
 
 @dataclass(slots=True, eq=False)
-class Group:
+class SplitGroup:
     """Clips that must stay together, in seeded order; ``name`` is the smallest of what ties them."""
 
     name: str
@@ -109,7 +109,7 @@ def requested_counts(config: SplitConfig) -> Quotas:
     return {name: dict(counts) for name, counts in named.items()} if any(named.values()) else {}
 
 
-def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
+def groups_of(members: Iterable[Member], seed: int) -> list[SplitGroup]:
     """Connected components over shared identity, source, title, file, takes and people, in seeded order.
 
     Raises:
@@ -129,15 +129,15 @@ def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
     for member in by_id.values():
         gathered[tied.name_of(_ties(member)[0])].append(member)
     groups = [
-        Group(name, sorted(mates, key=lambda mate: _rank(seed, mate.clip_id))) for name, mates in gathered.items()
+        SplitGroup(name, sorted(mates, key=lambda mate: _rank(seed, mate.clip_id))) for name, mates in gathered.items()
     ]
     return sorted(groups, key=lambda group: _rank(seed, group.name))
 
 
 def _ties(member: Member) -> tuple[str, ...]:
     shared = ties(source_id=member.source_id, identity_id=member.identity_id, title=member.title, sha256=member.sha256)
-    told = (("copies", member.copies), ("people", member.people))
-    across = tuple(f"{name}:{value}" for name, value in told if value)
+    named = (("copies", member.copies), ("people", member.people))
+    across = tuple(f"{name}:{value}" for name, value in named if value)
     return (*shared, *across) or (f"clip:{member.clip_id}",)
 
 
@@ -148,7 +148,7 @@ def _rank(seed: int, name: str) -> tuple[str, str]:
 # ---- requested counts ----------------------------------------------------------------------------------------------
 
 
-def _by_counts(groups: list[Group], wanted: Quotas) -> dict[str, Split]:
+def _by_counts(groups: list[SplitGroup], wanted: Quotas) -> dict[str, Split]:
     room = _fair_room(groups, wanted)
     placed: dict[str, Split] = {}
     free = list(groups)
@@ -166,7 +166,7 @@ def _by_counts(groups: list[Group], wanted: Quotas) -> dict[str, Split]:
     return placed
 
 
-def _fair_room(groups: list[Group], wanted: Quotas) -> Quotas:
+def _fair_room(groups: list[SplitGroup], wanted: Quotas) -> Quotas:
     """What each split may take: what it asked for, or its share where a domain has too few clips."""
     supply: Counter[str] = Counter()
     for group in groups:
@@ -181,7 +181,7 @@ def _fair_room(groups: list[Group], wanted: Quotas) -> Quotas:
     return room
 
 
-def _place_whole(group: Group, name: Split, room: dict[str, int], placed: dict[str, Split]) -> bool:
+def _place_whole(group: SplitGroup, name: Split, room: dict[str, int], placed: dict[str, Split]) -> bool:
     if any(room.get(domain, 0) < count for domain, count in group.counts.items()):
         return False
     for member in group.members:
@@ -190,7 +190,7 @@ def _place_whole(group: Group, name: Split, room: dict[str, int], placed: dict[s
     return True
 
 
-def _place_part(group: Group, name: Split, room: dict[str, int], placed: dict[str, Split]) -> bool:
+def _place_part(group: SplitGroup, name: Split, room: dict[str, int], placed: dict[str, Split]) -> bool:
     taken = False
     for member in group.members:
         if room.get(member.domain, 0) > 0:
@@ -203,7 +203,7 @@ def _place_part(group: Group, name: Split, room: dict[str, int], placed: dict[st
 # ---- ratios --------------------------------------------------------------------------------------------------------
 
 
-def _by_ratios(groups: list[Group], config: SplitConfig) -> dict[str, Split]:
+def _by_ratios(groups: list[SplitGroup], config: SplitConfig) -> dict[str, Split]:
     ratios: dict[Split, float] = {"test": config.test_ratio, "val": config.val_ratio}
     supply: Counter[str] = Counter()
     for group in groups:
@@ -226,15 +226,15 @@ def _by_ratios(groups: list[Group], config: SplitConfig) -> dict[str, Split]:
 class _Train:
     """Everything is train's at first; groups leave it as long as one of each of their domains stays."""
 
-    def __init__(self, groups: list[Group]) -> None:
+    def __init__(self, groups: list[SplitGroup]) -> None:
         self.groups = groups
         self.homes: dict[str, Split] = {group.name: "train" for group in groups}
         self._staying = Counter(domain for group in groups for domain in group.counts)
 
-    def may_leave(self, group: Group) -> bool:
+    def may_leave(self, group: SplitGroup) -> bool:
         return self.homes[group.name] == "train" and all(self._staying[domain] > 1 for domain in group.counts)
 
-    def move(self, group: Group, name: Split) -> None:
+    def move(self, group: SplitGroup, name: Split) -> None:
         self.homes[group.name] = name
         self._staying.subtract(group.counts.keys())
 

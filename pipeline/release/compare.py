@@ -59,9 +59,9 @@ def compare(before: str, after: str) -> list[Row]:
 
 
 def _open(location: str) -> _Side:
-    place = Storage(location)
-    release = read_release(place)
-    table = read_manifest_table(place, release)
+    storage = Storage(location)
+    release = read_release(storage)
+    table = read_manifest_table(storage, release)
     return _Side(release, {row["clip_id"]: row for row in table.to_pylist()}, table.column_names)
 
 
@@ -159,8 +159,8 @@ def _fields(old: _Side, new: _Side) -> Iterator[Row]:
             changed[name].append(clip_id)
     for name, clip_ids in sorted(changed.items()):
         values = {clip_id: (old.clips[clip_id][name], new.clips[clip_id][name]) for clip_id in clip_ids}
-        numeric = [one for one in clip_ids if all(_is_number(value) for value in values[one])]
-        largest = max(numeric, key=lambda one: abs(values[one][1] - values[one][0]), default=clip_ids[0])
+        numeric = [clip_id for clip_id in clip_ids if all(_is_number(value) for value in values[clip_id])]
+        largest = max(numeric, key=lambda clip_id: abs(values[clip_id][1] - values[clip_id][0]), default=clip_ids[0])
         count = f"{len(clip_ids)} clip{'' if len(clip_ids) == 1 else 's'}"
         detail = f"in {count}; {'the largest change' if numeric else 'one of them'}: {largest}"
         yield _row(

@@ -22,8 +22,6 @@ from schemas.errors import UsageError, WorkspaceError
 from schemas.release import RELEASE_FILE, SPLITS, ManifestRow, Release, Split, shard_file
 from schemas.sample import FIELDS, SampleInfo, Series
 
-__all__ = ["ReadFile", "ReleaseItem", "ReleaseSetup", "write_release"]
-
 log = logging.getLogger(__name__)
 
 ReadFile = Callable[[ReleaseItem, str], bytes]
@@ -69,7 +67,7 @@ def write_release(
     tables = Tables()
     with staging(destination, scratch) as folder:
         for (split, domain), clips in ordered.items():
-            _write_domain(_Place(destination, folder, split, domain, setup), clips, read_file, pack, tables)
+            _write_domain(_Target(destination, folder, split, domain, setup), clips, read_file, pack, tables)
     files = write_tables(destination, name, tables)
     everything = [item for clips in ordered.values() for item in clips]
     release = release_record(name, inputs_hash, everything, setup, tables.shards, files)
@@ -100,7 +98,7 @@ def _ordered(items: Iterable[ReleaseItem], seed: int) -> Ordered:
     gathered: defaultdict[tuple[Split, str], list[ReleaseItem]] = defaultdict(list)
     for item in sorted(by_id.values(), key=lambda item: _rank(seed, item.clip.clip_id)):
         gathered[item.split, item.clip.domain].append(item)
-    return {place: gathered[place] for place in sorted(gathered, key=lambda place: (SPLITS.index(place[0]), place[1]))}
+    return {key: gathered[key] for key in sorted(gathered, key=lambda key: (SPLITS.index(key[0]), key[1]))}
 
 
 def _rank(seed: int, clip_id: str) -> tuple[str, str]:
@@ -144,7 +142,7 @@ def _finished(destination: Storage, name: str, inputs_hash: str) -> Release | No
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Target:
     """Where the shards of one split and domain go."""
 
     destination: Storage
@@ -155,24 +153,24 @@ class _Place:
 
 
 def _write_domain(
-    place: _Place, items: list[ReleaseItem], read_file: ReadFile, pack: PackConfig, tables: Tables
+    target: _Target, items: list[ReleaseItem], read_file: ReadFile, pack: PackConfig, tables: Tables
 ) -> None:
     """Write pairs of shards; a pair ends when its share of the clips or its bytes are reached."""
     num_parts = min(pack.min_shards, len(items))
     if num_parts < pack.min_shards:
-        log.warning("%s %s: %d clips cannot fill %d shards", place.split, place.domain, len(items), pack.min_shards)
+        log.warning("%s %s: %d clips cannot fill %d shards", target.split, target.domain, len(items), pack.min_shards)
     ends = {len(items) * part // num_parts for part in range(1, num_parts + 1)}
-    number, pair = 0, _Pair(place, 0)
+    number, pair = 0, _Pair(target, 0)
     try:
         for count, item in enumerate(items, start=1):
-            info, members = _sample(item, read_file, place.setup)
+            info, members = _sample(item, read_file, target.setup)
             if pair.rows and pair.size_with(members) > pack.target_bytes:
                 pair.close(tables)
-                number, pair = number + 1, _Pair(place, number + 1)
+                number, pair = number + 1, _Pair(target, number + 1)
             pair.add(item, info, members)
             if count in ends:
                 pair.close(tables)
-                number, pair = number + 1, _Pair(place, number + 1)
+                number, pair = number + 1, _Pair(target, number + 1)
     finally:
         pair.abandon()
 
@@ -245,8 +243,8 @@ def _info(item: ReleaseItem, size_px: int, setup: ReleaseSetup) -> SampleInfo:
 class _Pair:
     """A visual and a speech shard of the same clips, being written; empty ones leave no trace."""
 
-    def __init__(self, place: _Place, number: int) -> None:
-        self._place = place
+    def __init__(self, target: _Target, number: int) -> None:
+        self._target = target
         self._number = number
         self._tars: dict[Series, SampleTar] = {}
         self.rows: list[tuple[ReleaseItem, SampleInfo, dict[Series, tuple[int, int]]]] = []
@@ -257,7 +255,7 @@ class _Pair:
 
     def add(self, item: ReleaseItem, info: SampleInfo, members: Members) -> None:
         """Append one sample to both shards."""
-        with clear_write_errors(str(self._place.folder)):
+        with clear_write_errors(str(self._target.folder)):
             extents: dict[Series, tuple[int, int]] = {
                 series: self._tar(series).add(info.clip_id, files) for series, files in members.items()
             }
@@ -265,7 +263,7 @@ class _Pair:
 
     def _tar(self, series: Series) -> SampleTar:
         if series not in self._tars:
-            self._tars[series] = SampleTar(unfinished_tar(self._place.folder, series))
+            self._tars[series] = SampleTar(unfinished_tar(self._target.folder, series))
         return self._tars[series]
 
     def abandon(self) -> None:
@@ -275,17 +273,17 @@ class _Pair:
 
     def close(self, tables: Tables) -> None:
         """Publish both shards and enter their clips in the tables."""
-        place, paths = self._place, {}
+        target, paths = self._target, {}
         for series, tar in self._tars.items():
-            paths[series] = shard_file(place.split, place.domain, series, self._number)
+            paths[series] = shard_file(target.split, target.domain, series, self._number)
             tables.shards.append(
                 publish_shard(
-                    place.destination,
+                    target.destination,
                     tar,
                     paths[series],
                     series=series,
-                    split=place.split,
-                    domain=place.domain,
+                    split=target.split,
+                    domain=target.domain,
                     num_samples=len(self.rows),
                 )
             )

@@ -24,17 +24,17 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """One clip: its record without the face's path, what the limits say of it, and who it shows."""
 
-    made: FinishedClip
+    finished: FinishedClip
     measured: Decision
     identity_id: str
 
     @property
     def clip_id(self) -> str:
         """The clip's id."""
-        return self.made.clip.clip_id
+        return self.finished.clip.clip_id
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,20 @@ class Catalogue:
     """Every clip in order of sources and time, and by id. ``edition`` names this reading of the workspace."""
 
     results: Results
-    entries: tuple[Entry, ...]
+    entries: tuple[CatalogueEntry, ...]
     limits: Mapping[str, SelectLimits]
     collection: Collection | None
     edition: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @cached_property
-    def by_id(self) -> dict[str, Entry]:
+    def by_id(self) -> dict[str, CatalogueEntry]:
         """Entries by clip id: the only way from a request to a file."""
         return {entry.clip_id: entry for entry in self.entries}
 
     @cached_property
     def versions(self) -> dict[str, str]:
         """The whole key of each clip's present result."""
-        return {entry.clip_id: entry.made.key for entry in self.entries}
+        return {entry.clip_id: entry.finished.key for entry in self.entries}
 
     @cached_property
     def of_identity(self) -> dict[str, list[str]]:
@@ -68,17 +68,17 @@ class Catalogue:
     @cached_property
     def links(self) -> dict[str, list[DuplicateLink]]:
         """What is known of each clip's other copies; empty where clips have not been compared."""
-        found: dict[str, list[DuplicateLink]] = {}
+        links: dict[str, list[DuplicateLink]] = {}
         for group in self.collection.duplicates if self.collection else ():
             for link in group.links:
-                found.setdefault(link.clip_id, []).append(link)
-                found.setdefault(link.twin_id, []).append(link)
-        return found
+                links.setdefault(link.clip_id, []).append(link)
+                links.setdefault(link.twin_id, []).append(link)
+        return links
 
     @cached_property
     def order(self) -> Order:
         """In which clips are asked about."""
-        return Order([entry.made for entry in self.entries], self.limits)
+        return Order([entry.finished for entry in self.entries], self.limits)
 
     @cached_property
     def domains(self) -> list[str]:
@@ -88,22 +88,22 @@ class Catalogue:
     @cached_property
     def source_ids(self) -> list[str]:
         """Ids of the sources that have clips, in the order of the list."""
-        return list(dict.fromkeys(entry.made.source.id for entry in self.entries))
+        return list(dict.fromkeys(entry.finished.source.id for entry in self.entries))
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {source_id: place for place, source_id in enumerate(self.source_ids)}
+    def _positions(self) -> dict[str, int]:
+        return {source_id: position for position, source_id in enumerate(self.source_ids)}
 
     def rows(self, start: int, count: int) -> list[Row]:
         """A part of the list."""
         return [self._row(entry) for entry in self.entries[start : start + count]]
 
-    def _row(self, entry: Entry) -> Row:
-        clip, measured = entry.made.clip, entry.measured
+    def _row(self, entry: CatalogueEntry) -> Row:
+        clip, measured = entry.finished.clip, entry.measured
         row: Row = {
             "id": clip.clip_id,
-            "v": entry.made.key,
-            "source": self._places[entry.made.source.id],
+            "v": entry.finished.key,
+            "source": self._positions[entry.finished.source.id],
             "domain": clip.domain,
             "frames": clip.plan.num_frames,
             "fps": clip.plan.fps,
@@ -123,12 +123,12 @@ def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
     """Read all finished clips, and what the filters decide of them; people's words are not looked at."""
     unreviewed = read_unreviewed(results, build)
     entries = tuple(
-        Entry(_light(finished), decision, identity_of(finished, build, unreviewed.collection))
+        CatalogueEntry(_light(finished), decision, identity_of(finished, build, unreviewed.collection))
         for finished, decision in zip(unreviewed.clips, unreviewed.decisions, strict=True)
     )
     return Catalogue(results, entries, unreviewed.limits, unreviewed.collection)
 
 
-def _light(made: FinishedClip) -> FinishedClip:
-    face = made.clip.face.model_copy(update={"times_s": (), "boxes": ()})
-    return replace(made, clip=made.clip.model_copy(update={"face": face}))
+def _light(finished: FinishedClip) -> FinishedClip:
+    face = finished.clip.face.model_copy(update={"times_s": (), "boxes": ()})
+    return replace(finished, clip=finished.clip.model_copy(update={"face": face}))

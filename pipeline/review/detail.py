@@ -14,9 +14,9 @@ from pipeline.build.pictures import clip_arrays
 from pipeline.clip.crop import boxes_on_crop
 from pipeline.clip.speech import speech_envelope
 from pipeline.media.audio import read_flac
-from pipeline.review.catalogue import Catalogue, Entry
-from pipeline.review.desk import Desk
+from pipeline.review.catalogue import Catalogue, CatalogueEntry
 from pipeline.review.scores import limited_scores, unlimited_scores
+from pipeline.review.state import ScreeningState
 from schemas.clip import Clip
 from schemas.collection import DuplicateLink
 from schemas.errors import WorkspaceError
@@ -24,16 +24,16 @@ from schemas.router import RouterScore
 
 _MOST_NEIGHBOURS = 24
 
-Told = dict[str, Any]
+JsonObject = dict[str, Any]
 
 
-def detail_of(desk: Desk, entry: Entry) -> Told:
+def detail_of(screening: ScreeningState, entry: CatalogueEntry) -> JsonObject:
     """What the page shows beside a clip, as JSON knows it."""
-    catalogue, made = desk.catalogue, entry.made
-    clip, source = made.clip, made.source
+    catalogue, finished = screening.catalogue, entry.finished
+    clip, source = finished.clip, finished.source
     return {
         "id": clip.clip_id,
-        "version": made.key,
+        "version": finished.key,
         "domain": clip.domain,
         "seconds": round(clip.duration_s, 2),
         "frames": clip.plan.num_frames,
@@ -63,26 +63,26 @@ def detail_of(desk: Desk, entry: Entry) -> Told:
         "neighbours": _others_of(catalogue, entry),
         "compared": catalogue.collection is not None,
         "copies": [_copy(link, clip.clip_id) for link in catalogue.links.get(clip.clip_id, [])],
-        "said": desk.said_of(clip.clip_id),
+        "said": screening.reviews_of(clip.clip_id),
     }
 
 
-def _others_of(catalogue: Catalogue, entry: Entry) -> list[str]:
+def _others_of(catalogue: Catalogue, entry: CatalogueEntry) -> list[str]:
     """Other clips of the same person, the nearest in the list first."""
     same = catalogue.of_identity[entry.identity_id]
-    place = same.index(entry.clip_id)
-    nearest = sorted(range(len(same)), key=lambda other: (abs(other - place), other))[1 : _MOST_NEIGHBOURS + 1]
+    position = same.index(entry.clip_id)
+    nearest = sorted(range(len(same)), key=lambda other: (abs(other - position), other))[1 : _MOST_NEIGHBOURS + 1]
     return [same[other] for other in nearest]
 
 
-def _copy(link: DuplicateLink, clip_id: str) -> Told:
+def _copy(link: DuplicateLink, clip_id: str) -> JsonObject:
     twin = link.twin_id if link.clip_id == clip_id else link.clip_id
     return {"id": twin, "kind": link.kind, "distance": link.distance, "limit": link.limit}
 
 
-def scores_of(catalogue: Catalogue, entry: Entry) -> list[Told]:
+def scores_of(catalogue: Catalogue, entry: CatalogueEntry) -> list[JsonObject]:
     """Every score with its limit and whether it is missed, in the order in which limits are applied."""
-    clip = entry.made.clip
+    clip = entry.finished.clip
     rows = limited_scores(clip, catalogue.limits[clip.domain], catalogue.collection) + unlimited_scores(clip)
     return [
         {
@@ -98,7 +98,7 @@ def scores_of(catalogue: Catalogue, entry: Entry) -> list[Told]:
     ]
 
 
-def _routed(router: RouterScore | None) -> Told | None:
+def _routed(router: RouterScore | None) -> JsonObject | None:
     """The domain that the frames speak for; None where nobody asked."""
     if router is None:
         return None
@@ -109,7 +109,7 @@ def _routed(router: RouterScore | None) -> Told | None:
 # ---- arrays --------------------------------------------------------------------------------------------------------
 
 
-def packed_arrays(catalogue: Catalogue, entry: Entry) -> bytes:
+def packed_arrays(catalogue: Catalogue, entry: CatalogueEntry) -> bytes:
     """The per-frame arrays of a clip for a browser: a header, then little-endian float32.
 
     Four bytes say how long the header is; the header is JSON, ``{name: shape}`` in the order of the data, padded with
@@ -120,13 +120,13 @@ def packed_arrays(catalogue: Catalogue, entry: Entry) -> bytes:
     Raises:
         WorkspaceError: when an array is missing or damaged.
     """
-    made, workspace = entry.made, catalogue.results.workspace
-    record = workspace.result("clip", made.key, Clip)
+    finished, workspace = entry.finished, catalogue.results.workspace
+    record = workspace.result("clip", finished.key, Clip)
     if record is None:
         raise WorkspaceError(f"clip {entry.clip_id} is no longer in the workspace: run 'anitalk build' again")
     try:
-        arrays = clip_arrays(workspace, made.key)
-        flac = workspace.result_file("clip", made.key, "flac")
+        arrays = clip_arrays(workspace, finished.key)
+        flac = workspace.result_file("clip", finished.key, "flac")
     except (FileNotFoundError, ValueError) as error:
         raise WorkspaceError(f"the files of clip {entry.clip_id} are damaged ({error}): build it again") from error
     arrays["box"] = np.array(boxes_on_crop(record.face, record.plan, catalogue.results.config.crop.size_px))

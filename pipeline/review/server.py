@@ -28,10 +28,10 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from pipeline.review.clipfiles import ClipFiles
-from pipeline.review.desk import Desk
 from pipeline.review.detail import detail_of, packed_arrays
 from pipeline.review.guard import App, Guard, is_loopback, read_token
 from pipeline.review.order import Why
+from pipeline.review.state import ScreeningState
 from pipeline.store.storage import clear_write_errors
 from pipeline.store.workspace import Workspace
 from schemas.base import content_hash
@@ -49,9 +49,9 @@ _RANGE = re.compile(r"bytes=(\d{1,18}-\d{0,18}|-\d{1,18})")
 _FOREVER = "private, max-age=31536000, immutable"
 
 
-def make_app(desk: Desk, files: ClipFiles, *, reviewer: str) -> Starlette:
+def make_app(screening: ScreeningState, files: ClipFiles, *, reviewer: str) -> Starlette:
     """The routes without their guard."""
-    pages = Pages(desk, files, reviewer)
+    pages = Pages(screening, files, reviewer)
     routes = [
         Route("/", pages.index),
         Route("/api/start", pages.start),
@@ -78,8 +78,8 @@ def _refused(_: Request, error: Exception) -> JSONResponse:
 class Pages:
     """What is answered to each address."""
 
-    def __init__(self, desk: Desk, files: ClipFiles, reviewer: str) -> None:
-        self._desk, self._files, self._reviewer = desk, files, reviewer
+    def __init__(self, screening: ScreeningState, files: ClipFiles, reviewer: str) -> None:
+        self._screening, self._files, self._reviewer = screening, files, reviewer
         self._drawing = asyncio.Semaphore(max(2, (os.cpu_count() or 2) // 2))
 
     def index(self, _: Request) -> Response:
@@ -88,13 +88,13 @@ class Pages:
 
     def start(self, _: Request) -> Response:
         """All that does not depend on a clip."""
-        catalogue = self._desk.catalogue
-        sources = {entry.made.source.id: entry.made.source for entry in catalogue.entries}
+        catalogue = self._screening.catalogue
+        sources = {entry.finished.source.id: entry.finished.source for entry in catalogue.entries}
         return _json(
             {
                 "edition": catalogue.edition,
-                "workspace": self._desk.workspace.storage.uri,
-                "place": content_hash(self._desk.workspace.storage.path(""))[:12],
+                "workspace": self._screening.workspace.storage.uri,
+                "place": content_hash(self._screening.workspace.storage.path(""))[:12],
                 "reviewer": self._reviewer,
                 "now": now_iso("milliseconds"),
                 "num_clips": len(catalogue.entries),
@@ -110,19 +110,19 @@ class Pages:
     def clips(self, request: Request) -> Response:
         """A part of the list."""
         start = _number(request, "start")
-        catalogue = self._desk.catalogue
+        catalogue = self._screening.catalogue
         return _json({"edition": catalogue.edition, "start": start, "rows": catalogue.rows(start, PAGE_ROWS)})
 
     def clip(self, request: Request) -> Response:
         """All about one clip."""
-        return _json(detail_of(self._desk, self._desk.entry(request.path_params["clip_id"])))
+        return _json(detail_of(self._screening, self._screening.entry(request.path_params["clip_id"])))
 
     def queue(self, request: Request) -> Response:
         """The clips to ask a reviewer about, in that order."""
-        turns = self._desk.queue(_reviewer(request))
+        turns = self._screening.queue(_reviewer(request))
         return _json(
             {
-                "edition": self._desk.catalogue.edition,
+                "edition": self._screening.catalogue.edition,
                 "ids": [turn.clip_id for turn in turns],
                 "blind": [turn.clip_id for turn in turns if turn.why is Why.RECHECK],
                 "chances": [None if turn.probability is None else round(turn.probability, 2) for turn in turns],
@@ -131,32 +131,32 @@ class Pages:
 
     def changes(self, request: Request) -> Response:
         """What is new since the page last asked, by whomever."""
-        self._desk.reread_if_due()
-        sequence, states = self._desk.changes(_number(request, "after"))
-        told = {
-            "edition": self._desk.catalogue.edition,
+        self._screening.reread_if_due()
+        sequence, states = self._screening.changes(_number(request, "after"))
+        content = {
+            "edition": self._screening.catalogue.edition,
             "sequence": sequence,
             "states": states,
             "now": now_iso("milliseconds"),
         }
-        return _json({**told, "worked_s": round(self._desk.worked_s())})
+        return _json({**content, "worked_s": round(self._screening.worked_s())})
 
     def mine(self, request: Request) -> Response:
         """What a reviewer can undo, the newest last."""
-        return _json({"reviews": self._desk.latest_of(_reviewer(request), _MOST_UNDONE)})
+        return _json({"reviews": self._screening.latest_of(_reviewer(request), _MOST_UNDONE)})
 
     async def say(self, request: Request) -> Response:
         """Take a review; the answer comes when it is on the disk."""
-        said = await _body(request)
-        review = await run_in_threadpool(self._desk.say, said)
-        state = self._desk.state(review.clip_id)
+        fields = await _body(request)
+        review = await run_in_threadpool(self._screening.say, fields)
+        state = self._screening.state(review.clip_id)
         return _json({"review_id": review.review_id, "clip_id": review.clip_id, "state": state})
 
     async def refresh(self, request: Request) -> Response:
         """Read the clips of the workspace again."""
         await _body(request)
-        await run_in_threadpool(self._desk.refresh)
-        return _json({"edition": self._desk.catalogue.edition})
+        await run_in_threadpool(self._screening.refresh)
+        return _json({"edition": self._screening.catalogue.edition})
 
     def media(self, request: Request) -> Response:
         """A clip's mp4, or any one part of it."""
@@ -184,14 +184,14 @@ class Pages:
     def arrays(self, request: Request) -> Response:
         """What was measured frame by frame."""
         key = self._key(request)
-        entry = self._desk.entry(request.path_params["clip_id"])
+        entry = self._screening.entry(request.path_params["clip_id"])
         return self._answered(
-            request, key, lambda _: packed_arrays(self._desk.catalogue, entry), "application/octet-stream"
+            request, key, lambda _: packed_arrays(self._screening.catalogue, entry), "application/octet-stream"
         )
 
     def _key(self, request: Request) -> str | None:
         """The key of the clip that is asked for; None when it is no longer of that version."""
-        key = self._desk.entry(request.path_params["clip_id"]).made.key
+        key = self._screening.entry(request.path_params["clip_id"]).finished.key
         return key if request.path_params["version"] == key else None
 
     def _answered(self, request: Request, key: str | None, make: Callable[[str], bytes], media_type: str) -> Response:
@@ -216,10 +216,10 @@ def _made_anew() -> Response:
 
 def _is_range(asked: str, size: int) -> bool:
     """Whether one part of a file of that size is asked for, which begins inside it."""
-    found = _RANGE.fullmatch(asked.strip())
-    if found is None:
+    match = _RANGE.fullmatch(asked.strip())
+    if match is None:
         return False
-    first, last = found[1].split("-")
+    first, last = match[1].split("-")
     if not first:
         return int(last) > 0
     return int(first) < size and (not last or int(first) <= int(last))
@@ -267,16 +267,16 @@ def open_page(
     Raises:
         UsageError: when there is no build, or the address cannot be used.
     """
-    place = Workspace(workspace)
-    state = place.state_folder / "review"
+    opened = Workspace(workspace)
+    state = opened.state_folder / "review"
     token = read_token(state / "token")
     listening = _listen(host, port, state / "port")
-    desk = Desk(place)
-    app = make_app(desk, ClipFiles(place), reviewer=reviewer or _login())
-    cookie = f"anitalk_{content_hash(place.storage.path(''))[:12]}"
+    screening = ScreeningState(opened)
+    app = make_app(screening, ClipFiles(opened), reviewer=reviewer or _login())
+    cookie = f"anitalk_{content_hash(opened.storage.path(''))[:12]}"
     guarded = Guard(app, token=token, host=host, cookie=cookie)
     address = f"http://{_shown(host)}:{listening.getsockname()[1]}/?token={token}"
-    print(f"{len(desk.catalogue.entries)} clips: {address}", flush=True)  # noqa: T201
+    print(f"{len(screening.catalogue.entries)} clips: {address}", flush=True)  # noqa: T201
     if not is_loopback(host):
         print("others on the network can reach this page: whoever has the address can decide", flush=True)  # noqa: T201
     _serve(guarded, listening, address if browser else None)
@@ -302,19 +302,19 @@ def _listen(host: str, port: int, memory: Path) -> socket.socket:
     """A listening socket; its port is kept, so that pages find a restarted server again."""
     for wanted in [port] if port else [*_remembered(memory), 0]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        one = socket.socket(family, socket.SOCK_STREAM)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind((host, wanted))
-            one.listen(128)
+            listening.bind((host, wanted))
+            listening.listen(128)
         except (OSError, OverflowError) as error:
-            one.close()
+            listening.close()
             if wanted == 0 or port:
                 raise UsageError(f"cannot listen to {host} at port {wanted} ({error}): choose another") from error
             continue
         with clear_write_errors(str(memory)):
-            memory.write_text(str(one.getsockname()[1]), encoding="ascii")
-        return one
+            memory.write_text(str(listening.getsockname()[1]), encoding="ascii")
+        return listening
     raise AssertionError("the last port to be tried is any")
 
 

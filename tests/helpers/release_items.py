@@ -8,7 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from pipeline.release.shards import ReleaseItem, ReleaseSetup
+from pipeline.release.tables import ReleaseItem, ReleaseSetup
 from schemas.base import Box, TimeSpan
 from schemas.clip import Clip, ClipPlan, Provenance, Scores
 from schemas.face import FacePath

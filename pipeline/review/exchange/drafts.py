@@ -6,23 +6,23 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One review as a file has it. ``place`` says where ("line 7"); ``values`` are fields of ``Review``, unchecked."""
+    """A review as a file has it: ``position`` says where ("line 7"), ``values`` are fields of ``Review``, unchecked."""
 
-    place: str
+    position: str
     values: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ImportProblem:
     """One thing that is wrong: where, in which field, and what would be right."""
 
-    place: str
+    position: str
     field: str
     message: str
 
     def __str__(self) -> str:
         """One line; names come from the file, and a terminal obeys some characters."""
-        line = ": ".join(part for part in (self.place, self.field, self.message) if part)
+        line = ": ".join(part for part in (self.position, self.field, self.message) if part)
         return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line)
 
 
@@ -33,4 +33,4 @@ class LeftOut:
     why: str
 
 
-Found = Draft | Fault | LeftOut
+ImportEntry = Draft | ImportProblem | LeftOut

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.review.exchange.annotations import iter_annotations
-from pipeline.review.exchange.drafts import Draft, Fault, Found, LeftOut
+from pipeline.review.exchange.drafts import Draft, ImportEntry, ImportProblem, LeftOut
 from pipeline.review.exchange.rows import REQUIRED, iter_csv, iter_jsonl, iter_parquet
 from pipeline.review.exchange.screened import Screened
 from pipeline.store.reviews import ReviewLog
@@ -59,16 +59,16 @@ def read_reviews(path: Path, screened: Screened, *, skip_unknown: bool = False) 
         UsageError: when anything in it is wrong, naming place, field and what would be right for each.
     """
     checking = _Checking(screened, skip_unknown=skip_unknown)
-    for found in _entries(path, _bytes_of(path)):
-        checking.take(found)
+    for entry in _entries(path, _bytes_of(path)):
+        checking.take(entry)
     checking.end()
-    faults = checking.faults
-    if not faults and not checking.num_seen:
+    problems = checking.problems
+    if not problems and not checking.num_seen:
         raise UsageError(f"{path} holds no reviews: name another file")
-    if faults:
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        lines = [f"  {fault}" for fault in faults[:MAX_SHOWN]]
-        lines += [f"  and {len(faults) - MAX_SHOWN} more"] if len(faults) > MAX_SHOWN else []
+    if problems:
+        count = "1 fault" if len(problems) == 1 else f"{len(problems)} faults"
+        lines = [f"  {problem}" for problem in problems[:MAX_SHOWN]]
+        lines += [f"  and {len(problems) - MAX_SHOWN} more"] if len(problems) > MAX_SHOWN else []
         raise UsageError("\n".join([f"{path}: {count}; nothing was imported:", *lines]))
     return checking.incoming
 
@@ -86,7 +86,7 @@ def _bytes_of(path: Path) -> bytes:
     return data
 
 
-def _entries(path: Path, data: bytes) -> Iterator[Found]:
+def _entries(path: Path, data: bytes) -> Iterator[ImportEntry]:
     if data.startswith(b"PAR1"):
         return iter_parquet(data)
     try:
@@ -122,48 +122,48 @@ class _Checking:
     """One pass over a file, which collects faults instead of stopping at the first."""
 
     def __init__(self, screened: Screened, *, skip_unknown: bool) -> None:
-        self.faults: list[Fault] = []
+        self.problems: list[ImportProblem] = []
         self.incoming = Incoming()
         self.num_seen = 0
         self._screened, self._skip_unknown = screened, skip_unknown
         self._known = {review.review_id: review for review in screened.reviews}
         self._undoing: list[tuple[str, Review]] = []
 
-    def take(self, found: Found) -> None:
+    def take(self, entry: ImportEntry) -> None:
         """Look at one entry of the file."""
         self.num_seen += 1
-        if isinstance(found, LeftOut):
-            self.incoming.left_out[found.why] += 1
-        elif isinstance(found, Fault):
-            self.faults.append(found)
-        elif self._skip_unknown and _is_foreign(found, self._screened):
+        if isinstance(entry, LeftOut):
+            self.incoming.left_out[entry.why] += 1
+        elif isinstance(entry, ImportProblem):
+            self.problems.append(entry)
+        elif self._skip_unknown and _is_foreign(entry, self._screened):
             self.incoming.left_out["of clips that are not here"] += 1
         else:
-            self._check(found)
+            self._check(entry)
 
     def end(self) -> None:
         """Look at what refers to other entries."""
-        for place, review in self._undoing:
+        for position, review in self._undoing:
             undone = self._known.get(review.undoes or "")
             if undone is None or undone.clip_id != review.clip_id:
                 message = f"{review.undoes} is no review of {review.clip_id}, in this file or in the workspace"
-                self.faults.append(Fault(place, "undoes", message))
+                self.problems.append(ImportProblem(position, "undoes", message))
 
     def _check(self, draft: Draft) -> None:
         misfits = list(_misfits(draft, self._screened))
         review = self._review_of(draft)
-        self.faults += misfits
+        self.problems += misfits
         if review is None or misfits:
             return
         if (there := self._known.get(review.review_id)) is not None:
             self.incoming.num_there += 1
             if there != review:
                 message = f"{review.review_id} is another review already: leave it empty where a row was changed"
-                self.faults.append(Fault(draft.place, "review_id", message))
+                self.problems.append(ImportProblem(draft.position, "review_id", message))
             return
         self._known[review.review_id] = review
         if review.undoes is not None:
-            self._undoing.append((draft.place, review))
+            self._undoing.append((draft.position, review))
         if review.version != self._screened.clips[review.clip_id].key:
             self.incoming.num_stale += 1
         self.incoming.reviews.append(review)
@@ -174,7 +174,7 @@ class _Checking:
                 return Review.model_validate(draft.values)
             return Review.of(**{**draft.values, **_stamped(draft.values.get("at"))})
         except ValidationError as error:
-            self.faults += [_translated(item, draft) for item in error.errors(include_url=False)]
+            self.problems += [_translated(item, draft) for item in error.errors(include_url=False)]
             return None
 
 
@@ -197,24 +197,30 @@ def _is_foreign(draft: Draft, screened: Screened) -> bool:
     return isinstance(clip_id, str) and clip_id not in screened.clips
 
 
-def _misfits(draft: Draft, screened: Screened) -> Iterator[Fault]:
+def _misfits(draft: Draft, screened: Screened) -> Iterator[ImportProblem]:
     """What does not fit this workspace."""
     clip_id, version = (draft.values.get(name) for name in ("clip_id", "version"))
     domain, trim, time = (draft.values.get(name) for name in ("domain", "trim", "at"))
     if isinstance(time, str) and not _is_time(time):
-        yield Fault(draft.place, "at", f"{time[:40]!r} is no UTC time such as 2026-01-31T09:30:00.000Z")
+        yield ImportProblem(draft.position, "at", f"{time[:40]!r} is no UTC time such as 2026-01-31T09:30:00.000Z")
     if isinstance(domain, str) and domain not in screened.limits:
-        yield Fault(draft.place, "domain", f"{domain[:40]!r} is no domain; allowed: {', '.join(screened.limits)}")
+        yield ImportProblem(
+            draft.position, "domain", f"{domain[:40]!r} is no domain; allowed: {', '.join(screened.limits)}"
+        )
     if not isinstance(clip_id, str):
         return
-    made = screened.clips.get(clip_id)
-    if made is None:
-        yield Fault(draft.place, "clip_id", f"{clip_id[:96]!r}: {_UNKNOWN_CLIP} (--skip-unknown leaves such out)")
+    finished = screened.clips.get(clip_id)
+    if finished is None:
+        yield ImportProblem(
+            draft.position, "clip_id", f"{clip_id[:96]!r}: {_UNKNOWN_CLIP} (--skip-unknown leaves such out)"
+        )
         return
     # How many frames an earlier version had is not known any more.
-    stop = _whole(trim.get("stop")) if isinstance(trim, Mapping) and version == made.key else None
-    if stop is not None and stop > made.clip.plan.num_frames:
-        yield Fault(draft.place, "trim_stop", f"{stop} is beyond the clip's {made.clip.plan.num_frames} frames")
+    stop = _whole(trim.get("stop")) if isinstance(trim, Mapping) and version == finished.key else None
+    if stop is not None and stop > finished.clip.plan.num_frames:
+        yield ImportProblem(
+            draft.position, "trim_stop", f"{stop} is beyond the clip's {finished.clip.plan.num_frames} frames"
+        )
 
 
 def _whole(value: Any) -> int | None:
@@ -224,11 +230,11 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _translated(item: Mapping[str, Any], draft: Draft) -> Fault:
+def _translated(item: Mapping[str, Any], draft: Draft) -> ImportProblem:
     name = "_".join(str(part) for part in item["loc"]) or "action"
     if item["type"] == "missing":
         needed = "" if name.startswith("trim") else f"; every review needs {', '.join(REQUIRED)}"
-        return Fault(draft.place, name, f"is missing{needed}")
+        return ImportProblem(draft.position, name, f"is missing{needed}")
     if item["type"] == "extra_forbidden":
-        return Fault(draft.place, name, "is no field of a review")
-    return Fault(draft.place, name, str(item["msg"]).removeprefix("Value error, "))
+        return ImportProblem(draft.position, name, "is no field of a review")
+    return ImportProblem(draft.position, name, str(item["msg"]).removeprefix("Value error, "))

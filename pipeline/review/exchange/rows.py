@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.review.exchange.drafts import Draft, Fault, Found
+from pipeline.review.exchange.drafts import Draft, ImportEntry, ImportProblem
 from schemas.arrow import record_schema
 from schemas.base import FrameSpan
 from schemas.manifest_syntax import SyntaxProblemError, csv_entries, jsonl_entries
@@ -78,39 +78,39 @@ def to_parquet(reviews: Iterable[Review]) -> bytes:
     return buffer.getvalue()
 
 
-def iter_jsonl(text: str) -> Iterator[Found]:
+def iter_jsonl(text: str) -> Iterator[ImportEntry]:
     """The reviews of JSON lines, and what is wrong with the others."""
     for entry in jsonl_entries(text):
         if isinstance(entry, SyntaxProblemError):
-            yield _fault(entry)
+            yield _problem(entry)
         else:
             yield Draft(f"line {entry.line}", _nested(entry.values))
 
 
-def iter_csv(text: str) -> Iterator[Found]:
+def iter_csv(text: str) -> Iterator[ImportEntry]:
     """The reviews of a CSV file with a header, and what is wrong with the others."""
     try:
         for entry in csv_entries(text, frozenset(COLUMNS), REQUIRED):
             if isinstance(entry, SyntaxProblemError):
-                yield _fault(entry)
+                yield _problem(entry)
                 continue
             cells = {name: cell[1:] if _ESCAPED.match(cell) else cell for name, cell in entry.values.items()}
             yield Draft(f"line {entry.line}", _nested(cells))
     except SyntaxProblemError as error:
-        yield _fault(error)
+        yield _problem(error)
 
 
-def iter_parquet(data: bytes) -> Iterator[Found]:
+def iter_parquet(data: bytes) -> Iterator[ImportEntry]:
     """The reviews of a Parquet file, and what is wrong with the others."""
     try:
         file = pq.ParquetFile(io.BytesIO(data))
         groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
         if sum(group.total_byte_size for group in groups) > MAX_UNPACKED_BYTES:
-            yield Fault("", "", f"would unpack to more than {MAX_UNPACKED_BYTES >> 20} MiB: divide it")
+            yield ImportProblem("", "", f"would unpack to more than {MAX_UNPACKED_BYTES >> 20} MiB: divide it")
             return
         table = file.read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        yield Fault("", "", f"is no readable Parquet file ({type(error).__name__}): write it again")
+        yield ImportProblem("", "", f"is no readable Parquet file ({type(error).__name__}): write it again")
         return
     wrong = [f"unknown column {name!r}" for name in table.column_names if name not in COLUMNS]
     wrong += [f"missing column {name!r}" for name in REQUIRED if name not in table.column_names]
@@ -118,14 +118,14 @@ def iter_parquet(data: bytes) -> Iterator[Found]:
         f"repeated column {name!r}" for name in sorted(set(table.column_names)) if table.column_names.count(name) > 1
     ]
     if wrong:
-        yield Fault("columns", "", f"{'; '.join(wrong)}; allowed columns: {', '.join(COLUMNS)}")
+        yield ImportProblem("columns", "", f"{'; '.join(wrong)}; allowed columns: {', '.join(COLUMNS)}")
         return
     for number, row in enumerate(table.to_pylist(), start=1):
         yield Draft(f"row {number}", _nested(row))
 
 
-def _fault(error: SyntaxProblemError) -> Fault:
-    return Fault("" if error.line is None else f"line {error.line}", error.field_name or "", error.message)
+def _problem(error: SyntaxProblemError) -> ImportProblem:
+    return ImportProblem("" if error.line is None else f"line {error.line}", error.field_name or "", error.message)
 
 
 def _nested(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.clip.crop import cut_square
 from pipeline.clip.prints import PrintTap
 from pipeline.clip.speech import log_mel
-from pipeline.curate.duplicates import Take, agreement, find_duplicates, motion_of, sound_of, typical_hash
+from pipeline.curate.duplicates import ComparedClip, agreement, find_duplicates, motion_of, sound_of, typical_hash
 from pipeline.fetch.probe import probe
 from pipeline.media.audio import read_audio
 from pipeline.media.decode import iter_at_rate, iter_frames
@@ -54,7 +54,7 @@ class Media:
 
     def found(self, *names: str) -> set[tuple[str, str]]:
         span, square = TimeSpan(start_s=0.0, stop_s=8.0), Box(x0=0, y0=0, x1=9, y1=9)
-        takes = [Take(name, name, name, span, square) for name in names]
+        takes = [ComparedClip(name, name, name, span, square) for name in names]
         groups = find_duplicates(takes, self.prints.__getitem__, DuplicateConfig())
         return {(link.clip_id, link.twin_id) for group in groups for link in group.links}
 

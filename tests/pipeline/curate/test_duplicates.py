@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.curate.components import components
-from pipeline.curate.duplicates import Take, agreement, find_duplicates, grouped, typical_hash
+from pipeline.curate.duplicates import ComparedClip, agreement, find_duplicates, grouped, typical_hash
 from schemas.base import Box, TimeSpan
 from schemas.collection import DuplicateLink
 from schemas.config import DuplicateConfig
@@ -20,7 +20,7 @@ CONFIG = DuplicateConfig()
 def take(name, *, source=None, sha256=None, start=0.0, stop=4.0, x0=0.0):
     source = source or f"s-{name}"
     span, square = TimeSpan(start_s=start, stop_s=stop), Box(x0=x0, y0=0, x1=x0 + 100, y1=100)
-    return Take(name, source, sha256 or f"sha-{source}", span, square)
+    return ComparedClip(name, source, sha256 or f"sha-{source}", span, square)
 
 
 def found(prints, takes=None, config=CONFIG):

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from flows.cli import application as cli
 from pipeline.build.results import load_build
 from pipeline.curate.select import limits_of
-from pipeline.review.desk import Desk
 from pipeline.review.exchange.agreement import agreement, cohens_kappa
 from pipeline.review.exchange.annotations import iter_annotations
 from pipeline.review.exchange.drafts import Draft, LeftOut
@@ -26,6 +25,7 @@ from pipeline.review.exchange.importing import read_reviews, store
 from pipeline.review.exchange.labelstudio import label_studio_tasks
 from pipeline.review.exchange.rows import COLUMNS, to_csv, to_jsonl, to_parquet
 from pipeline.review.exchange.screened import Screened, read_screened
+from pipeline.review.state import ScreeningState
 from pipeline.store.reviews import ReviewLog, standing
 from pipeline.store.workspace import Workspace
 from schemas.base import FrameSpan
@@ -705,4 +705,4 @@ def test_the_paper_preset_binds_what_leaves_as_it_binds_the_page_and_the_release
     place.storage.write("build.json", build.model_copy(update={"config": config}).model_dump_json().encode())
     limits = read_screened(place).limits
     assert {one.min_native_crop_px for one in limits.values()} == {256.0}
-    assert limits == limits_of(config) == Desk(place).catalogue.limits
+    assert limits == limits_of(config) == ScreeningState(place).catalogue.limits

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline.review.desk import Desk
+from pipeline.review.state import ScreeningState
 from pipeline.store.reviews import ReviewLog
 from schemas.review import REVIEW_REASONS, Review
 from tests.helpers.screened import NUM_FRAMES, Server, small_workspace, start_server
@@ -106,7 +106,7 @@ def test_what_was_answered_is_kept_and_what_was_sent_twice_is_there_once(tmp_pat
     """Four people decide without a pause while the server dies, each time at another moment of some request."""
     place = small_workspace(tmp_path / "ws")
     moment, stop, server = random.Random(11), threading.Event(), start_server(place)  # noqa: S311 - moments, not secrets
-    cookie, versions = cookie_of(server), Desk(place).catalogue.versions
+    cookie, versions = cookie_of(server), ScreeningState(place).catalogue.versions
     pages = [Page(f"r{number}", server, cookie, versions, stop) for number in range(NUM_PAGES)]
     threads = [threading.Thread(target=page.screen) for page in pages]
     try:

@@ -9,11 +9,11 @@ from pipeline.build.survey import survey
 from pipeline.curate.choice import ReleaseOptions
 from pipeline.curate.collect import collection_key
 from pipeline.release.make import make_release
-from pipeline.review.desk import Desk
 from pipeline.review.detail import detail_of
 from pipeline.review.exchange.bundle import write_bundle
 from pipeline.review.exchange.labelstudio import label_studio_tasks
 from pipeline.review.exchange.screened import read_screened
+from pipeline.review.state import ScreeningState
 from pipeline.store.reviews import ReviewLog
 from pipeline.store.workspace import Workspace
 from schemas.base import TimeSpan
@@ -76,11 +76,11 @@ def released(workspace: Workspace, name: str) -> dict[str, Decision]:
 
 
 def on_the_page(workspace: Workspace) -> dict[str, Decision]:
-    desk = Desk(workspace)
-    for entry in desk.catalogue.entries:
-        shown = detail_of(desk, entry)["verdict"]
+    screening = ScreeningState(workspace)
+    for entry in screening.catalogue.entries:
+        shown = detail_of(screening, entry)["verdict"]
         assert (shown["keep"], shown["reason"]) == (entry.measured.keep, entry.measured.reason)
-    return {entry.clip_id: entry.measured for entry in desk.catalogue.entries}
+    return {entry.clip_id: entry.measured for entry in screening.catalogue.entries}
 
 
 def in_the_bundle(workspace: Workspace, folder) -> dict[str, tuple[str, list[str]]]:

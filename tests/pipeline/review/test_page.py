@@ -15,10 +15,10 @@ import pytest
 import uvicorn
 
 from pipeline.review.clipfiles import ClipFiles
-from pipeline.review.desk import Desk
 from pipeline.review.guard import Guard
 from pipeline.review.order import Asked, Order, Why
 from pipeline.review.server import make_app
+from pipeline.review.state import ScreeningState
 from pipeline.store.reviews import ReviewLog, standing
 from pipeline.store.workspace import Workspace
 from schemas.base import FrameSpan
@@ -68,7 +68,7 @@ def served(place):
     """The server in this process; gives the address to open."""
     token, host = "t" * 43, "127.0.0.1"
     listening = socket.create_server((host, 0))
-    app = Guard(make_app(Desk(place), ClipFiles(place), reviewer="ann"), token=token, host=host, cookie="c")
+    app = Guard(make_app(ScreeningState(place), ClipFiles(place), reviewer="ann"), token=token, host=host, cookie="c")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -163,7 +163,7 @@ def said(place):
 
 def verdicts(place):
     """Action and reason of each clip that has a verdict."""
-    versions = Desk(place).catalogue.versions
+    versions = ScreeningState(place).catalogue.versions
     found = standing(said(place), versions)
     return {name: (str(one.verdict.action), one.verdict.reason) for name, one in found.items() if one.verdict}
 
@@ -394,7 +394,7 @@ def test_a_clip_that_looks_like_another_domain_says_so(chromium, tmp_path):
 
 def test_a_clip_whose_files_are_gone_says_so_and_the_next_one_plays(chromium, place):
     with served(place) as address:
-        shutil.rmtree(place.storage.path(f"results/clip/{Desk(place).catalogue.versions[SECOND]}"))
+        shutil.rmtree(place.storage.path(f"results/clip/{ScreeningState(place).catalogue.versions[SECOND]}"))
         page = Page(chromium, address, quiet=False)  # the browser itself complains of what is not there
         page.press("a")
         page.until(f"location.hash === '#{SECOND}'")
@@ -428,7 +428,7 @@ def test_after_some_verdicts_the_page_tells_chances_and_asks_in_another_order(ch
 
 
 def test_a_second_look_is_blind(chromium, place, monkeypatch):
-    versions = Desk(place).catalogue.versions
+    versions = ScreeningState(place).catalogue.versions
     ReviewLog(place).append(review(place, FIRST, version=versions[FIRST], action="reject", reason="overlay"))
     turns = [Asked(FIRST, None, Why.RECHECK), Asked(SECOND, None, Why.LIMITS)]
     monkeypatch.setattr(Order, "turns", lambda *_: turns)
@@ -578,7 +578,7 @@ def test_two_people_at_once(open_page, place):
     assert verdicts(place)[FIRST] == ("reject", "not_speaking")
     ann.press("u", "u", "u")
     ann.stored()
-    left = standing(said(place), Desk(place).catalogue.versions).values()
+    left = standing(said(place), ScreeningState(place).catalogue.versions).values()
     assert {one.verdict.who for one in left if one.verdict} == {"bob"}
 
 

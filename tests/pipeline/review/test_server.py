@@ -15,9 +15,9 @@ from starlette.testclient import TestClient
 
 from flows.cli import application as cli
 from pipeline.review.clipfiles import ClipFiles
-from pipeline.review.desk import Desk
 from pipeline.review.guard import MAX_BODY_BYTES, Guard, is_loopback, read_token
 from pipeline.review.server import make_app
+from pipeline.review.state import ScreeningState
 from pipeline.store.reviews import ReviewLog
 from pipeline.store.workspace import Workspace
 from schemas.base import canonical_json
@@ -58,20 +58,20 @@ def place(stocked, tmp_path):
 
 
 @pytest.fixture
-def desk(place):
-    return Desk(place)
+def screening(place):
+    return ScreeningState(place)
 
 
 @pytest.fixture
-def client(desk):
+def client(screening):
     """A page that has come by the printed address."""
-    with client_of(desk) as one:
+    with client_of(screening) as one:
         one.get(f"/?token={TOKEN}")
         yield one
 
 
-def client_of(desk, *, host="127.0.0.1", base=BASE):
-    app = Guard(make_app(desk, ClipFiles(desk.workspace), reviewer="ann"), token=TOKEN, host=host, cookie="c")
+def client_of(screening, *, host="127.0.0.1", base=BASE):
+    app = Guard(make_app(screening, ClipFiles(screening.workspace), reviewer="ann"), token=TOKEN, host=host, cookie="c")
     return TestClient(app, base_url=base, headers={"origin": base}, follow_redirects=False)
 
 
@@ -79,14 +79,14 @@ def now(ahead_s=0.0):
     return (datetime.now(UTC) + timedelta(seconds=ahead_s)).isoformat(timespec="milliseconds")
 
 
-def words(desk, clip_id=CLIP, **fields):
+def words(screening, clip_id=CLIP, **fields):
     """A review as the page sends it."""
-    known = {"clip_id": clip_id, "version": desk.catalogue.versions[clip_id], "who": "ann", "at": now()}
+    known = {"clip_id": clip_id, "version": screening.catalogue.versions[clip_id], "who": "ann", "at": now()}
     return {"action": "accept", **known, **fields}
 
 
-def media(desk, clip_id=CLIP):
-    return f"/media/{clip_id}/{desk.catalogue.versions[clip_id]}"
+def media(screening, clip_id=CLIP):
+    return f"/media/{clip_id}/{screening.catalogue.versions[clip_id]}"
 
 
 # --- who is listened to ---
@@ -94,15 +94,15 @@ def media(desk, clip_id=CLIP):
 
 @pytest.mark.parametrize("path", ["/", "/api/start", "/api/clips", "/static/main.js", "/media/a/b"])
 @pytest.mark.parametrize("cookie", [None, "", "wrong", TOKEN[:-1], TOKEN + "t", "ü"])
-def test_without_the_token_nothing_is_answered(desk, path, cookie):
-    with client_of(desk) as client:
+def test_without_the_token_nothing_is_answered(screening, path, cookie):
+    with client_of(screening) as client:
         headers = {} if cookie is None else {"cookie": f"c={quote(cookie)}"}
         assert client.get(path, headers=headers).status_code == 401
         assert client.get(f"{path}?token=wrong").status_code == 401
 
 
-def test_the_token_becomes_a_cookie_that_no_script_and_no_other_site_can_use(desk):
-    with client_of(desk) as client:
+def test_the_token_becomes_a_cookie_that_no_script_and_no_other_site_can_use(screening):
+    with client_of(screening) as client:
         answer = client.get(f"/?token={TOKEN}")
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
         cookie = answer.headers["set-cookie"]
@@ -124,8 +124,8 @@ def test_this_machine_may_be_named_in_its_own_ways(client, host):
     assert client.get("/api/start", headers={"host": host, "cookie": f"c={TOKEN}"}).status_code == 200
 
 
-def test_beyond_loopback_addresses_and_own_names_are_known_and_others_are_not(desk):
-    with client_of(desk, host=EVERYWHERE) as client:
+def test_beyond_loopback_addresses_and_own_names_are_known_and_others_are_not(screening):
+    with client_of(screening, host=EVERYWHERE) as client:
         for host, status in ((socket.gethostname(), 200), ("192.168.1.5:80", 200), ("evil.example", 400)):
             headers = {"host": host, "cookie": f"c={TOKEN}"}
             assert client.get("/api/start", headers=headers).status_code == status, host
@@ -135,17 +135,17 @@ FOREIGN_ORIGINS = ["http://evil.example", "http://localhost:8000", "null", "http
 
 
 @pytest.mark.parametrize("origin", FOREIGN_ORIGINS)
-def test_a_foreign_origin_changes_nothing(client, desk, origin):
+def test_a_foreign_origin_changes_nothing(client, screening, origin):
     headers = {"origin": origin} if origin else {}
     if origin is None:
         del client.headers["origin"]
-    answer = client.post("/api/reviews", json=words(desk), headers=headers)
+    answer = client.post("/api/reviews", json=words(screening), headers=headers)
     assert answer.status_code == 403
-    assert ReviewLog(desk.workspace).read() == []
+    assert ReviewLog(screening.workspace).read() == []
 
 
-def test_only_small_json_is_taken(client, desk):
-    said = json.dumps(words(desk))
+def test_only_small_json_is_taken(client, screening):
+    said = json.dumps(words(screening))
     assert client.post("/api/reviews", content=said, headers={"content-type": "text/plain"}).status_code == 415
     much = json.dumps({"note": "x" * MAX_BODY_BYTES})
     assert client.post("/api/reviews", content=much, headers={"content-type": "application/json"}).status_code == 413
@@ -154,7 +154,7 @@ def test_only_small_json_is_taken(client, desk):
     for text in ("", "[]", "{", "[" * 40_000, "NaN"):
         answer = client.post("/api/reviews", content=text, headers={"content-type": "application/json"})
         assert (answer.status_code, "error" in answer.json()) == (422, True), text[:10]
-    assert ReviewLog(desk.workspace).read() == []
+    assert ReviewLog(screening.workspace).read() == []
 
 
 def test_every_answer_forbids_foreign_scripts(client):
@@ -211,8 +211,8 @@ def cookie_of(server):
 # --- media ---
 
 
-def test_any_one_part_of_a_clip_can_be_had(client, desk):
-    whole = client.get(media(desk))
+def test_any_one_part_of_a_clip_can_be_had(client, screening):
+    whole = client.get(media(screening))
     size = len(whole.content)
     assert (whole.status_code, whole.headers["content-type"]) == (200, "video/mp4")
     assert "immutable" in whole.headers["cache-control"]
@@ -224,7 +224,7 @@ def test_any_one_part_of_a_clip_can_be_had(client, desk):
         f"bytes=4-{'9' * 18}": whole.content[4:],
         f"bytes=-{'9' * 18}": whole.content,
     }.items():
-        answer = client.get(media(desk), headers={"range": asked})
+        answer = client.get(media(screening), headers={"range": asked})
         assert (answer.status_code, answer.content) == (206, part), asked
 
 
@@ -233,14 +233,14 @@ def test_any_one_part_of_a_clip_can_be_had(client, desk):
     ["bytes=999999999-", f"bytes={'9' * 18}-{'9' * 18}", "bytes=" + "9" * 5000 + "-", "bytes=5-2", "bytes=-0",
      "bytes=-", "bytes=0-1,3-4", "bytes=a-b", "items=0-1", "bytes", "", "bytes=0-0," * 500],
 )  # fmt: skip
-def test_other_ranges_are_refused(client, desk, asked):
-    answer = client.get(media(desk), headers={"range": asked})
+def test_other_ranges_are_refused(client, screening, asked):
+    answer = client.get(media(screening), headers={"range": asked})
     assert answer.status_code == 416
     assert answer.headers["content-range"].startswith("bytes */")
 
 
-def test_arrays_come_as_they_are_stored(client, desk):
-    version = desk.catalogue.versions[CLIP]
+def test_arrays_come_as_they_are_stored(client, screening):
+    version = screening.catalogue.versions[CLIP]
     answer = client.get(f"/arrays/{CLIP}/{version}")
     (length,) = struct.unpack_from("<I", answer.content)
     assert length % 4 == 0
@@ -252,11 +252,11 @@ def test_arrays_come_as_they_are_stored(client, desk):
         found[name] = np.frombuffer(answer.content, "<f4", count, place).reshape(shape)
         place += 4 * count
     assert place == len(answer.content)
-    stored = np.load(desk.workspace.storage.path(f"results/clip/{version}/landmarks.npy"))
+    stored = np.load(screening.workspace.storage.path(f"results/clip/{version}/landmarks.npy"))
     np.testing.assert_array_equal(found["landmarks"], stored)
     assert found["envelope"].max() == pytest.approx(1)
     assert found["box"].shape == (NUM_FRAMES, 4)
-    plan = desk.entry(CLIP).made.clip.plan
+    plan = screening.entry(CLIP).finished.clip.plan
     scale = SIZE_PX / plan.square.width_px
     expected = [(plan.face.x0 - plan.square.x0) * scale, (plan.face.y1 - plan.square.y0) * scale]
     np.testing.assert_allclose(found["box"][0][[0, 3]], expected, rtol=1e-5)
@@ -264,22 +264,22 @@ def test_arrays_come_as_they_are_stored(client, desk):
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_a_thumbnail_is_made_once(client, desk):
-    version = desk.catalogue.versions[CLIP]
+def test_a_thumbnail_is_made_once(client, screening):
+    version = screening.catalogue.versions[CLIP]
     first = client.get(f"/thumbs/{CLIP}/{version}")
     assert first.headers["content-type"] == "image/jpeg"
     assert first.content[:2] == b"\xff\xd8"
-    (kept,) = desk.workspace.scratch_folder.rglob("*.jpg")
-    desk.workspace.storage.delete(f"results/clip/{version}/mp4")
+    (kept,) = screening.workspace.scratch_folder.rglob("*.jpg")
+    screening.workspace.storage.delete(f"results/clip/{version}/mp4")
     kept.write_bytes(b"as it was")
     assert client.get(f"/thumbs/{CLIP}/{version}").content == b"as it was"
 
 
-def test_files_that_are_missing_or_damaged_are_said_in_a_sentence(client, desk):
-    version = desk.catalogue.versions[CLIP]
+def test_files_that_are_missing_or_damaged_are_said_in_a_sentence(client, screening):
+    version = screening.catalogue.versions[CLIP]
     folder = f"results/clip/{version}"
-    desk.workspace.storage.write(f"{folder}/mp4", b"no film")
-    desk.workspace.storage.delete(f"{folder}/pose.npy")
+    screening.workspace.storage.write(f"{folder}/mp4", b"no film")
+    screening.workspace.storage.delete(f"{folder}/pose.npy")
     for path in (f"/thumbs/{CLIP}/{version}", f"/arrays/{CLIP}/{version}"):
         answer = client.get(path)
         assert answer.status_code == 500
@@ -294,12 +294,12 @@ def test_another_version_of_a_clip_is_not_served(client):
 # --- the list ---
 
 
-def test_the_list_and_the_details(client, desk):
+def test_the_list_and_the_details(client, screening):
     start = client.get("/api/start").json()
     assert start["num_clips"] == 12
     assert start["reasons"] == [reason.value for reason in REVIEW_REASONS]
     rows = client.get("/api/clips?start=0").json()["rows"]
-    assert [row["id"] for row in rows] == [entry.clip_id for entry in desk.catalogue.entries]
+    assert [row["id"] for row in rows] == [entry.clip_id for entry in screening.catalogue.entries]
     assert rows[1]["missed"] == "several_faces"
     assert client.get("/api/clips?start=11").json()["rows"] == rows[11:]
     detail = client.get("/api/clips/film0000-1").json()
@@ -321,7 +321,7 @@ def test_what_is_measured_besides_is_shown_with_its_limit_where_it_has_one(tmp_p
     strict = real.limits.model_copy(update={"max_overlay": 3.0, "min_speaker_z": 1.0})
     config = BuildConfig(domains={**EMBEDDED_DOMAINS, "real": real.model_copy(update={"limits": strict})})
     place = stock_clips(tmp_path / "ws", [template(0, **scores), template(1)], config=config)
-    with client_of(Desk(place)) as client:
+    with client_of(ScreeningState(place)) as client:
         client.get(f"/?token={TOKEN}")
         routed, plain = client.get("/api/clips?start=0").json()["rows"]
         assert (routed["proposed"], plain.get("proposed")) == ("mesh", None)
@@ -351,8 +351,8 @@ def test_wrong_questions_get_a_sentence(client, path):
 # --- what people say ---
 
 
-def test_a_review_is_stored_before_it_is_answered(client, desk, place):
-    answer = client.post("/api/reviews", json=words(desk, action="reject", reason="blurred"))
+def test_a_review_is_stored_before_it_is_answered(client, screening, place):
+    answer = client.post("/api/reviews", json=words(screening, action="reject", reason="blurred"))
     assert answer.status_code == 200
     (stored,) = ReviewLog(Workspace(place.storage.root)).read()
     assert (stored.review_id, stored.who, stored.reason) == (answer.json()["review_id"], "ann", "blurred")
@@ -362,16 +362,16 @@ def test_a_review_is_stored_before_it_is_answered(client, desk, place):
 
 def test_verdicts_teach_the_queue_how_likely_each_clip_is_to_be_accepted(tmp_path):
     """Somebody accepts what is sharp, of every clip but each third one."""
-    desk = Desk(unlike_workspace(tmp_path / "ws"))
-    with client_of(desk) as client:
+    screening = ScreeningState(unlike_workspace(tmp_path / "ws"))
+    with client_of(screening) as client:
         client.get(f"/?token={TOKEN}")
         before = client.get("/api/queue?reviewer=ann").json()
         assert before["chances"] == [None] * 40
-        names = [entry.clip_id for entry in desk.catalogue.entries]
+        names = [entry.clip_id for entry in screening.catalogue.entries]
         for number, clip_id in enumerate(names):
             if number % 3:
                 verdict = {"action": "accept"} if number >= 20 else {"action": "reject", "reason": "blurred"}
-                assert client.post("/api/reviews", json=words(desk, clip_id, **verdict)).status_code == 200
+                assert client.post("/api/reviews", json=words(screening, clip_id, **verdict)).status_code == 200
         after = client.get("/api/queue?reviewer=ann").json()
     found = dict(zip(after["ids"], after["chances"], strict=True))
     waiting = [name for name in after["ids"] if name not in after["blind"]]
@@ -383,20 +383,20 @@ def test_verdicts_teach_the_queue_how_likely_each_clip_is_to_be_accepted(tmp_pat
     assert doubts == sorted(doubts), "the least certain come first"
 
 
-def test_saying_the_same_again_changes_nothing(client, desk):
-    said = words(desk)
+def test_saying_the_same_again_changes_nothing(client, screening):
+    said = words(screening)
     first, second = (client.post("/api/reviews", json=said).json() for _ in range(2))
     assert first == second
-    assert len(ReviewLog(desk.workspace).read()) == 1
+    assert len(ReviewLog(screening.workspace).read()) == 1
 
 
-def test_undoing_brings_back_what_was_before(client, desk):
-    accepted = client.post("/api/reviews", json=words(desk)).json()["review_id"]
-    undone = client.post("/api/reviews", json=words(desk, action="undo", undoes=accepted)).json()
+def test_undoing_brings_back_what_was_before(client, screening):
+    accepted = client.post("/api/reviews", json=words(screening)).json()["review_id"]
+    undone = client.post("/api/reviews", json=words(screening, action="undo", undoes=accepted)).json()
     assert undone["state"] is None
     assert client.get("/api/reviews?reviewer=ann").json()["reviews"] == []
     assert CLIP in client.get("/api/queue?reviewer=ann").json()["ids"]
-    again = client.post("/api/reviews", json=words(desk, action="undo", undoes=undone["review_id"])).json()
+    again = client.post("/api/reviews", json=words(screening, action="undo", undoes=undone["review_id"])).json()
     assert again["state"]["verdict"]["action"] == "accept"
 
 
@@ -414,40 +414,40 @@ def test_undoing_brings_back_what_was_before(client, desk):
     ],
     ids=str,
 )  # fmt: skip
-def test_what_cannot_be_is_refused_with_a_sentence(client, desk, change):
-    answer = client.post("/api/reviews", json=words(desk) | change)
+def test_what_cannot_be_is_refused_with_a_sentence(client, screening, change):
+    answer = client.post("/api/reviews", json=words(screening) | change)
     assert answer.status_code == 422, answer.text
     assert answer.json()["error"]
-    assert ReviewLog(desk.workspace).read() == []
+    assert ReviewLog(screening.workspace).read() == []
 
 
-def test_a_page_learns_what_others_say(client, desk, place):
+def test_a_page_learns_what_others_say(client, screening, place):
     before = client.get("/api/changes?after=0").json()
     assert before["states"] == {}
-    client.post("/api/reviews", json=words(desk, who="bob"))
+    client.post("/api/reviews", json=words(screening, who="bob"))
     after = client.get(f"/api/changes?after={before['sequence']}").json()
     assert after["states"][CLIP]["verdict"]["who"] == "bob"
     assert client.get(f"/api/changes?after={after['sequence']}").json()["states"] == {}
     # Another server, or an import.
-    ReviewLog(place).append(review(place, "film0001-1", version=desk.catalogue.versions["film0001-1"]))
-    desk.reread()
+    ReviewLog(place).append(review(place, "film0001-1", version=screening.catalogue.versions["film0001-1"]))
+    screening.reread()
     told = client.get(f"/api/changes?after={after['sequence']}").json()
     assert told["states"]["film0001-1"]["verdict"]["who"] == "bob"
 
 
 def test_what_was_said_of_an_earlier_version_is_shown_and_does_not_hold(place):
     ReviewLog(place).append(review(place, CLIP, version="earlier", action="reject", reason="blurred"))
-    desk = Desk(place)
-    state = desk.state(CLIP)
+    screening = ScreeningState(place)
+    state = screening.state(CLIP)
     assert state is not None
     assert "verdict" not in state
     assert state["stale"][0]["reason"] == "blurred"
-    assert CLIP in [turn.clip_id for turn in desk.queue("ann")]
-    desk.say(words(desk))  # of this version: the old word is answered
-    assert "stale" not in (desk.state(CLIP) or {})
+    assert CLIP in [turn.clip_id for turn in screening.queue("ann")]
+    screening.say(words(screening))  # of this version: the old word is answered
+    assert "stale" not in (screening.state(CLIP) or {})
 
 
-def test_clips_that_come_later_are_seen_on_demand(client, desk, place):
+def test_clips_that_come_later_are_seen_on_demand(client, screening, place):
     small_workspace(place.storage.root, 15)
     edition = client.get("/api/start").json()["edition"]
     assert client.get("/api/start").json()["num_clips"] == 12
@@ -456,11 +456,11 @@ def test_clips_that_come_later_are_seen_on_demand(client, desk, place):
 
 
 def test_time_spent_leaves_breaks_out(place):
-    versions = Desk(place).catalogue.versions
+    versions = ScreeningState(place).catalogue.versions
     for minute, second in ((0, 0), (0, 30), (9, 0), (9, 10)):
         at = f"2026-01-02T03:{minute:02d}:{second:02d}.000+00:00"
         ReviewLog(place).append(review(place, CLIP, version=versions[CLIP], at=at))
-    assert Desk(place).worked_s() == 30 + 120 + 10  # of the long pause two minutes count
+    assert ScreeningState(place).worked_s() == 30 + 120 + 10  # of the long pause two minutes count
 
 
 # --- many at once ---
@@ -468,31 +468,31 @@ def test_time_spent_leaves_breaks_out(place):
 
 def test_concurrent_writers_lose_nothing(place):
     """Eight reviewers on two servers of one workspace, all at once."""
-    desks = [Desk(place), Desk(place)]
-    clips = list(desks[0].catalogue.versions)
+    screenings = [ScreeningState(place), ScreeningState(place)]
+    clips = list(screenings[0].catalogue.versions)
 
     def speak(number):
-        desk = desks[number % 2]
+        screening = screenings[number % 2]
         for clip_id in clips:
-            desk.say(words(desk, clip_id, who=f"r{number}", at=AT))
+            screening.say(words(screening, clip_id, who=f"r{number}", at=AT))
         return number
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(speak, range(8))) == list(range(8))
     stored = ReviewLog(place).read()
     assert len(stored) == len({one.review_id for one in stored}) == 8 * len(clips)
-    for desk in desks:
-        desk.reread()
-        assert all(len(desk.said_of(clip_id)) == 8 for clip_id in clips)
+    for screening in screenings:
+        screening.reread()
+        assert all(len(screening.reviews_of(clip_id)) == 8 for clip_id in clips)
 
 
-def test_thumbnails_wanted_by_many_at_once_are_whole(desk):
-    files = ClipFiles(desk.workspace)
-    keys = list(desk.catalogue.versions.values()) * 4
+def test_thumbnails_wanted_by_many_at_once_are_whole(screening):
+    files = ClipFiles(screening.workspace)
+    keys = list(screening.catalogue.versions.values()) * 4
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         pictures = [path.read_bytes() for path in pool.map(files.thumbnail, keys)]
     assert all(picture.endswith(b"\xff\xd9") for picture in pictures)
-    assert len(set(pictures)) == len(desk.catalogue.versions)
+    assert len(set(pictures)) == len(screening.catalogue.versions)
 
 
 # --- an object store ---
@@ -502,17 +502,17 @@ def test_a_workspace_in_an_object_store(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with object_store(monkeypatch):
         place = small_workspace(f"{bucket()}/ws", 4)
-        desk = Desk(place)
-        with client_of(desk) as client:
+        screening = ScreeningState(place)
+        with client_of(screening) as client:
             client.get(f"/?token={TOKEN}")
-            whole = client.get(media(desk))
-            assert client.get(media(desk), headers={"range": "bytes=7-9"}).content == whole.content[7:10]
-            assert client.get(media(desk).replace("media", "thumbs")).status_code == 200
-            assert client.get(media(desk).replace("media", "arrays")).status_code == 200
-            assert client.post("/api/reviews", json=words(desk)).status_code == 200
+            whole = client.get(media(screening))
+            assert client.get(media(screening), headers={"range": "bytes=7-9"}).content == whole.content[7:10]
+            assert client.get(media(screening).replace("media", "thumbs")).status_code == 200
+            assert client.get(media(screening).replace("media", "arrays")).status_code == 200
+            assert client.post("/api/reviews", json=words(screening)).status_code == 200
         assert len(ReviewLog(place).read()) == 1
         # No more than asked for is kept on this machine, whatever is looked at.
-        keys = list(desk.catalogue.versions.values())
+        keys = list(screening.catalogue.versions.values())
         files = ClipFiles(place, most_bytes=len(whole.content) * 2)
         for key in keys:
             assert files.media(key).read_bytes()
@@ -525,7 +525,7 @@ def test_a_workspace_in_an_object_store(monkeypatch, tmp_path):
 
 def test_a_killed_server_comes_back_at_the_same_address_with_everything(place):
     with running(place) as server:
-        said = canonical_json(words(Desk(place)))
+        said = canonical_json(words(ScreeningState(place)))
         connection = http.client.HTTPConnection(server.origin.removeprefix("http://"), timeout=20)
         headers = {"Cookie": cookie_of(server), "Origin": server.origin, "Content-Type": "application/json"}
         connection.request("POST", "/api/reviews", said, headers)
@@ -558,4 +558,4 @@ def test_no_workspace_is_said_in_a_sentence(tmp_path, capsys):
     assert "is not a workspace" in capsys.readouterr().err
     assert cli.run(["review"]) == 2
     with pytest.raises(UsageError):
-        Desk(Workspace(tmp_path / "none", create=True))
+        ScreeningState(Workspace(tmp_path / "none", create=True))

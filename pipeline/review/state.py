@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline.build.results import load_build, results_of
-from pipeline.review.catalogue import Catalogue, Entry, read_catalogue
+from pipeline.review.catalogue import Catalogue, CatalogueEntry, read_catalogue
 from pipeline.review.order import Asked
 from pipeline.review.progress import spent_s
 from pipeline.store.reviews import ReviewLog, Standing, in_force, standing
@@ -34,7 +34,7 @@ _FIELDS = frozenset({"clip_id", "version", "who", "at", "action", "reason", "dom
                      "note", "blind"})  # fmt: skip
 
 
-class Desk:
+class ScreeningState:
     """The clips of one workspace and all reviews of them; safe for many threads.
 
     ``sequence`` grows with everything new, so that a page can ask for what it has not seen.
@@ -95,11 +95,11 @@ class Desk:
         self.sequence += 1
         self._changed[clip_id] = self.sequence
         versions = self.catalogue.versions
-        found = standing(self._reviews.get(clip_id, {}).values(), versions if clip_id in versions else {})
+        standings = standing(self._reviews.get(clip_id, {}).values(), versions if clip_id in versions else {})
         self._standings.pop(clip_id, None)
-        self._standings |= found
+        self._standings |= standings
 
-    def say(self, said: Mapping[str, Any]) -> Review:
+    def say(self, fields: Mapping[str, Any]) -> Review:
         """Store one review; it is on the disk, or in the store, when this returns.
 
         Saying the very same again, as a page does that was not answered, changes nothing.
@@ -107,7 +107,7 @@ class Desk:
         Raises:
             UsageError: when it cannot be taken as it is: what is wrong with it.
         """
-        review = self._checked(said)
+        review = self._checked(fields)
         self._log.append(review)
         with self._lock:
             mine = self._reviews.setdefault(review.clip_id, {})
@@ -116,13 +116,13 @@ class Desk:
                 self._stand(review.clip_id)
         return review
 
-    def _checked(self, said: Mapping[str, Any]) -> Review:
-        unknown = sorted(said.keys() - _FIELDS)
+    def _checked(self, fields: Mapping[str, Any]) -> Review:
+        unknown = sorted(fields.keys() - _FIELDS)
         if unknown:
             raise UsageError(f"a review has no field {unknown[0][:80]!r}")
-        entry = self.entry(str(said.get("clip_id", "")))
+        entry = self.entry(str(fields.get("clip_id", "")))
         try:
-            review = Review.of(**said)
+            review = Review.of(**fields)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
@@ -130,15 +130,15 @@ class Desk:
         if not _is_time(review.at):
             raise UsageError(f"the review's time {review.at[:40]!r} is not ISO 8601 in UTC, or in the future")
         # An undo names what it takes back by id, whichever version of the clip that was said of.
-        if review.version != entry.made.key and review.action is not ReviewAction.UNDO:
+        if review.version != entry.finished.key and review.action is not ReviewAction.UNDO:
             raise UsageError(f"{review.clip_id} has been made anew since: look at it again")
         self._check_content(review, entry)
         return review
 
-    def _check_content(self, review: Review, entry: Entry) -> None:
+    def _check_content(self, review: Review, entry: CatalogueEntry) -> None:
         if review.domain is not None and review.domain not in self.catalogue.domains:
             raise UsageError(f"{review.domain[:80]!r} is no domain: choose from {', '.join(self.catalogue.domains)}")
-        num_frames = entry.made.clip.plan.num_frames
+        num_frames = entry.finished.clip.plan.num_frames
         if review.trim is not None and review.trim.stop > num_frames:
             raise UsageError(f"{review.clip_id} has {num_frames} frames, and {review.trim.stop} is behind its end")
         if review.undoes is not None and review.undoes not in self._reviews.get(review.clip_id, {}):
@@ -146,7 +146,7 @@ class Desk:
 
     # ---- what a page is told -------------------------------------------------------------------
 
-    def entry(self, clip_id: str) -> Entry:
+    def entry(self, clip_id: str) -> CatalogueEntry:
         """The clip of that id.
 
         Raises:
@@ -163,17 +163,17 @@ class Desk:
 
     def _everything(self) -> list[Review]:
         with self._lock:
-            return [review for said in self._reviews.values() for review in said.values()]
+            return [review for of_clip in self._reviews.values() for review in of_clip.values()]
 
     def changes(self, after: int) -> tuple[int, dict[str, dict[str, Any] | None]]:
         """The sequence now, and the state of every clip of which something was said after ``after``."""
         with self._lock:
-            found = {
+            states = {
                 clip_id: self._state(clip_id)
                 for clip_id, changed in self._changed.items()
                 if changed > after and clip_id in self.catalogue.by_id
             }
-            return self.sequence, found
+            return self.sequence, states
 
     def state(self, clip_id: str) -> dict[str, Any] | None:
         """What holds for one clip, as the page knows it; None where nothing does."""
@@ -181,47 +181,47 @@ class Desk:
             return self._state(clip_id)
 
     def _state(self, clip_id: str) -> dict[str, Any] | None:
-        found = self._standings.get(clip_id)
-        if found is None:
+        holding = self._standings.get(clip_id)
+        if holding is None:
             return None
         current = {
-            name: _told(review)
+            name: _fields_of(review)
             for name in ("verdict", "domain", "identity", "trim")
-            if (review := getattr(found, name)) is not None
+            if (review := getattr(holding, name)) is not None
         }
-        stale = [_told(review) for review in unconfirmed(found)]
+        stale = [_fields_of(review) for review in unconfirmed(holding)]
         return {**current, **({"stale": stale} if stale else {})} or None
 
-    def said_of(self, clip_id: str) -> list[dict[str, Any]]:
+    def reviews_of(self, clip_id: str) -> list[dict[str, Any]]:
         """Everything that was ever said of a clip, in order of time."""
         with self._lock:
-            said = sorted(self._reviews.get(clip_id, {}).values(), key=lambda review: (review.at, review.review_id))
-            holding = {review.review_id for review in in_force(said)}
-            return [{**_told(review), "holds": review.review_id in holding} for review in said]
+            reviews = sorted(self._reviews.get(clip_id, {}).values(), key=lambda review: (review.at, review.review_id))
+            holding = {review.review_id for review in in_force(reviews)}
+            return [{**_fields_of(review), "holds": review.review_id in holding} for review in reviews]
 
     def latest_of(self, who: str, count: int) -> list[dict[str, Any]]:
         """The latest reviews of one person that still hold, the newest last: what can be undone."""
         with self._lock:
             valid = [
                 review
-                for said in self._reviews.values()
-                for review in in_force(said.values())
+                for of_clip in self._reviews.values()
+                for review in in_force(of_clip.values())
                 if review.who == who and review.clip_id in self.catalogue.by_id
             ]
         newest = sorted(valid, key=lambda review: (review.at, review.review_id))[-count:]
-        return [_told(review) for review in newest]
+        return [_fields_of(review) for review in newest]
 
     def worked_s(self) -> float:
         """Seconds that people have spent, long breaks cut short."""
         return spent_s(self._everything())
 
 
-def unconfirmed(found: Standing) -> list[Review]:
+def unconfirmed(holding: Standing) -> list[Review]:
     """What was said of an earlier version, of each kind the latest, where nothing of its kind was said of this one."""
     latest: dict[str, Review] = {}
-    for review in found.stale:
+    for review in holding.stale:
         kind = "verdict" if review.action in _VERDICTS else review.action.value
-        if getattr(found, kind) is None:
+        if getattr(holding, kind) is None:
             latest[kind] = review
     return list(latest.values())
 
@@ -235,8 +235,8 @@ def _is_time(at: str) -> bool:
     return time_of.utcoffset() == timedelta(0) and time_of <= datetime.now(UTC) + timedelta(seconds=_AHEAD_S)
 
 
-def _told(review: Review) -> dict[str, Any]:
+def _fields_of(review: Review) -> dict[str, Any]:
     """A review without what is not there."""
     trim: FrameSpan | None = review.trim
-    told = review.model_dump(mode="json", exclude_defaults=True, exclude={"trim", "version"})
-    return {**told, **({"trim": [trim.start, trim.stop]} if trim else {})}
+    fields = review.model_dump(mode="json", exclude_defaults=True, exclude={"trim", "version"})
+    return {**fields, **({"trim": [trim.start, trim.stop]} if trim else {})}
