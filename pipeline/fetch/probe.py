@@ -15,7 +15,8 @@ import av.container
 import av.error
 import av.stream
 
-from pipeline.media.decode import Frame, iter_frames, open_media, scale_to_square
+from pipeline.media.decode import iter_frames, open_media, scale_to_square
+from pipeline.media.frame import Frame
 from schemas.config import ProbeConfig
 from schemas.errors import DecodeError, SourceError
 from schemas.media import AudioStream, Video
