@@ -78,19 +78,15 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         sound = _sound_stream(container, stream, name)
         extents = _walk(container, [stream, *([sound] if sound else [])], name, config)
         extent = extents[stream.index]
-        if not extent.num_packets:
-            raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
-        if extent.start is None:
-            raise SourceError(f"{name} carries no time stamps ({container.format.name}): remux it into mp4 or mkv")
+        first = _first_stamp(extent, container, name)
         tick = Fraction(stream.time_base or Fraction(1, 90000))
         fps = _average_fps(stream, extent, tick, name)
         hold, last = extent.hold * tick or 1 / fps, extent.last * tick
-        start_s, claimed_stop_s = float(extent.start * tick), float(last + hold)
+        start_s, claimed_stop_s = float(first * tick), float(last + hold)
         audio = _audio(sound, extents[sound.index]) if sound else None
         _check_claim(name, stream, container.duration, start_s, claimed_stop_s, audio, config)
         _check_length(claimed_stop_s - start_s, name, config)
-        aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
-        aspect = aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1)
+        aspect = _pixel_aspect(stream)
         _check_size(*scale_to_square(context.width, context.height, aspect, 0), name, config)
         return Video(
             source_id=source_id,
@@ -115,6 +111,20 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
             colorspace=str(context.colorspace),
             audio=audio,
         )
+
+
+def _first_stamp(extent: _Extent, container: av.container.InputContainer, name: str) -> int:
+    if not extent.num_packets:
+        raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
+    if extent.start is None:
+        raise SourceError(f"{name} carries no time stamps ({container.format.name}): remux it into mp4 or mkv")
+    return extent.start
+
+
+def _pixel_aspect(stream: av.VideoStream) -> Fraction:
+    """Width over height of a pixel; what lies outside 1:8 to 8:1 is taken for damage."""
+    aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
+    return aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1)
 
 
 def _picture_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
