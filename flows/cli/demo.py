@@ -13,10 +13,11 @@ def run_demo(workspace: Path) -> int:
     tests to compare with and is never handed to the pipeline.
     """
     from flows.cli import application as cli
-    from pipeline.build.pictures import draw_made_clip
+    from pipeline.build.pictures import draw_finished_clip
     from pipeline.build.results import load_build, results_of
     from pipeline.build.survey import survey
     from pipeline.demo.sources import MANIFEST, render_demo
+    from pipeline.models.speech import SileroVad
     from pipeline.store.storage import clear_write_errors
     from pipeline.store.workspace import Workspace
 
@@ -29,13 +30,13 @@ def run_demo(workspace: Path) -> int:
         return code
     place = Workspace(workspace)
     made = load_build(place)
-    results = results_of(place, made)
+    results, vad = results_of(place, made), SileroVad()
     found = survey(results, made.sources)
     sheets = workspace / "sheets"
     with clear_write_errors(str(sheets)):
         sheets.mkdir(parents=True, exist_ok=True)
         for one in found.clips:
-            (sheets / f"{one.clip.clip_id}.png").write_bytes(draw_made_clip(results, one))
+            (sheets / f"{one.clip.clip_id}.png").write_bytes(draw_finished_clip(results, one, vad))
     location = workspace / "releases" / RELEASE_NAME
     print(f"overview {location}/overview.png")  # noqa: T201
     print(f"sheets   {sheets}/  (one contact sheet per clip)")  # noqa: T201

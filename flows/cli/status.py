@@ -158,7 +158,7 @@ _AS_SAID = ("trim", "named")
 
 def _as_said(made: FinishedClip, found: Survey) -> Row:
     """What people have changed: the frames that they kept (waiting, until a release cuts them), and who it is."""
-    said = found.said.get(made.clip.clip_id)
+    said = found.reviews.get(made.clip.clip_id)
     span = said.trim.trim if said and said.trim else None
     waiting = "" if made.trim_key else " (waiting)"
     return {
@@ -193,7 +193,7 @@ def decisions(results: Results, build: BuildRecord) -> Listed:
         {
             **one.model_dump(mode="json"),
             "overrules": str(one.overrules or ""),
-            "stale": len(found.said[one.clip_id].stale) if one.clip_id in found.said else 0,
+            "stale": len(found.reviews[one.clip_id].stale) if one.clip_id in found.reviews else 0,
         }
         for one in choice.decisions
     ]
@@ -246,7 +246,7 @@ def print_status(place: Workspace, *, as_json: bool = False) -> None:
 
 
 def _stale_sentence(found: Survey) -> str:
-    clips = [clip_id for clip_id, one in sorted(found.said.items()) if one.stale]
+    clips = [clip_id for clip_id, one in sorted(found.reviews.items()) if one.stale]
     which = clips[0] if len(clips) == 1 else f"{len(clips)} clips such as {clips[0]}"
     counted = "1 review is" if found.num_stale == 1 else f"{found.num_stale} reviews are"
     return f"{counted} of an earlier version of {which}, and count for nothing now: 'anitalk review' shows them again"

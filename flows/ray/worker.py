@@ -14,8 +14,10 @@ import psutil
 import ray
 
 from pipeline.build.jobs import Job, JobContext, perform
+from pipeline.clip.meters import model_files
 from pipeline.fetch.politeness import HostLimiter, Kind
 from pipeline.models.files.weights import WeightsStore
+from pipeline.models.registry import ModelSet
 from pipeline.store.workspace import Workspace
 from schemas.base import Record
 from schemas.config import BuildConfig, WeightsConfig
@@ -194,8 +196,8 @@ def _here(setup: Setup) -> _Worker:
     global _worker  # noqa: PLW0603 - models stay in memory for the process's life
     if _worker is None or _worker.token != setup.token:
         place = Workspace(setup.uri)
-        store = WeightsStore(setup.weights)
-        context = JobContext(place, setup.config, setup.tool_version, SharedTurns(setup.desk), store)
+        models = ModelSet(model_files(setup.config, WeightsStore(setup.weights)))
+        context = JobContext(place, models, setup.tool_version, SharedTurns(setup.desk))
         watch = _worker.watch if _worker else _Watch()
         watch.desk, watch.cap_bytes = setup.desk, setup.memory_cap_bytes
         if not watch.is_alive():

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from pipeline.models.detectors import Detector, FaceBox, iou
+from pipeline.models.detectors import Detector, FaceBox
+from schemas.boxes import pairwise_iou
 from schemas.config import FaceConfig
 from schemas.face import XYXY, Detection, FaceTrack
 from schemas.media import Shot
@@ -153,7 +154,7 @@ def without_doubles(faces: Sequence[Sequence[FaceBox]]) -> list[list[FaceBox]]:
 
 
 def _overlaps(face: FaceBox, others: list[FaceBox]) -> bool:
-    return bool(others) and bool(iou(_boxes([face]), _boxes(others)).max() > _SAME_FACE_IOU)
+    return bool(others) and bool(pairwise_iou(_boxes([face]), _boxes(others)).max() > _SAME_FACE_IOU)
 
 
 def agree(before: Sequence[FaceBox], after: Sequence[FaceBox], min_iou: float) -> bool:
@@ -162,7 +163,7 @@ def agree(before: Sequence[FaceBox], after: Sequence[FaceBox], min_iou: float) -
         return False
     if not before:
         return True
-    overlap = iou(_boxes(before), _boxes(after))
+    overlap = pairwise_iou(_boxes(before), _boxes(after))
     return bool(min(overlap.max(axis=0).min(), overlap.max(axis=1).min()) >= min_iou)
 
 
@@ -258,7 +259,7 @@ def _extend(tracks: list[_Open], sightings: list[Detection], shot_index: int, co
 
 def _gain(last: list[Detection], sightings: list[Detection], config: FaceConfig) -> Float[np.ndarray, "K N"]:
     """What each pairing is worth: overlap plus half the likeness, 0 where it is not allowed."""
-    overlap = iou(_boxes(last), _boxes(sightings))
+    overlap = pairwise_iou(_boxes(last), _boxes(sightings))
     alike = np.array([[_likeness(a, b) for b in sightings] for a in last])
     gaps = np.array([sightings[0].frame - sighting.frame for sighting in last], np.float64)
     needed = np.maximum(config.min_iou / gaps, _MIN_LINK_IOU)

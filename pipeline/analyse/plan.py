@@ -13,6 +13,7 @@ from jaxtyping import Float64
 
 from schemas.analysis import PlannedClip, Refusal
 from schemas.base import Box, TimeSpan, content_hash
+from schemas.boxes import box_iou
 from schemas.clip import ClipPlan
 from schemas.config import CropConfig
 from schemas.decision import RejectReason
@@ -23,16 +24,6 @@ BoxPath = Float64[np.ndarray, "N 4"]
 Times = Float64[np.ndarray, " F"]
 
 _CLOCK_S = 1e-6  # rounding of sums of times; far below a frame
-
-
-def overlap(a: XYXY, b: XYXY) -> float:
-    """Intersection over union of two xyxy boxes, 0 to 1."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
 def usable_span(
@@ -84,7 +75,7 @@ def tube_breaks(path: BoxPath, min_iou: float) -> list[tuple[int, int]]:
     """
     parts, start = [], 0
     for index in range(1, len(path)):
-        if overlap(tuple(path[start]), tuple(path[index])) < min_iou:
+        if box_iou(tuple(path[start]), tuple(path[index])) < min_iou:
             parts.append((start, index))
             start = index
     return [*parts, (start, len(path))]

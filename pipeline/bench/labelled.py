@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_frames
-from pipeline.models.detectors import BgrImage, FaceBox, iou
+from pipeline.models.detectors import BgrImage, FaceBox
+from schemas.boxes import pairwise_iou
 from schemas.config import FaceConfig, ProbeConfig
 from schemas.errors import UsageError
 from schemas.face import XYXY
@@ -113,7 +114,7 @@ def is_hit(face: XYXY, truth: XYXY) -> bool:
     """Whether a box finds a labelled face: its centre lies inside, and their IoU is at least ``MIN_HIT_IOU``."""
     x, y = (face[0] + face[2]) / 2, (face[1] + face[3]) / 2
     inside = truth[0] <= x <= truth[2] and truth[1] <= y <= truth[3]
-    return bool(inside and iou(np.array([face]), np.array([truth]))[0, 0] >= MIN_HIT_IOU)
+    return bool(inside and pairwise_iou(np.array([face]), np.array([truth]))[0, 0] >= MIN_HIT_IOU)
 
 
 def score_frame(frame: LabelledFrame, faces: Sequence[FaceBox]) -> Score:

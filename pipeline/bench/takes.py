@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.analyse.plan import plan_clips
-from pipeline.analyse.runs import analyse_run, join_runs, windows_of
+from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.analyse.windows import windows_of
 from pipeline.clip.crop import MEASURED_PX, boxes_on_crop, iter_crops
 from pipeline.clip.landmarks import estimate_landmarks
 from pipeline.clip.motion import estimate_motion

@@ -28,7 +28,7 @@ from pipeline.build.jobs import (
     perform,
 )
 from pipeline.build.results import BuildRecord, Results, tool_version
-from pipeline.models.files.weights import WeightsStore
+from pipeline.models.files.model_files import ModelFiles
 from pipeline.store.ledger import STRIKES, given_up, standing, strikes
 from pipeline.store.tombstones import read_tombstones
 from pipeline.store.workspace import Workspace
@@ -122,7 +122,7 @@ class Builder:
         engine: performs the jobs.
         progress: told what is going on.
         clip_list: clips of a published list, which take the place of detection.
-        store: where weights files lie; the default folder where it is left out.
+        files: the model files of ``config``; in the default weights folder where they are left out.
     """
 
     def __init__(
@@ -132,10 +132,10 @@ class Builder:
         engine: Engine,
         progress: Progress | None = None,
         clip_list: Sequence[ListedClip] = (),
-        store: WeightsStore | None = None,
+        files: ModelFiles | None = None,
     ) -> None:
         self.workspace, self.config, self.engine = workspace, config, engine
-        self.results = Results(workspace, config, clip_list, store or WeightsStore())
+        self.results = Results(workspace, config, clip_list, files)
         self.progress: Progress = progress or Silent()
 
     def run(self, sources: Sequence[Source]) -> None:

@@ -12,7 +12,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,12 +20,12 @@ import numpy as np
 
 from pipeline.analyse.listed import plan_listed
 from pipeline.analyse.plan import plan_clips
-from pipeline.analyse.runs import Window, analyse_run, extent_s, join_runs
+from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.analyse.windows import Window, extent_s
 from pipeline.clip.make import make_clip, npy
 from pipeline.fetch.acquire import fetch
 from pipeline.fetch.politeness import HostTurns
 from pipeline.fetch.probe import probe
-from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
 from pipeline.store.tombstones import refuse_forgotten
 from pipeline.store.workspace import Workspace
@@ -61,21 +61,20 @@ class JobContext:
 
     Attributes:
         workspace: where results go.
-        config: all settings.
+        models: of this build.
         tool_version: recorded in the results.
         limiter: hands out turns at hosts, to all processes of the build together.
-        store: where this machine's weights files lie.
     """
 
     workspace: Workspace
-    config: BuildConfig
+    models: ModelSet
     tool_version: str
     limiter: HostTurns
-    store: WeightsStore = field(default_factory=WeightsStore)
-    models: ModelSet = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.models = ModelSet(self.config, self.store)
+    @property
+    def config(self) -> BuildConfig:
+        """All settings."""
+        return self.models.config
 
     def media(self, source: Source, fetched: Fetched) -> Path:
         """The source's file on this machine; brought here where another machine fetched it.

@@ -6,16 +6,16 @@ results; whoever knows the sources and the configuration can say what is done.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline.analyse.runs import Window, windows_of
-from pipeline.clip.router import shipped_router
+from pipeline.analyse.windows import Window, windows_of
+from pipeline.clip.meters import model_files
+from pipeline.models.files.model_files import ModelFiles, domain_prompts
+from pipeline.models.files.router_model import shipped_router
 from pipeline.models.files.weights import WeightsStore
-from pipeline.models.registry import ModelSet, domain_prompts
 from pipeline.store.workspace import Workspace
 from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import FrameSpan, Record, content_hash
@@ -51,22 +51,27 @@ class BuildRecord(Record):
         return {clip.clip_id: clip for clip in self.listed if clip.clip_id is not None}
 
 
-@dataclass
 class Results:
-    """Look up what has been computed for a configuration. Nothing here computes or writes."""
+    """Look up what has been computed for a configuration. Nothing here computes, writes, or loads a network.
 
-    workspace: Workspace
-    config: BuildConfig
-    clip_list: Sequence[ListedClip] = ()
-    store: WeightsStore = field(default_factory=WeightsStore)
-    models: ModelSet = field(init=False)
-    listed: dict[str, tuple[ListedClip, ...]] = field(init=False)  # by source
-    listed_clips: dict[str, ListedClip] = field(init=False)  # those that have an id, by it
+    Args:
+        workspace: where results lie.
+        config: all settings.
+        clip_list: clips of a published list, which take the place of detection.
+        files: the model files of ``config``; in the default weights folder where they are left out.
+    """
 
-    def __post_init__(self) -> None:
-        self.models = ModelSet(self.config, self.store)
-        self.listed = by_source(self.clip_list)
-        self.listed_clips = {clip.clip_id: clip for clip in self.clip_list if clip.clip_id is not None}
+    def __init__(
+        self,
+        workspace: Workspace,
+        config: BuildConfig,
+        clip_list: Sequence[ListedClip] = (),
+        files: ModelFiles | None = None,
+    ) -> None:
+        self.workspace, self.config, self.clip_list = workspace, config, clip_list
+        self.model_files = files or model_files(config)
+        self.listed: dict[str, tuple[ListedClip, ...]] = by_source(clip_list)
+        self.listed_clips = {clip.clip_id: clip for clip in clip_list if clip.clip_id is not None}
 
     # ---- keys ----------------------------------------------------------------------------------
 
@@ -98,7 +103,7 @@ class Results:
                 domain.presence_gate,
                 domain.shots,
                 domain.faces,
-                self.models.detection_files(source.domain),
+                self.model_files.detection_digests(source.domain),
                 window.start_s,
                 window.stop_s,
                 window.open_end,
@@ -128,7 +133,7 @@ class Results:
                 # A user's own file counts by its content (among the files below), wherever it lies.
                 landmarker.model_dump(exclude={"path"}) if isinstance(landmarker, UserLandmarker) else landmarker,
                 config.domains[source.domain].faces.stride,
-                self.models.files(source.domain),
+                self.model_files.digests(source.domain),
                 *self._optional(source.domain),
             ],
         )
@@ -211,7 +216,8 @@ def results_of(
     store: WeightsStore | None = None,
 ) -> Results:
     """The results of a build, or of the same sources under other settings; ``store`` is the build's by default."""
-    return Results(workspace, config or build.config, build.listed, store or WeightsStore(build.weights))
+    config = config or build.config
+    return Results(workspace, config, build.listed, model_files(config, store or WeightsStore(build.weights)))
 
 
 def load_build(workspace: Workspace) -> BuildRecord:

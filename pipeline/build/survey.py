@@ -47,8 +47,8 @@ class FinishedClip:
 class Survey:
     """Where every source of a build stands.
 
-    ``left`` lists the ids of sources that are not finished, ``forgotten`` of those that were taken down. ``said`` is
-    what stands of people's words, by clip id; empty where nobody asked for it.
+    ``left`` lists the ids of sources that are not finished, ``forgotten`` of those that were taken down. ``reviews``
+    is what stands of people's words, by clip id; empty where nobody asked for it.
     """
 
     rows: list[LedgerRow] = field(default_factory=list)
@@ -57,12 +57,12 @@ class Survey:
     num_tracks: int = 0
     left: list[str] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
-    said: dict[str, Standing] = field(default_factory=dict)
+    reviews: dict[str, Standing] = field(default_factory=dict)
 
     @property
     def num_stale(self) -> int:
         """Reviews of clips that were made anew since; they decide nothing."""
-        return sum(len(one.stale) for one in self.said.values())
+        return sum(len(review.stale) for review in self.reviews.values())
 
 
 def survey(results: Results, sources: Sequence[Source]) -> Survey:

@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.card.claims import (
@@ -20,12 +19,11 @@ from pipeline.card.claims import (
     known_limits,
     licence_rows,
     model_rows,
-    number,
     one_line,
     proposed_domains,
     reading_examples,
-    yes_no,
 )
+from pipeline.card.environment import card_templates
 from pipeline.draw.page import FAINT, Page, shortened, text_width_px
 from schemas.face import POSE_CONVENTION
 from schemas.funnel import Funnel, FunnelStep
@@ -40,7 +38,6 @@ from schemas.release import (
     Release,
 )
 from schemas.sample import FIELDS, Series
-from schemas.uri import redact
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#|~$!])")
 _LIST_MARK = re.compile(r"^(\d*)([-+.])(?= |$)")
@@ -141,20 +138,8 @@ def code(text: str) -> Markup:
     return Markup(f"`{shown}`" if shown else "–")  # noqa: S704 - escaped above
 
 
-def _finalize(value: Any) -> Any:
-    return value if isinstance(value, Markup) or not isinstance(value, str) else inert(value)
-
-
-_TEMPLATES = Environment(
-    loader=PackageLoader("pipeline.card"),
-    undefined=StrictUndefined,
-    autoescape=True,
-    finalize=_finalize,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.filters.update(code=code, number=number, yes_no=yes_no, redact=redact)
+_TEMPLATES = card_templates(inert)
+_TEMPLATES.filters.update(code=code)
 
 
 def _front_matter(release: Release, title: str) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline.card.claims import (
@@ -20,19 +19,17 @@ from pipeline.card.claims import (
     known_limits,
     licence_rows,
     model_rows,
-    number,
     one_line,
     present_fields,
     proposed_domains,
     reading_examples,
-    yes_no,
 )
+from pipeline.card.environment import card_templates
 from pipeline.card.histogram import draw_histogram, histograms
 from schemas.face import POSE_CONVENTION
 from schemas.funnel import FunnelStep
 from schemas.release import CARD_FILE, About, ManifestRow, Release, sheet_file
 from schemas.sample import FIELDS
-from schemas.uri import redact
 
 MAX_ROWS = 400  # of a table; the other card has all of them. Rows, lines and pictures together bound the page
 MAX_PICTURE_BYTES = 1_800_000  # of all sheets in the page, which grow by a third as text
@@ -138,17 +135,4 @@ def _funnel_parts(step: FunnelStep) -> list[tuple[str, str, int, float, float]]:
     return placed
 
 
-def _finalize(value: Any) -> Any:
-    return value if isinstance(value, Markup) or not isinstance(value, str) else one_line(value)
-
-
-_TEMPLATES = Environment(
-    loader=PackageLoader("pipeline.card"),
-    undefined=StrictUndefined,
-    autoescape=True,
-    finalize=_finalize,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_TEMPLATES.filters.update(number=number, yes_no=yes_no, redact=redact)
+_TEMPLATES = card_templates(one_line)

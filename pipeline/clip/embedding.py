@@ -19,8 +19,6 @@ from pipeline.models.identity import (
 )
 from schemas.face import XYXY
 
-EMBEDDING_FILE = "identity.npy"
-
 
 def looked_at(num_frames: int, num_looks: int) -> list[int]:
     """At most ``num_looks`` frames of a clip, in the middle of equal parts of it."""

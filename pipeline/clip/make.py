@@ -14,13 +14,14 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.clip.crop import MEASURED_PX, Tap, boxes_on_crop, iter_crops, passing
-from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingMeter
+from pipeline.clip.embedding import EmbeddingMeter
 from pipeline.clip.expression import ExpressionMeter
 from pipeline.clip.headpose import AngleReader, estimate_poses
 from pipeline.clip.landmarks import LandmarkTrack, estimate_landmarks
 from pipeline.clip.motion import MotionTrack, estimate_motion
 from pipeline.clip.optional_scores import OptionalScores
-from pipeline.clip.prints import PrintMeter, to_bytes
+from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints_file import to_bytes
 from pipeline.clip.quality import QualityMeter
 from pipeline.clip.speaker import LowerFaces, heard_frames, score_speaker
 from pipeline.clip.speech import log_mel, speech_envelope, speech_ratio, voice_activity
@@ -36,7 +37,7 @@ from schemas.config import BuildConfig
 from schemas.errors import DecodeError
 from schemas.face import POSE_FIELDS, XYXY, FacePath, num_points
 from schemas.media import Video
-from schemas.prints import PRINTS_FILE
+from schemas.prints import EMBEDDING_FILE, PRINTS_FILE
 from schemas.router import DOUBTFUL_FLAG
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.scores import SpeakerScore, SyncScore
@@ -130,7 +131,7 @@ def make_clip(
         provenance=Provenance(
             tool_version=tool_version,
             profile=config.profile,
-            models=models.files(domain),
+            models=models.files.digests(domain),
             native_fps=f"{video.average_fps.numerator}/{video.average_fps.denominator}",
             detector=face.detector,
         ),

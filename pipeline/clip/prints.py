@@ -4,10 +4,6 @@ A talking head before a still wall looks like itself all day long, so one pictur
 takes apart: the print of a clip is what its pictures look like, how they change, and how it sounds.
 """
 
-import io
-import zipfile
-from dataclasses import fields
-
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, UInt8, UInt32
@@ -229,26 +225,3 @@ def _chords(
     bits = np.diff(steps, axis=0, prepend=steps[:1]) > 0
     chords = (bits.astype(np.uint32) << np.arange(bits.shape[1], dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
     return chords, 0.5 * np.log(np.maximum(spread.max(axis=1), 1e-30)) > _LEAST_LOUDNESS
-
-
-# ---- storage -------------------------------------------------------------------------------------------------------
-
-
-def to_bytes(prints: Prints) -> bytes:
-    """The prints as an .npz file, whose checksums notice damage; the same prints give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **{field.name: getattr(prints, field.name) for field in fields(prints)})
-    return buffer.getvalue()
-
-
-def from_bytes(data: bytes) -> Prints:
-    """The prints in an .npz file.
-
-    Raises:
-        ValueError: for bytes that are no prints, or damaged.
-    """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return Prints.from_arrays(dict(archive))
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"expected an .npz file of prints, found {error}") from error

@@ -6,14 +6,13 @@ only teach people to ignore the flag: that a face is no animal's is plain long b
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
-from importlib.resources import files
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from pipeline.models.domain_evidence import EVIDENCE_PX, frame_evidence
+from pipeline.models.files.router_model import shipped_router
 from pipeline.models.zero_shot import ZeroShot
 from schemas.clip import ClipPlan
 from schemas.face import XYXY
@@ -22,12 +21,6 @@ from schemas.router import UNSURE, DomainChance, DomainEvidence, RouterConfig, R
 _DIGITS = 4
 # CLIP is sure of everything. With its say bounded it can tip the scales, and alone it can't flag a clip.
 _LEAST_CHANCE = 0.02
-
-
-@lru_cache(maxsize=1)
-def shipped_router() -> RouterModel:
-    """The fitted model, ``manifests/router.json``; ``anitalk bench router`` fits it again."""
-    return RouterModel.model_validate_json(files("manifests").joinpath("router.json").read_text(encoding="utf-8"))
 
 
 class RouterMeter:

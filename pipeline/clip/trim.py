@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from pipeline.clip.crop import MEASURED_PX, Tap, boxes_on_crop
-from pipeline.clip.embedding import EMBEDDING_FILE
 from pipeline.clip.make import (
     NO_IDENTITY,
     PREVIEW_RATE_HZ,
@@ -30,7 +29,8 @@ from pipeline.clip.make import (
     sync_of,
 )
 from pipeline.clip.optional_scores import OptionalScores
-from pipeline.clip.prints import PrintMeter, from_bytes, to_bytes
+from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints_file import from_bytes, to_bytes
 from pipeline.clip.quality import QualityMeter
 from pipeline.clip.speaker import LowerFaces
 from pipeline.clip.speech import log_mel
@@ -41,7 +41,7 @@ from pipeline.models.registry import ModelSet
 from schemas.base import FrameSpan, TimeSpan
 from schemas.clip import Clip, ClipPlan
 from schemas.face import FacePath
-from schemas.prints import MOUTH_FIELDS, PRINTS_FILE
+from schemas.prints import EMBEDDING_FILE, MOUTH_FIELDS, PRINTS_FILE
 from schemas.sample import FIELDS, SAMPLE_RATE_HZ
 
 _CLOCK_S = 1e-6  # rounding of sums of times; far below a frame

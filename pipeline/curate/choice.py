@@ -43,7 +43,7 @@ class Choice:
 def choose(
     results: Results,
     build: BuildRecord,
-    found: Survey,
+    survey: Survey,
     options: ReleaseOptions,
     collection: Collection | None = None,
 ) -> Choice:
@@ -52,76 +52,100 @@ def choose(
     Args:
         results: of the build, with the settings that apply.
         build: its sources.
-        found: its finished clips; with the reviews, where these are to count (``pipeline.curate.reviewed``).
+        survey: its finished clips; with the reviews, where these are to count (``pipeline.curate.reviewed``).
         options: what the release is limited to.
         collection: what is known of these clips together. Without it no clip counts as a duplicate, people are not
             told apart and ``min_ridge_z`` holds nobody back: a cheap look, which a release never is.
     """
-    decisions = _decisions(results, found, options, collection)
+    verdicts = {clip_id: verdict for clip_id, review in survey.reviews.items() if (verdict := review.decision())}
+    decisions = apply_reviews(filtered(results, survey, collection, options, verdicts), verdicts)
     kept = {decision.clip_id for decision in decisions if decision.keep}
-    copies = copied_sources(found.clips, collection.duplicates if collection else ())
+    copies = copied_sources(survey.clips, collection.duplicates if collection else ())
     people = (collection.people if collection else None) or {}
     members = [
-        member_of(made, identity_of(made, build, collection, found.said), copies, people)
-        for made in found.clips
-        if made.clip.clip_id in kept
+        member_of(finished, identity_of(finished, build, collection, survey.reviews), copies, people)
+        for finished in survey.clips
+        if finished.clip.clip_id in kept
     ]
     divided = as_listed(members, build) or split(members, results.config.split)
     steps = funnel(
         [source.id for source in build.sources],
-        found.rows,
+        survey.rows,
         decisions,
-        num_shots=found.num_shots,
-        num_tracks=found.num_tracks,
+        num_shots=survey.num_shots,
+        num_tracks=survey.num_tracks,
         left_out=divided.left_out,
     )
     return Choice(decisions, divided, steps)
 
 
-def _decisions(
-    results: Results, found: Survey, options: ReleaseOptions, collection: Collection | None
+def filtered(
+    results: Results,
+    survey: Survey,
+    collection: Collection | None,
+    options: ReleaseOptions | None = None,
+    verdicts: Mapping[str, Decision] = MappingProxyType({}),
 ) -> list[Decision]:
-    """Limits, then who speaks, licences, duplicates among what these leave, and last the people who looked."""
+    """What the filters decide of every finished clip: limits, who speaks, licences, then duplicates among the rest.
+
+    The one answer for releases, the screening page, bundles and Label Studio.
+
+    Args:
+        results: of the build, with the limits that apply.
+        survey: its finished clips.
+        collection: what is known of these clips together; without it nothing is a duplicate, and ``min_ridge_z`` holds
+            nobody back.
+        options: licences that are allowed; all by default.
+        verdicts: of reviewers, by clip id. They change no decision here but one: what people reject makes no other
+            clip a duplicate.
+
+    Returns:
+        One decision per clip, in the survey's order.
+    """
     limits = limits_of(results.config)
-    commercial = {card.name: card.commercial_use for card in model_cards(results, found)}
-    clips = {made.clip.clip_id: made.clip for made in found.clips}
+    clips = {finished.clip.clip_id: finished.clip for finished in survey.clips}
     ridge = collection.ridge if collection else {}
     measured = [decide(clip, limits[clip.domain], ridge.get(clip_id)) for clip_id, clip in clips.items()]
-    decisions = []
-    for made, decision in zip(found.clips, keep_speakers(measured, clips, limits), strict=True):
-        models = {name: commercial.get(name) for name in made.clip.provenance.models}
-        decisions.append(
-            apply_license(
-                decision,
-                made.source,
-                models,
-                allow_license=options.allow_license,
-                commercial_only=options.commercial_only,
-            )
+    decisions = keep_speakers(measured, clips, limits)
+    if options and (options.allow_license or options.commercial_only):
+        decisions = _licensed(results, survey, options, decisions)
+    return drop_duplicates(decisions, collection.duplicates, clips, verdicts) if collection else decisions
+
+
+def _licensed(
+    results: Results, survey: Survey, options: ReleaseOptions, decisions: Sequence[Decision]
+) -> list[Decision]:
+    commercial = {card.name: card.commercial_use for card in model_cards(results, survey)}
+    return [
+        apply_license(
+            decision,
+            finished.source,
+            {name: commercial.get(name) for name in finished.clip.provenance.models},
+            allow_license=options.allow_license,
+            commercial_only=options.commercial_only,
         )
-    verdicts = {clip_id: verdict for clip_id, one in found.said.items() if (verdict := one.decision())}
-    if collection:
-        decisions = drop_duplicates(decisions, collection.duplicates, clips, verdicts)
-    return apply_reviews(decisions, verdicts)
+        for finished, decision in zip(survey.clips, decisions, strict=True)
+    ]
 
 
 def identity_of(
-    made: FinishedClip,
+    finished: FinishedClip,
     build: BuildRecord,
     collection: Collection | None,
-    said: Mapping[str, Standing] = MappingProxyType({}),
+    reviews: Mapping[str, Standing] = MappingProxyType({}),
 ) -> str:
     """Whose face a clip shows: as people say, else as its list says, else one of its source's people.
 
     Where nobody has looked it is the source. A name that people give twice is one person, whatever the sources.
     """
-    review = said[made.clip.clip_id].identity if made.clip.clip_id in said else None
+    clip_id = finished.clip.clip_id
+    review = reviews[clip_id].identity if clip_id in reviews else None
     if review and review.identity_id:
         return review.identity_id
-    listed = build.listed_clips.get(made.clip.clip_id)
+    listed = build.listed_clips.get(clip_id)
     if listed and listed.identity_id:
         return listed.identity_id
-    return collection.identities[made.clip.clip_id] if collection else made.source.id
+    return collection.identities[clip_id] if collection else finished.source.id
 
 
 def as_listed(members: Sequence[Member], build: BuildRecord) -> SplitResult | None:
@@ -137,6 +161,6 @@ def as_listed(members: Sequence[Member], build: BuildRecord) -> SplitResult | No
     return SplitResult(assignment=assignment, left_out=frozenset(), shortfalls=(), requested={})
 
 
-def model_cards(results: Results, found: Survey) -> list[ModelCard]:
+def model_cards(results: Results, survey: Survey) -> list[ModelCard]:
     """The models that made the clips; a clip that people put elsewhere was made by those of its source's domain."""
-    return results.models.cards({made.source.domain for made in found.clips})
+    return results.model_files.cards({finished.source.domain for finished in survey.clips})

@@ -5,33 +5,33 @@ until a clip comes or goes, and no clip is ever made again because of another on
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from pipeline.build.results import STAGE_VERSIONS, Results
 from pipeline.build.survey import FinishedClip, Survey
-from pipeline.clip.embedding import EMBEDDING_FILE, read_embedding
-from pipeline.clip.prints import from_bytes
+from pipeline.clip.embedding import read_embedding
+from pipeline.curate.components import components
 from pipeline.curate.distributions import calibrate
-from pipeline.curate.duplicates import Take, components, find_duplicates
+from pipeline.curate.duplicates import Take, find_duplicates
 from pipeline.curate.identities import Sighting, distance_of, identify, seen_in_both
 from pipeline.curate.ridge import score_ridge
 from pipeline.curate.split import Member, groups_of
-from pipeline.models.identity import Embedding
 from pipeline.store.workspace import Workspace
 from schemas.base import content_hash
 from schemas.clip import Clip
 from schemas.collection import Collection, DuplicateGroup
 from schemas.config import IdentityConfig, RidgeConfig
 from schemas.errors import WorkspaceError
-from schemas.prints import PRINTS_FILE, Prints
+from schemas.prints import EMBEDDING_FILE, PRINTS_FILE, Prints
+from schemas.progress import Report, silent
+
+Embedding = Float32[np.ndarray, "512"]
 
 _KEPT = 2048  # prints in memory at once: at most 120 MB
-
-Report = Callable[[str, float | None, float | None], None]
 
 
 def collection_key(results: Results, found: Survey) -> str:
@@ -74,7 +74,7 @@ def collect(results: Results, found: Survey, report: Report | None = None) -> Co
         return known
     clips = sorted(found.clips, key=lambda made: made.clip.clip_id)
     config = results.config.collection
-    read = _Reader(results.workspace, clips, report or (lambda *_: None))
+    read = _Reader(results.workspace, clips, report or silent)
     read.begin("identities", len(clips))
     identities = _identities(clips, read, config.identities)
     people = _people(clips, identities, read, config.identities)

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt64
-from scipy.ndimage import gaussian_filter1d
 
+from pipeline.curate.components import components
 from schemas.base import Box, TimeSpan
+from schemas.boxes import box_iou
 from schemas.collection import DuplicateGroup, DuplicateKind, DuplicateLink
 from schemas.config import DuplicateConfig
+from schemas.face import XYXY
 from schemas.prints import Prints
 
 _BLOCK = 2048  # hashes compared at once, squared: 32 MB of distances
@@ -77,7 +79,9 @@ def _same_file(takes: Sequence[Take], config: DuplicateConfig) -> Iterator[Dupli
             for second in mates[number + 1 :]:
                 if first.source_id == second.source_id:
                     continue
-                distance = 1 - min(_common_time(first.span, second.span), _iou(first.square, second.square))
+                distance = 1 - min(
+                    _common_time(first.span, second.span), box_iou(_xyxy(first.square), _xyxy(second.square))
+                )
                 if distance <= limit:
                     yield _link(first.clip_id, second.clip_id, "file", distance, limit)
 
@@ -87,10 +91,8 @@ def _common_time(a: TimeSpan, b: TimeSpan) -> float:
     return max(common, 0.0) / min(a.duration_s, b.duration_s)
 
 
-def _iou(a: Box, b: Box) -> float:
-    width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-    common = max(width, 0.0) * max(height, 0.0)
-    return common / (a.area + b.area - common)
+def _xyxy(box: Box) -> XYXY:
+    return box.x0, box.y0, box.x1, box.y1
 
 
 # ---- the same pictures ---------------------------------------------------------------------------------------------
@@ -121,6 +123,8 @@ def _near(hashes: UInt64[np.ndarray, " N"], max_bits: int) -> Iterator[tuple[int
 
 def motion_of(prints: Prints) -> Series:
     """How the mean luma of every cell of the picture changes from frame to frame, smoothed; 0 where it is still."""
+    from scipy.ndimage import gaussian_filter1d  # half a second, which a look at stored results must not wait for
+
     smooth = gaussian_filter1d(prints.grid.astype(np.float32), _SMOOTHING, axis=0, mode="nearest")
     return np.diff(smooth, axis=0, prepend=smooth[:1])
 
@@ -213,19 +217,3 @@ def grouped(links: Iterable[DuplicateLink]) -> list[DuplicateGroup]:
     for clip_id, name in sorted(names.items()):
         members[name].append(clip_id)
     return [DuplicateGroup(clip_ids=tuple(members[name]), links=tuple(gathered[name])) for name in sorted(members)]
-
-
-def components(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The smallest of the names that each name is connected with, itself included."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
-    for first, second in pairs:
-        low, high = sorted((root(first), root(second)))
-        parent[high] = low
-    return {name: root(name) for name in parent}

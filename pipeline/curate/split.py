@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pipeline.curate.components import Components
 from schemas.config import PAPER_TEST, PAPER_TRAIN, SplitConfig
 from schemas.release import SPLITS, Split, ties
 
@@ -119,23 +120,14 @@ def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
         if member.clip_id in by_id:
             raise ValueError(f"clip {member.clip_id} is given twice")
         by_id[member.clip_id] = member
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = name = parent[parent[name]]
-        return name
-
+    tied = Components()
     for member in by_id.values():
         first, *others = _ties(member)
         for other in others:
-            # The smaller name becomes the root, so a group's name does not depend on the order of unions.
-            low, high = sorted((root(first), root(other)))
-            parent[high] = low
+            tied.join(first, other)
     gathered: defaultdict[str, list[Member]] = defaultdict(list)
     for member in by_id.values():
-        gathered[root(_ties(member)[0])].append(member)
+        gathered[tied.name_of(_ties(member)[0])].append(member)
     groups = [
         Group(name, sorted(mates, key=lambda mate: _rank(seed, mate.clip_id))) for name, mates in gathered.items()
     ]

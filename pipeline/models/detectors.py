@@ -20,10 +20,10 @@ from jaxtyping import Float, Float32, UInt8
 
 from pipeline.models.files.packaged import packaged_model
 from pipeline.models.tflite import TfliteNetwork
+from schemas.boxes import areas, pairwise_iou, pairwise_overlap
 from schemas.face import XYXY
 
 BgrImage = UInt8[np.ndarray, "H W 3"]
-Boxes = Float[np.ndarray, "N 4"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +53,6 @@ class Detector(Protocol):
         ...
 
 
-def iou(a: Boxes, b: Boxes) -> Float[np.ndarray, "N M"]:
-    """Intersection over union of every box of ``a`` [N, 4] with every box of ``b`` [M, 4], all xyxy."""
-    overlap = _overlap(a, b)
-    union = _area(a)[:, None] + _area(b)[None, :] - overlap
-    return overlap / np.maximum(union, 1e-9)
-
-
-def _area(boxes: Boxes) -> Float[np.ndarray, " N"]:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-
-
-def _overlap(a: Boxes, b: Boxes) -> Float[np.ndarray, "N M"]:
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    return np.prod(np.maximum(high - low, 0), axis=2)
-
-
 def weighted_nms(
     boxes: Float[np.ndarray, "N 4"],
     scores: Float[np.ndarray, " N"],
@@ -92,7 +75,7 @@ def weighted_nms(
     merged: list[tuple[Float[np.ndarray, " 4"], float]] = []
     while order.size:
         best = order[0]
-        same = iou(boxes[best : best + 1], boxes[order])[0] > min_iou
+        same = pairwise_iou(boxes[best : best + 1], boxes[order])[0] > min_iou
         same[0] = True
         group = order[same]
         box = np.average(boxes[group], axis=0, weights=scores[group])
@@ -103,8 +86,8 @@ def weighted_nms(
 
 
 def _containment(a: Float[np.ndarray, " 4"], b: Float[np.ndarray, " 4"]) -> float:
-    smaller = min(_area(a[None])[0], _area(b[None])[0])
-    return float(_overlap(a[None], b[None])[0, 0] / max(smaller, 1e-9))
+    smaller = min(areas(a[None])[0], areas(b[None])[0])
+    return float(pairwise_overlap(a[None], b[None])[0, 0] / max(smaller, 1e-9))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,12 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.models.detectors import BgrImage, BlazeFace, CatCascade, Detector, iou
+from pipeline.models.detectors import BgrImage, BlazeFace, CatCascade, Detector
 from pipeline.models.landmarkers import load_mesh_network, roi_from_box
+from schemas.boxes import pairwise_iou
 from schemas.face import XYXY
 from schemas.router import DomainEvidence
 
-# The packaged files that the evidence is read with.
-EVIDENCE_FILES = ("face_detection_short_range", "face_landmark", "haarcascade_frontalcatface.xml")
 EVIDENCE_PX = 256
 _CAT_PX = 160  # the cascade's cost grows with the area, and the face fills most of a crop
 _MIN_IOU = 0.3  # of a detection with the face that the clip follows
@@ -59,7 +58,7 @@ def frame_evidence(image: UInt8[np.ndarray, "S S 3"], face: XYXY) -> DomainEvide
 def _score_at(detector: Detector, bgr: BgrImage, face: tuple[float, ...]) -> float:
     """The best score of a detection that lies on the face; 0 where there is none."""
     found = detector.detect(bgr)
-    at_face = [one.score for one in found if iou(np.array([one.box]), np.array([face]))[0, 0] >= _MIN_IOU]
+    at_face = [one.score for one in found if pairwise_iou(np.array([one.box]), np.array([face]))[0, 0] >= _MIN_IOU]
     return float(max(at_face, default=0.0))
 
 

@@ -8,7 +8,7 @@ from pipeline.build.results import BuildRecord, Results, results_of, tool_versio
 from pipeline.build.survey import FinishedClip, Survey, survey
 from pipeline.card.describe import describe_release
 from pipeline.curate.choice import Choice, ReleaseOptions, choose, identity_of, model_cards
-from pipeline.curate.collect import Report, collect
+from pipeline.curate.collect import collect
 from pipeline.curate.coverage import coverage_of
 from pipeline.curate.reviewed import reviewed
 from pipeline.curate.select import limits_of
@@ -22,6 +22,7 @@ from schemas.base import check_id, content_hash
 from schemas.collection import Collection
 from schemas.config import BuildConfig
 from schemas.errors import UsageError
+from schemas.progress import Report
 from schemas.release import About, Release
 from schemas.sample import SAMPLE_RATE_HZ
 from schemas.source import Source
@@ -78,7 +79,7 @@ def make_release(
     collection = collect(results, found, report)
     choice = choose(results, build, found, options, collection)
     made = {one.clip.clip_id: one for one in found.clips}
-    items = _items(made, choice, build, collection, found.said)
+    items = _items(made, choice, build, collection, found.reviews)
     _check_releasable(items, results, found, options)
     location = _location(workspace, to, name)
     storage = Storage(location)

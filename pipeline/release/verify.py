@@ -7,7 +7,7 @@ bounded before anything is read, nothing is unpickled, and no member ever reache
 import hashlib
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from pipeline.release.tables import SeenClip, check_table, first_error
 from pipeline.store.storage import Storage
 from schemas.base import canonical_json
 from schemas.errors import UsageError
+from schemas.progress import Report
 from schemas.release import (
     ABOUT_FILE,
     CARD_FILE,
@@ -40,14 +41,11 @@ MAX_FILE_BYTES = 1 << 30  # of the files beside the shards, which are read whole
 MAX_JSON_BYTES = 1 << 20
 
 
-Progress = Callable[[str, int, int], None]
-
-
 def _fault(path: str, problem: str, clip_id: str = "") -> Fault:
     return Fault(path=path, problem=problem, clip_id=clip_id)
 
 
-def verify_release(location: str, *, deep: bool = True, progress: Progress | None = None) -> list[Fault]:
+def verify_release(location: str, *, deep: bool = True, report: Report | None = None) -> list[Fault]:
     """All faults of a release; an empty list means that it is what its record says.
 
     Memory holds one sample at a time and a short row per clip.
@@ -55,7 +53,7 @@ def verify_release(location: str, *, deep: bool = True, progress: Progress | Non
     Args:
         location: the folder of the release, a local path or fsspec URI.
         deep: decode every video; otherwise its packets and key-frame flags are believed.
-        progress: called before each shard with its path, its number from 0, and how many there are.
+        report: called before each shard with its path, its number from 0, and how many there are.
 
     Raises:
         UsageError: when there is no finished release at that place.
@@ -79,8 +77,8 @@ def verify_release(location: str, *, deep: bool = True, progress: Progress | Non
     seen = _Seen()
     faults += _check_presence(storage, release)
     for number, shard in enumerate(release.shards):
-        if progress:
-            progress(shard.path, number, len(release.shards))
+        if report:
+            report(shard.path, number, len(release.shards))
         faults += _check_shard(storage, shard, release, seen, deep=deep)
     faults += _check_series(seen)
     faults += _check_totals(release, seen)

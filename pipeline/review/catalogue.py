@@ -4,7 +4,6 @@ It is read once and kept, since ten thousand records take seconds to read and a 
 face did frame by frame is left out of memory: it is most of a record, and one clip at a time is looked at.
 """
 
-import logging
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,19 +11,13 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.build.results import BuildRecord, Results
-from pipeline.build.survey import FinishedClip, Survey, survey
+from pipeline.build.survey import FinishedClip
 from pipeline.curate.choice import identity_of
-from pipeline.curate.collect import stored_collection
-from pipeline.curate.reviewed import reviewed
-from pipeline.curate.select import decide, drop_duplicates, limits_of
-from pipeline.curate.speakers import keep_speakers
+from pipeline.curate.unreviewed import read_unreviewed
 from pipeline.review.order import Order
 from schemas.collection import Collection, DuplicateLink
 from schemas.config import SelectLimits
 from schemas.decision import Decision
-from schemas.errors import UsageError
-
-log = logging.getLogger(__name__)
 
 # Short names, since there are ten thousand of each: what every clip of the list says.
 Row = dict[str, Any]
@@ -127,30 +120,13 @@ class Catalogue:
 
 
 def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
-    """Read all finished clips, and judge each by the limits of its domain; people's words are not looked at."""
-    found = survey(results, build.sources)
-    collection = _collection(results, found)
-    limits = limits_of(results.config)
-    clips = {made.clip.clip_id: made.clip for made in found.clips}
-    ridge = collection.ridge if collection else {}
-    measured = [decide(clip, limits[clip.domain], ridge.get(clip_id)) for clip_id, clip in clips.items()]
-    measured = keep_speakers(measured, clips, limits)
-    if collection:
-        measured = drop_duplicates(measured, collection.duplicates, clips, {})
+    """Read all finished clips, and what the filters decide of them; people's words are not looked at."""
+    unreviewed = read_unreviewed(results, build)
     entries = tuple(
-        Entry(_light(made), decision, identity_of(made, build, collection))
-        for made, decision in zip(found.clips, measured, strict=True)
+        Entry(_light(finished), decision, identity_of(finished, build, unreviewed.collection))
+        for finished, decision in zip(unreviewed.clips, unreviewed.decisions, strict=True)
     )
-    return Catalogue(results, entries, limits, collection)
-
-
-def _collection(results: Results, found: Survey) -> Collection | None:
-    """What the latest release learned of these clips together, as people had left them by then."""
-    try:
-        return stored_collection(results, reviewed(results, found))
-    except UsageError as error:  # a review that no release can follow: the page is where it is mended
-        log.warning("copies and people are not shown: %s", error)
-        return None
+    return Catalogue(results, entries, unreviewed.limits, unreviewed.collection)
 
 
 def _light(made: FinishedClip) -> FinishedClip:

@@ -13,13 +13,12 @@ import numpy as np
 from pipeline.build.pictures import clip_arrays
 from pipeline.clip.crop import boxes_on_crop
 from pipeline.clip.speech import speech_envelope
-from pipeline.curate.select import RULES
 from pipeline.media.audio import read_flac
 from pipeline.review.catalogue import Catalogue, Entry
 from pipeline.review.desk import Desk
+from pipeline.review.scores import limited_scores, unlimited_scores
 from schemas.clip import Clip
 from schemas.collection import DuplicateLink
-from schemas.decision import RejectReason
 from schemas.errors import WorkspaceError
 from schemas.router import RouterScore
 
@@ -82,29 +81,21 @@ def _copy(link: DuplicateLink, clip_id: str) -> Told:
 
 
 def scores_of(catalogue: Catalogue, entry: Entry) -> list[Told]:
-    """Every score with its limit and whether it is missed, in the order in which limits are applied.
-
-    What neither was measured nor is asked for is left out.
-    """
+    """Every score with its limit and whether it is missed, in the order in which limits are applied."""
     clip = entry.made.clip
-    limits = catalogue.limits[clip.domain]
-    rows = []
-    for rule in RULES:
-        limit, measured = rule.of(limits), rule.measure(clip)
-        if limit is None and measured is None:
-            continue
-        silent = measured is None and rule.reason is RejectReason.NOT_SPEAKING
-        missed = silent or (measured is not None and limit is not None and rule.missed_by(measured, limit))
-        why = clip.scores.sync.why if rule.reason is RejectReason.OUT_OF_SYNC else ""
-        rows.append(_score(rule.limit, measured, limit, rule.bound, rule.reason, missed=missed, why=why))
-    speaker = clip.scores.speaker
-    if speaker is not None:
-        rows.append(_loose("speaker_z", speaker.z, limits.min_speaker_z, RejectReason.NOT_THE_SPEAKER, speaker.why))
-    ridge = catalogue.collection.ridge.get(clip.clip_id) if catalogue.collection else None
-    if ridge is not None:
-        rows.append(_loose("fitted_sync_z", ridge.z, limits.min_ridge_z, RejectReason.OUT_OF_SYNC, ridge.why))
-    others = ("landmark_confidence", "yaw_range_deg", "track_purity", "duplicate_frame_ratio", "audio_rms", "face_px")
-    return rows + [_loose(name, getattr(clip.scores, name), None, None, "") for name in others]
+    rows = limited_scores(clip, catalogue.limits[clip.domain], catalogue.collection) + unlimited_scores(clip)
+    return [
+        {
+            "name": row.name,
+            "value": None if row.value is None else round(float(row.value), 4),
+            "limit": row.limit,
+            "bound": row.bound,
+            "missed": row.missed,
+            "reason": row.reason.value if row.missed and row.reason else None,
+            "why": row.why,
+        }
+        for row in rows
+    ]
 
 
 def _routed(router: RouterScore | None) -> Told | None:
@@ -113,33 +104,6 @@ def _routed(router: RouterScore | None) -> Told | None:
         return None
     claim = None if router.claim is None else round(router.claim, 2)
     return {"proposed": router.proposed, "probability": round(router.probability, 2), "claim": claim}
-
-
-def _loose(name: str, measured: float | None, limit: float | None, reason: RejectReason | None, why: str) -> Told:
-    """A score that may have no limit, and passes where it is unknown."""
-    missed = measured is not None and limit is not None and measured < limit
-    return _score(name, measured, limit, "min", reason, missed=missed, why=why)
-
-
-def _score(
-    name: str,
-    measured: float | None,
-    limit: float | None,
-    bound: str,
-    reason: RejectReason | None,
-    *,
-    missed: bool,
-    why: str,
-) -> Told:
-    return {
-        "name": name.removeprefix("min_").removeprefix("max_"),
-        "value": None if measured is None else round(float(measured), 4),
-        "limit": limit,
-        "bound": bound,
-        "missed": missed,
-        "reason": reason.value if missed and reason else None,
-        "why": why,
-    }
 
 
 # ---- arrays --------------------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """A workspace whose reviews are carried out and in, made by hand in a second: all under the keys of a build."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from pipeline.build.results import BuildRecord, Results, results_of, tool_version
 from pipeline.store.workspace import Workspace
 from schemas.analysis import PlannedClip, SourcePlan
+from schemas.clip import Clip
 from schemas.config import BuildConfig
 from schemas.media import AudioStream, Video
 from schemas.review import Review, ReviewAction
@@ -16,14 +18,22 @@ NUM_FRAMES = 70  # 2.8 s, which is long enough to be kept
 WHEN = "2026-01-02T03:04:05.678+00:00"
 
 
-def stocked(place: Path, num_clips: int = 3, *, size_px: int = 64, **source: str) -> Workspace:
+def stocked(
+    place: Path,
+    num_clips: int = 3,
+    *,
+    size_px: int = 64,
+    config: BuildConfig | None = None,
+    changed: Callable[[int, Clip], Clip] = lambda _, clip: clip,
+    **source: str,
+) -> Workspace:
     """A workspace with one source and its finished clips film-0, film-1 and so on; the second hardly speaks.
 
-    ``source`` are fields of the source that differ.
+    ``source`` are fields of the source that differ; ``changed`` gives what a clip of that number is to be instead.
     """
     workspace = Workspace(place, create=True)
     film = make_source("film", **source)
-    build = BuildRecord(tool_version=tool_version(), sources=(film,), config=BuildConfig())
+    build = BuildRecord(tool_version=tool_version(), sources=(film,), config=config or BuildConfig())
     workspace.storage.write("build.json", build.model_dump_json().encode())
     results = results_of(workspace, build)
     video = _stock_video(results, film)
@@ -31,7 +41,8 @@ def stocked(place: Path, num_clips: int = 3, *, size_px: int = 64, **source: str
     for number in range(num_clips):
         files = make_files(NUM_FRAMES, seed=number) | {"mp4": encode_mp4(NUM_FRAMES, size_px=size_px, seed=number)}
         scores = {"speech_ratio": 0.1} if number == 1 else None
-        clips.append((make_clip(f"film-{number}", num_frames=NUM_FRAMES, files=files, scores=scores), files))
+        clip = make_clip(f"film-{number}", num_frames=NUM_FRAMES, files=files, scores=scores)
+        clips.append((changed(number, clip), files))
     planned = tuple(PlannedClip(plan=clip.plan, face=clip.face) for clip, _ in clips)
     plan = SourcePlan(source_id=film.id, shots=(), tracks=(), clips=planned, refusals=())
     workspace.publish("plan", results.plan_key(film, video), plan)

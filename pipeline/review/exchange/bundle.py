@@ -8,6 +8,7 @@ its policy runs no script but its own. Media are named after clip ids, which hol
 import base64
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Iterator
 from importlib.resources import files
@@ -19,11 +20,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.build.survey import FinishedClip
-from pipeline.curate.select import RULES
 from pipeline.draw.sheet import frames_of
 from pipeline.review.exchange.screened import Screened
+from pipeline.review.scores import limited_scores
 from pipeline.store.storage import clear_write_errors
 from schemas.base import content_hash
+from schemas.clip import Clip
+from schemas.collection import Collection
 from schemas.config import SelectLimits
 from schemas.errors import WorkspaceError
 from schemas.review import REVIEW_REASONS, Review, ReviewAction
@@ -32,6 +35,8 @@ ORIGIN = "html"
 POSTER_PX = 240
 _POSTER_QUALITY = 82
 _NEVER = "1970-01-01T00:00:00.000+00:00"  # the page puts the time of the decision there
+_MODULES = ("static/dom.js", "exchange/bundle_page/log.js", "exchange/bundle_page/page.js")
+_LINKS = re.compile(r'^import \{[^}]*\} from "[^"]*";\n|^export ', re.MULTILINE)
 _FIRST_DAY_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -90,7 +95,7 @@ def _poster(film: bytes, num_frames: int) -> bytes:
 
 def _page(screened: Screened) -> str:
     parts = files("pipeline.review.exchange") / "bundle_page"
-    style, script = ((parts / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, script = (parts / "page.css").read_text(encoding="utf-8"), _script()
     environment = Environment(
         loader=PackageLoader("pipeline.review.exchange", "bundle_page"), autoescape=True, undefined=StrictUndefined
     )
@@ -102,6 +107,13 @@ def _page(screened: Screened) -> str:
         script_hash=_source_hash(script),
         data=Markup(_json_in_html(_content(screened))),  # noqa: S704 - escaped for the element it stands in
     )
+
+
+def _script() -> str:
+    """The page's modules as one, each before those that need it: from a disk, browsers let no module load another."""
+    review = files("pipeline.review")
+    texts = [(review / name).read_text(encoding="utf-8") for name in _MODULES]
+    return "\n".join(_LINKS.sub("", text) for text in texts)
 
 
 def _source_hash(text: str) -> str:
@@ -141,7 +153,7 @@ def _clip(screened: Screened, made: FinishedClip, limits: SelectLimits) -> dict[
         "num_frames": clip.plan.num_frames,
         "verdict": verdict and {"action": verdict.action.value, "reason": verdict.reason, "note": verdict.note},
         "filter": _filter_word(screened, made),
-        "scores": _scores(made, limits),
+        "scores": _scores(clip, limits, screened.collection),
     }
 
 
@@ -150,19 +162,13 @@ def _filter_word(screened: Screened, made: FinishedClip) -> str:
     return "keep it" if decision.keep or decision.reason is None else f"reject it: {decision.reason.replace('_', ' ')}"
 
 
-def _scores(made: FinishedClip, limits: SelectLimits) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for rule in RULES:
-        measured, limit = rule.measure(made.clip), rule.of(limits)
-        if measured is None and limit is None:
-            continue
-        sign = "≥" if rule.bound == "min" else "≤"
-        found.append(
-            {
-                "name": rule.limit.removeprefix("min_").removeprefix("max_"),
-                "measured": "unknown" if measured is None else f"{measured:.4g}",
-                "limit": "" if limit is None else f"{sign} {limit:.4g}",
-                "missed": measured is not None and limit is not None and rule.missed_by(measured, limit),
-            }
-        )
-    return found
+def _scores(clip: Clip, limits: SelectLimits, collection: Collection | None) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": row.name,
+            "measured": "unknown" if row.value is None else f"{row.value:.4g}",
+            "limit": "" if row.limit is None else f"{'≥' if row.bound == 'min' else '≤'} {row.limit:.4g}",
+            "missed": row.missed,
+        }
+        for row in limited_scores(clip, limits, collection)
+    ]

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.build.results import load_build, results_of
-from pipeline.build.survey import FinishedClip, survey
-from pipeline.curate.select import decide, limits_of
+from pipeline.build.survey import FinishedClip
+from pipeline.curate.unreviewed import read_unreviewed
 from pipeline.store.reviews import ReviewLog, Standing, standing
 from pipeline.store.workspace import Workspace
+from schemas.collection import Collection
 from schemas.config import SelectLimits
 from schemas.decision import Decision
 from schemas.review import Review
@@ -17,8 +18,8 @@ from schemas.review import Review
 class Screened:
     """The clips of a workspace by id, in order, and everything that people said of any clip, in order of time.
 
-    ``limits`` are those of each domain, by name in order; ``filtered`` is what they alone decide from stored scores,
-    without comparisons between clips. Clips are as they were made, since that is the version that reviews name.
+    ``limits`` are those of each domain, by name in order; ``filtered`` is what a release would do without people's
+    words, as the screening page shows it. Clips are as they were made, since that is the version that reviews name.
     """
 
     workspace: Workspace
@@ -27,6 +28,7 @@ class Screened:
     reviews: Sequence[Review]
     standing: Mapping[str, Standing]
     filtered: Mapping[str, Decision]
+    collection: Collection | None
 
 
 def read_screened(workspace: Workspace) -> Screened:
@@ -37,15 +39,15 @@ def read_screened(workspace: Workspace) -> Screened:
         WorkspaceError: when a review is damaged.
     """
     build = load_build(workspace)
-    found = survey(results_of(workspace, build), build.sources).clips
-    clips = {made.clip.clip_id: made for made in sorted(found, key=lambda made: made.clip.clip_id)}
+    unreviewed = read_unreviewed(results_of(workspace, build), build)
+    clips = {finished.clip.clip_id: finished for finished in unreviewed.clips}
     reviews = ReviewLog(workspace).read()
-    limits = limits_of(build.config)
     return Screened(
         workspace=workspace,
-        clips=clips,
-        limits=limits,
+        clips=dict(sorted(clips.items())),
+        limits=unreviewed.limits,
         reviews=reviews,
-        standing=standing(reviews, {clip_id: made.key for clip_id, made in clips.items()}),
-        filtered={clip_id: decide(made.clip, limits[made.clip.domain]) for clip_id, made in clips.items()},
+        standing=standing(reviews, {clip_id: finished.key for clip_id, finished in clips.items()}),
+        filtered={decision.clip_id: decision for decision in unreviewed.decisions},
+        collection=unreviewed.collection,
     )

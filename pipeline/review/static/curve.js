@@ -1,14 +1,27 @@
+// @ts-check
 // The mouth's opening against the loudness of speech, with the place that is playing and the part that stays.
 
 const MARGIN = 4;
 
 export class Curve {
+  /** @param {HTMLCanvasElement} canvas @param {{seek: (frame: number) => void, step: (way: number) => void}} player */
   constructor(canvas, { seek, step }) {
     this.canvas = canvas;
     this.seek = seek;
+    /** @type {Arrays | null} */
+    this.arrays = null;
+    this.frames = 0;
+    this.frame = 0;
+    /** @type {Trim} */
+    this.trim = null;
+    /** @type {OffscreenCanvas | null} everything but the playhead */
+    this.still = null;
+    this.scale = 1;
+    /** @type {Record<string, string>} */
+    this.colors = {};
     canvas.addEventListener("pointerdown", (event) => this.drag(event));
     canvas.addEventListener("keydown", (event) => {
-      const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      const way = event.key === "ArrowLeft" ? -1 : event.key === "ArrowRight" ? 1 : 0;
       if (!way) return;
       event.preventDefault();
       event.stopPropagation();
@@ -17,22 +30,26 @@ export class Curve {
     new ResizeObserver(() => this.paint()).observe(canvas);
   }
 
+  /** @param {Arrays} arrays @param {number} frames @param {Trim} trim */
   set(arrays, frames, trim) {
     Object.assign(this, { arrays, frames, trim });
-    this.frame = Math.min(this.frame ?? 0, frames - 1);
-    this.canvas.setAttribute("aria-valuemax", frames - 1);
+    this.frame = Math.min(this.frame, frames - 1);
+    this.canvas.setAttribute("aria-valuemax", String(frames - 1));
     this.paint();
   }
 
+  /** @param {number} frame */
   play(frame) {
     if (frame === this.frame) return;
     this.frame = frame;
-    this.canvas.setAttribute("aria-valuenow", frame);
+    this.canvas.setAttribute("aria-valuenow", String(frame));
     this.show();
   }
 
+  /** @param {PointerEvent} event */
   drag(event) {
     if (!this.frames) return;
+    /** @param {PointerEvent} moved */
     const go = (moved) => {
       const box = this.canvas.getBoundingClientRect();
       const share = (moved.clientX - box.left - MARGIN) / (box.width - 2 * MARGIN);
@@ -52,25 +69,27 @@ export class Curve {
     Object.assign(this.canvas, { width, height });
     this.still = new OffscreenCanvas(width, height);
     this.scale = scale;
-    const pen = this.still.getContext("2d");
+    const pen = /** @type {OffscreenCanvasRenderingContext2D} */ (this.still.getContext("2d"));
     this.colors = Object.fromEntries(
       ["ink", "faint", "mouth", "sound", "invalid", "cut"].map((name) => [
         name,
         getComputedStyle(this.canvas).getPropertyValue(`--${name}`).trim(),
       ]),
     );
-    if (this.arrays) this.paintArrays(pen, width, height);
+    if (this.arrays) this.paintArrays(pen, this.arrays, width, height);
     this.show();
   }
 
+  /** @param {number} frame */
   x(frame) {
     const margin = MARGIN * this.scale;
     return margin + (frame / this.frames) * (this.canvas.width - 2 * margin);
   }
 
-  paintArrays(pen, width, height) {
-    const { envelope, motion, valid } = this.arrays;
+  /** @param {OffscreenCanvasRenderingContext2D} pen @param {Arrays} arrays @param {number} width @param {number} height */
+  paintArrays(pen, { envelope, motion, valid }, width, height) {
     const low = height - 3 * this.scale;
+    /** @param {number} value */
     const y = (value) => low - Math.min(1, Math.max(0, value)) * (height - 8 * this.scale);
     pen.fillStyle = this.colors.invalid;
     for (let k = 0; k < this.frames; k++) {
@@ -100,7 +119,7 @@ export class Curve {
 
   show() {
     if (!this.still) return;
-    const pen = this.canvas.getContext("2d");
+    const pen = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     pen.clearRect(0, 0, this.canvas.width, this.canvas.height);
     pen.drawImage(this.still, 0, 0);
     if (!this.arrays) return;

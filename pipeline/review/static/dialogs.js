@@ -1,8 +1,9 @@
+// @ts-check
 // Questions and help, each in the one dialog element: Escape closes it, and the keyboard stays inside.
 
 import { $, el, reasonText, words } from "./dom.js";
 
-// Keys, and what stands between them.
+/** @type {[string[], string, string][]} Keys, what stands between them, and what they do. */
 export const KEYS = [
   [["a"], "", "accept"],
   [["1", "9"], "…", "reject, with that reason"],
@@ -28,16 +29,18 @@ export const KEYS = [
 
 const dialog = () => $("dialog");
 
+/** @param {string} title @param {...import("./dom.js").Child} content */
 function open(title, ...content) {
   const node = dialog();
   node.onkeydown = null;
   node.replaceChildren(
     el("div", { class: "dialog-head" }, el("h2", { id: "dialog-title" }, title), el("button", { type: "button", "aria-label": "Close", onclick: () => node.close() }, "✕")),
-    ...content,
   );
+  for (const child of content) if (child) node.append(child);
   if (!node.open) node.showModal();
 }
 
+/** @param {string[]} reasons */
 export function showHelp(reasons) {
   open(
     "Keys",
@@ -52,9 +55,12 @@ export function showHelp(reasons) {
   );
 }
 
+/** @param {string[]} keys @param {string} between */
 const keysOf = (keys, between) => keys.flatMap((key, k) => [k ? (k === keys.length - 1 ? ` ${between} ` : " ") : "", el("kbd", {}, key)]);
 
+/** @param {string} title @param {string[]} options @param {string} chosen @param {(value: string) => void} pick */
 export function choose(title, options, chosen, pick) {
+  /** @param {string} value */
   const take = (value) => {
     dialog().close();
     pick(value);
@@ -72,13 +78,14 @@ export function choose(title, options, chosen, pick) {
   };
 }
 
+/** @param {string} title @param {{label: string, value: string, options?: string[], pattern?: string, hint?: string}} field @param {(value: string) => void} pick */
 export function askText(title, { label, value, options = [], pattern, hint }, pick) {
   const input = el("input", { type: "text", name: "value", required: true, maxlength: "80", list: "known", autocomplete: "off", "aria-label": label });
   input.value = value;
   if (pattern) input.pattern = pattern;
   open(
     title,
-    el("form", { class: "ask", onsubmit: (event) => {
+    el("form", { class: "ask", onsubmit: (/** @type {Event} */ event) => {
       event.preventDefault();
       dialog().close();
       pick(input.value.trim());
@@ -91,7 +98,9 @@ export function askText(title, { label, value, options = [], pattern, hint }, pi
   input.select();
 }
 
+/** @type {ReturnType<typeof setTimeout> | undefined} */
 let fading;
+/** @param {string} text @param {"" | "good" | "bad"} [kind] */
 export function toast(text, kind = "") {
   const node = $("toast");
   node.textContent = text;

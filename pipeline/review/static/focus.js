@@ -1,22 +1,41 @@
+// @ts-check
 // One clip at a time: it plays, everything known of it stands beside it, and one key decides.
 
 import { Curve } from "./curve.js";
 import { toast } from "./dialogs.js";
-import { $, el, reasonText, words } from "./dom.js";
+import { $, el, reasonText } from "./dom.js";
 import { drawOverlay, unpack } from "./overlay.js";
-import { paintDetail, paintTitle, reviewText } from "./panel.js";
+import { paintDetail, paintTitle } from "./panel.js";
 import { Player } from "./player.js";
+import { Refused } from "./transport.js";
+
+/** @typedef {import("./store.js").Store} Store */
+/** @typedef {import("./decisions.js").Decisions} Decisions */
 
 const KEPT_ARRAYS = 12;
+/** @type {(keyof Overlays)[]} */
+const OVERLAYS = ["landmarks", "pose", "box"];
 
+/** @implements {ClipView} */
 export class Focus {
-  constructor(store) {
+  /** @param {Store} store @param {Decisions} decisions */
+  constructor(store, decisions) {
     this.store = store;
+    this.decisions = decisions;
+    /** @type {string[]} */
     this.list = [];
+    /** @type {string | null} */
     this.id = null;
-    this.skipped = new Set();
+    /** @type {Row | undefined} */
+    this.row = undefined;
+    /** @type {Detail | null} */
+    this.detail = null;
+    /** @type {Arrays | null} of the clip that is shown */
+    this.now = null;
     this.reordered = false; // the list has another order since this clip was shown: go on from its top
+    /** @type {Map<string, Promise<Arrays>>} */
     this.arrays = new Map();
+    /** @type {Overlays} */
     this.shown = JSON.parse(localStorage.getItem("overlays") || '{"landmarks":true,"pose":false,"box":false}');
     this.player = new Player($("screen"));
     this.curve = new Curve($("curve"), { seek: (frame) => this.player.seek(frame), step: (way) => this.player.step(way) });
@@ -36,76 +55,96 @@ export class Focus {
     const { reasons } = this.store.setup;
     $("reasons").replaceChildren(
       ...reasons.map((reason, k) =>
-        el("button", { type: "button", class: "reject", "data-reason": reason, onclick: () => this.decide("reject", { reason }) }, el("kbd", {}, String(k + 1)), el("span", {}, reasonText(reason))),
+        el(
+          "button",
+          { type: "button", class: "reject", "data-reason": reason, onclick: () => this.decisions.decide(this, "reject", { reason }) },
+          el("kbd", {}, String(k + 1)),
+          el("span", {}, reasonText(reason)),
+        ),
       ),
     );
   }
 
   // ---- where in the list --------------------------------------------------------------------------------------------
 
+  /** @param {string[]} ids */
   setList(ids) {
     this.list = ids;
     if (this.id && !ids.includes(this.id)) this.list = [this.id, ...ids];
     if (!this.id && ids.length) this.show(this.nextOpen(-1) ?? ids[0]);
-    else if (this.id) this.paintPlace();
+    else if (this.id) this.paintPosition();
   }
 
+  /** @param {string} id */
+  waits(id) {
+    return id !== this.id && this.store.clips.isOpen(id) && !this.decisions.skipped.has(id);
+  }
+
+  /** @param {number} from a place in the list */
   nextOpen(from) {
     const count = this.list.length;
     for (let k = 1; k <= count; k++) {
       const id = this.list[(from + k + count) % count];
-      if (id !== this.id && this.store.isOpen(id) && !this.skipped.has(id) && this.store.row(id)) return id;
+      if (this.waits(id) && this.store.clips.row(id)) return id;
     }
     return undefined;
   }
 
-  // What the last verdicts have taught puts other clips first.
+  /** What the last verdicts have taught puts other clips first. @param {string[]} ids */
   reorder(ids) {
-    this.reordered ||= ids.some((id, place) => id !== this.list[place]);
+    this.reordered ||= ids.some((id, position) => id !== this.list[position]);
     this.setList(ids);
     this.paint();
     this.loadNext();
   }
 
   following() {
-    return this.nextOpen(this.reordered ? -1 : this.list.indexOf(this.id));
+    return this.nextOpen(this.reordered || !this.id ? -1 : this.list.indexOf(this.id));
   }
 
   advance() {
     const next = this.following();
     this.reordered = false;
-    if (next) return this.show(next);
-    if (this.skipped.size) {
-      const count = this.skipped.size;
-      this.skipped.clear();
+    if (next) {
+      this.show(next);
+      return;
+    }
+    const { skipped } = this.decisions;
+    if (skipped.size) {
+      const count = skipped.size;
+      skipped.clear();
       const again = this.nextOpen(-1);
       if (again) {
         toast(`The end: ${count} skipped ${count === 1 ? "clip comes" : "clips come"} again.`);
-        return this.show(again);
+        this.show(again);
+        return;
       }
     }
     toast("Every clip of this list is decided.", "good");
-    return this.paint();
+    this.paint();
   }
 
-  // By the queue as it stands now, not by the list.
+  /** By the queue as it stands now, not by the list. */
   nextUnsure() {
-    const waiting = this.list.filter((id) => id !== this.id && this.store.isOpen(id) && !this.skipped.has(id));
-    const last = this.store.rank.size + 1;
-    const next = waiting.sort((a, b) => (this.store.rank.get(a) ?? last) - (this.store.rank.get(b) ?? last))[0];
+    const { rank } = this.store.clips;
+    const last = rank.size + 1;
+    const waiting = this.list.filter((id) => this.waits(id));
+    const next = waiting.sort((a, b) => (rank.get(a) ?? last) - (rank.get(b) ?? last))[0];
     if (next) this.show(next);
     else this.advance();
   }
 
+  /** @param {number} way */
   move(way) {
-    const place = this.list.indexOf(this.id) + way;
-    if (place >= 0 && place < this.list.length) this.show(this.list[place]);
+    const position = this.id ? this.list.indexOf(this.id) + way : -1;
+    if (position >= 0 && position < this.list.length) this.show(this.list[position]);
   }
 
   // ---- showing ------------------------------------------------------------------------------------------------------
 
+  /** @param {string} id */
   show(id) {
-    const row = this.store.row(id);
+    const row = this.store.clips.row(id);
     if (!row) return;
     this.id = id;
     this.row = row;
@@ -114,75 +153,84 @@ export class Focus {
     drawOverlay($("overlay"), null, 0, 1, this.shown);
     this.player.show(row, this.trim());
     this.paint();
-    this.load(id);
+    this.load(row);
     this.loadNext();
     history.replaceState(null, "", `#${id}`);
   }
 
   trim() {
-    return this.store.shown(this.id).trim?.trim ?? null;
+    return this.store.clips.shown(this.id).trim?.trim ?? null;
   }
 
-  async load(id) {
-    const row = this.row;
+  /** @param {Row} row */
+  async load(row) {
+    const { id } = row;
     try {
       const [detail, arrays] = await Promise.all([this.store.detail(id), this.arraysOf(row)]);
       if (this.id !== id) return;
       this.detail = detail;
       this.now = arrays;
-      paintDetail(this.store, detail, this.store.shown(id), (other) => this.show(other));
+      paintDetail(this.store, detail, this.store.clips.shown(id), (other) => this.show(other));
       this.curve.set(arrays, row.frames, this.trim());
       this.frame();
     } catch (error) {
-      if (this.id === id && this.store.online && error.status) this.note(error.message);
+      if (this.id === id && this.store.online && error instanceof Refused) this.note(error.message);
     }
   }
 
+  /** @param {Row} row @returns {Promise<Arrays>} */
   arraysOf(row) {
-    const key = row.v;
-    if (!this.arrays.has(key)) {
-      const found = fetch(`/arrays/${row.id}/${row.v}`).then(async (answer) => {
-        if (!answer.ok) throw Object.assign(new Error((await answer.json()).error), { status: answer.status });
+    let arrays = this.arrays.get(row.v);
+    if (!arrays) {
+      arrays = fetch(`/arrays/${row.id}/${row.v}`).then(async (answer) => {
+        if (!answer.ok) throw new Refused((await answer.json()).error, answer.status);
         return unpack(await answer.arrayBuffer());
       });
-      this.arrays.set(key, found);
-      found.catch(() => this.arrays.delete(key));
-      if (this.arrays.size > KEPT_ARRAYS) this.arrays.delete(this.arrays.keys().next().value);
+      this.arrays.set(row.v, arrays);
+      arrays.catch(() => this.arrays.delete(row.v));
+      const [oldest] = this.arrays.keys();
+      if (this.arrays.size > KEPT_ARRAYS) this.arrays.delete(oldest);
     }
-    return this.arrays.get(key);
+    return arrays;
   }
 
   loadNext() {
     const next = this.following();
-    if (!next) return;
-    const row = this.store.row(next);
-    this.player.preload(row, this.store.shown(next).trim?.trim);
+    const row = this.store.clips.row(next);
+    if (!next || !row) return;
+    this.player.preload(row, this.store.clips.shown(next).trim?.trim ?? null);
     this.arraysOf(row).catch(() => {}); // it is asked for again, and complained of, when it is shown
     this.store.detail(next).catch(() => {});
   }
 
   paint() {
     if (!this.row) return;
-    const state = this.store.shown(this.id);
+    const state = this.store.clips.shown(this.row.id);
     paintTitle(this.store, this.row, state);
-    this.paintPlace();
+    this.paintPosition();
     $("confirm").disabled = !state.stale;
-    for (const button of $("reasons").children) button.setAttribute("aria-pressed", String(state.verdict?.reason === button.dataset.reason));
+    for (const button of $("reasons").querySelectorAll("button")) button.setAttribute("aria-pressed", String(state.verdict?.reason === button.dataset.reason));
     $("accept").setAttribute("aria-pressed", String(state.verdict?.action === "accept"));
     this.player.trim = this.trim();
     if (this.now) this.curve.set(this.now, this.row.frames, this.trim());
   }
 
-  paintPlace() {
+  paintPosition() {
     const node = document.querySelector("#title .place");
-    if (node) node.textContent = `${this.list.indexOf(this.id) + 1} of ${this.list.length}`;
+    if (node && this.id) node.textContent = `${this.list.indexOf(this.id) + 1} of ${this.list.length}`;
   }
 
-  // Somebody, here or elsewhere, said something of clips.
+  /** Somebody, here or elsewhere, said something of clips. @param {string[]} ids */
   changed(ids) {
-    if (!ids.includes(this.id)) return;
+    if (!this.row || !ids.includes(this.row.id)) return;
     this.paint();
-    this.load(this.id);
+    this.load(this.row);
+  }
+
+  /** What could not be loaded is tried again. */
+  retry() {
+    this.player.retry();
+    if (this.row) this.load(this.row);
   }
 
   frame() {
@@ -193,6 +241,7 @@ export class Focus {
     if (this.now) this.curve.play(frame);
   }
 
+  /** @param {string} text over the picture */
   note(text) {
     const node = $("screen-note");
     node.textContent = text;
@@ -208,9 +257,10 @@ export class Focus {
   }
 
   paintOverlays() {
-    for (const name of ["landmarks", "pose", "box"]) $(`show-${name}`).setAttribute("aria-pressed", String(this.shown[name]));
+    for (const name of OVERLAYS) $(`show-${name}`).setAttribute("aria-pressed", String(this.shown[name]));
   }
 
+  /** @param {keyof Overlays} name */
   toggle(name) {
     this.shown[name] = !this.shown[name];
     localStorage.setItem("overlays", JSON.stringify(this.shown));
@@ -218,53 +268,13 @@ export class Focus {
     this.frame();
   }
 
-  // ---- saying -------------------------------------------------------------------------------------------------------
-
-  decide(action, more = {}) {
-    if (!this.row) return;
-    const body = this.store.say(this.row, action, more);
-    toast(`${action === "accept" ? "Accepted" : `Rejected: ${reasonText(body.reason)}`}. u undoes it.`, action === "accept" ? "good" : "bad");
-    this.advance();
-  }
-
-  say(action, more, text) {
-    this.store.say(this.row, action, more);
-    toast(`${text}. u undoes it.`);
-    this.paint();
-  }
-
+  /** The clip is to begin, or to end, at the frame that is shown. @param {"in" | "out"} side */
   cut(side) {
+    if (!this.row) return;
     const [start, stop] = this.trim() ?? [0, this.row.frames];
     const { frame } = this.player;
     const wanted = side === "in" ? [frame, stop] : [start, frame + 1];
-    if (wanted[0] >= wanted[1]) return toast("It would end before it begins.", "bad");
-    return this.say("trim", { trim: { start: wanted[0], stop: wanted[1] } }, `Cut to frames ${wanted[0]} to ${wanted[1]}`);
-  }
-
-  skip() {
-    this.skipped.add(this.id);
-    this.advance();
-  }
-
-  undo() {
-    const undone = this.store.undo();
-    if (!undone) return toast("There is nothing of yours to undo.");
-    toast(`Undone: ${words(undone.action)}.`);
-    this.skipped.delete(undone.clip_id);
-    return this.show(undone.clip_id);
-  }
-
-  confirm() {
-    const { stale } = this.store.shown(this.id);
-    if (!stale) return toast("Nothing here was said of an earlier version.");
-    const kept = stale.filter((review) => review.action !== "trim");
-    const cut = kept.length === stale.length ? "" : "The cut named frames of another version: make it anew with [ and ].";
-    if (!kept.length) return toast(cut, "bad");
-    for (const { action, reason, domain, identity_id } of kept) {
-      const more = Object.fromEntries(Object.entries({ reason, domain, identity_id }).filter(([, value]) => value));
-      this.store.say(this.row, action, more);
-    }
-    toast(`Confirmed: ${kept.map(reviewText).join(", ")}. u undoes it. ${cut}`, cut ? "" : "good");
-    return cut ? this.paint() : this.advance();
+    if (wanted[0] >= wanted[1]) toast("It would end before it begins.", "bad");
+    else this.decisions.say(this, this.row, "trim", { trim: { start: wanted[0], stop: wanted[1] } }, `Cut to frames ${wanted[0]} to ${wanted[1]}`);
   }
 }

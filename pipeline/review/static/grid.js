@@ -1,41 +1,70 @@
+// @ts-check
 // All clips as tiles. Only the tiles in sight exist, so ten thousand clips scroll like fifty.
 
 import { $, el, reasonText, seconds, words } from "./dom.js";
-import { verdictText } from "./panel.js";
+import { KINDS, listed } from "./filters.js";
+import { stateText } from "./panel.js";
+
+/** @typedef {import("./store.js").Store} Store */
 
 const GAP = 10;
 const LABEL_PX = 46;
 const WANTED_PX = 168;
 const SPARE_ROWS = 2;
 const RESTING_MS = 70;
+/** @type {Record<string, string>} */
+const BADGES = { accept: "✓", reject: "✕", blind: "?" };
 
+/** @param {HTMLElement} tile */
 function loadPicture(tile) {
   const picture = tile.querySelector("img");
-  if (!picture.hasAttribute("src")) picture.src = picture.dataset.src;
+  if (picture && !picture.hasAttribute("src")) picture.src = picture.dataset.src ?? "";
 }
 
-// A picture that is still on its way would hold up the next clip.
+/** A picture that is still on its way would hold up the next clip. @param {HTMLElement} tile */
 function drop(tile) {
-  tile.querySelector("img").removeAttribute("src");
+  tile.querySelector("img")?.removeAttribute("src");
   tile.remove();
 }
 
+/** @param {HTMLElement} label of a select @param {string[]} names to be chosen from, beside those that are there */
+function addOptions(label, names) {
+  const select = label.querySelector("select");
+  if (!select) return;
+  const known = new Set([...select.options].map((option) => option.value));
+  for (const name of [...new Set(names)].sort()) if (!known.has(name)) select.append(el("option", { value: name }, words(name)));
+}
+
+/** @implements {ClipView} */
 export class Grid {
-  constructor(store, { open, filtered }) {
+  /** @param {Store} store @param {(id: string) => void} open called with the clip that is to be shown alone */
+  constructor(store, open) {
     this.store = store;
     this.open = open;
-    this.filtered = filtered;
+    /** @type {Filters} */
     this.filters = { sort: "unsure" };
+    /** @type {string[]} */
     this.ids = [];
     this.selected = 0;
+    /** @type {Map<number, HTMLElement>} */
     this.tiles = new Map();
+    this.columns = 1;
+    this.side = WANTED_PX;
+    this.step = WANTED_PX + LABEL_PX + GAP;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.resting = undefined;
+    this.form = $("filters");
+    /** @type {HTMLElement} */
+    this.whoSelect = this.form;
+    /** @type {HTMLElement} */
+    this.flagSelect = this.form;
     this.box = $("tiles");
     this.inner = $("tiles-inner");
     this.box.addEventListener("scroll", () => this.paint(), { passive: true });
     new ResizeObserver(() => this.paint(true)).observe(this.box);
     this.inner.addEventListener("click", (event) => {
-      const tile = event.target.closest(".tile");
-      if (!tile) return;
+      const tile = /** @type {Element} */ (event.target).closest(".tile");
+      if (!(tile instanceof HTMLElement)) return;
       this.select(Number(tile.dataset.place));
       this.open(this.ids[this.selected]);
     });
@@ -45,16 +74,18 @@ export class Grid {
 
   buildFilters() {
     const { setup } = this.store;
+    /** @param {string} name @returns {[string, string]} */
+    const pair = (name) => [name, words(name)];
+    /** @param {string} name @param {string} label @param {[string, string][]} options */
     const choice = (name, label, options) =>
       el("label", {}, el("span", { class: "hidden" }, label), el("select", { name, onchange: () => this.readFilters() }, ...options.map(([value, text]) => el("option", { value }, text))));
     this.whoSelect = choice("who", "Reviewer", [["", "Any reviewer"]]);
     this.flagSelect = choice("flag", "Flag", [["", "Any flag"]]);
-    const reasons = [...new Set([...setup.reasons, ...this.store.rows.map((row) => row.missed).filter(Boolean)])];
-    this.form = $("filters");
+    const reasons = [...new Set([...setup.reasons, ...this.store.clips.rows.flatMap((row) => row.missed ?? [])])];
     this.form.replaceChildren(
-      choice("domain", "Domain", [["", "All domains"], ...setup.domains.map((name) => [name, words(name)])]),
+      choice("domain", "Domain", [["", "All domains"], ...setup.domains.map(pair)]),
       choice("verdict", "Verdict", [["", "Any verdict"], ["open", "undecided"], ["accept", "accepted"], ["reject", "rejected"], ["kept", "within limits"], ["missed", "outside limits"]]),
-      choice("reason", "Reason", [["", "Any reason"], ...reasons.map((name) => [name, reasonText(name)])]),
+      choice("reason", "Reason", [["", "Any reason"], ...reasons.map((name) => /** @type {[string, string]} */ ([name, reasonText(name)]))]),
       this.whoSelect,
       this.flagSelect,
       choice("sort", "Order", [["unsure", "Unsure first"], ["source", "By source"]]),
@@ -68,24 +99,17 @@ export class Grid {
   }
 
   fillNames() {
-    const kinds = ["verdict", "domain", "identity", "trim"];
-    const names = new Set([...this.store.states.values()].flatMap((state) => kinds.map((kind) => state[kind]?.who)).filter(Boolean));
-    const flags = new Set(this.store.rows.flatMap((row) => row.flags ?? []));
-    for (const [label, found] of [[this.whoSelect, names], [this.flagSelect, flags]]) {
-      const select = label.querySelector("select");
-      const known = new Set([...select.options].map((option) => option.value));
-      for (const name of [...found].sort()) if (!known.has(name)) select.append(el("option", { value: name }, words(name)));
-    }
+    const { rows, states } = this.store.clips;
+    addOptions(this.whoSelect, [...states.values()].flatMap((state) => KINDS.flatMap((kind) => state[kind]?.who ?? [])));
+    addOptions(this.flagSelect, rows.flatMap((row) => row.flags ?? []));
   }
 
   readFilters() {
     const given = new FormData(this.form);
-    this.filters = Object.fromEntries(given);
-    this.filters.stale = given.has("stale");
+    this.filters = { ...Object.fromEntries(given), stale: given.has("stale") };
     this.box.scrollTop = 0;
     this.selected = 0;
     this.refill();
-    this.filtered();
   }
 
   clear() {
@@ -95,11 +119,11 @@ export class Grid {
 
   refill() {
     const kept = this.ids[this.selected];
-    this.ids = this.store.list(this.filters);
+    this.ids = listed(this.store.clips, this.store.setup.sources, this.filters);
     const place = this.ids.indexOf(kept);
     this.selected = place >= 0 ? place : Math.min(this.selected, Math.max(0, this.ids.length - 1));
     const count = $("count");
-    if (count) count.textContent = `${this.ids.length} of ${this.store.rows.length}`;
+    if (count) count.textContent = `${this.ids.length} of ${this.store.clips.rows.length}`;
     this.paint(true);
   }
 
@@ -112,6 +136,7 @@ export class Grid {
     this.step = this.side + LABEL_PX + GAP;
   }
 
+  /** @param {boolean} [all] the tiles in sight too, not only those that came into it */
   paint(all = false) {
     if (!this.box.clientWidth) return;
     if (all) {
@@ -141,16 +166,17 @@ export class Grid {
     this.resting = setTimeout(() => this.tiles.forEach(loadPicture), RESTING_MS);
   }
 
+  /** @param {number} place */
   tile(place) {
     const id = this.ids[place];
-    const row = this.store.row(id);
-    const state = this.store.shown(id);
+    const row = /** @type {Row} */ (this.store.clips.row(id));
+    const state = this.store.clips.shown(id);
     const kind = state.blind ? "blind" : (state.verdict?.action ?? "open");
-    const badge = { accept: "✓", reject: "✕", blind: "?" }[kind] ?? "";
+    const badge = BADGES[kind] ?? "";
     const title = this.store.setup.sources[row.source].title;
     const tile = el(
       "div",
-      { class: `tile ${kind}`, role: "option", id: `tile-${place}`, "data-place": String(place), "aria-setsize": String(this.ids.length), "aria-posinset": String(place + 1), "aria-label": `${title}, ${seconds(row.frames / row.fps)}, ${verdictText(state)}` },
+      { class: `tile ${kind}`, role: "option", id: `tile-${place}`, "data-place": String(place), "aria-setsize": String(this.ids.length), "aria-posinset": String(place + 1), "aria-label": `${title}, ${seconds(row.frames / row.fps)}, ${stateText(state)}` },
       el(
         "div",
         { class: "picture" },
@@ -168,12 +194,14 @@ export class Grid {
     return tile;
   }
 
+  /** @param {Row} row @param {ClipState} state */
   remark(row, state) {
     if (state.verdict?.action === "reject") return el("span", { class: "bad" }, reasonText(state.verdict.reason));
     if (state.verdict || !row.missed) return "";
     return el("span", { class: "warn" }, words(row.missed));
   }
 
+  /** @param {string[]} ids */
   update(ids) {
     for (const id of ids) {
       for (const [place, tile] of this.tiles) {
@@ -192,6 +220,15 @@ export class Grid {
     this.box.setAttribute("aria-activedescendant", this.ids.length ? `tile-${this.selected}` : "");
   }
 
+  get row() {
+    return this.store.clips.row(this.ids[this.selected]);
+  }
+
+  advance() {
+    this.select(this.selected + 1);
+  }
+
+  /** @param {number} place */
   select(place) {
     this.selected = Math.min(this.ids.length - 1, Math.max(0, place));
     const top = Math.floor(this.selected / this.columns) * this.step;
@@ -200,13 +237,16 @@ export class Grid {
     this.paint();
   }
 
-  selectId(id) {
+  /** @param {string} id */
+  show(id) {
     const place = this.ids.indexOf(id);
     if (place >= 0) this.select(place);
   }
 
+  /** @param {KeyboardEvent} event */
   key(event) {
     const page = Math.max(1, Math.floor(this.box.clientHeight / this.step)) * this.columns;
+    /** @type {Record<string, number>} */
     const ways = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -this.columns, ArrowDown: this.columns, PageUp: -page, PageDown: page };
     if (event.key in ways) this.select(this.selected + ways[event.key]);
     else if (event.key === "Home") this.select(0);

@@ -1,20 +1,30 @@
+// @ts-check
 // Wire the page together: views, keys, buttons, and what is told of all of it.
 
+import { Decisions } from "./decisions.js";
 import { askText, choose, showHelp, toast } from "./dialogs.js";
 import { $, el, words } from "./dom.js";
 import { Focus } from "./focus.js";
 import { Grid } from "./grid.js";
+import { progressOf } from "./statistics.js";
 import { Store } from "./store.js";
+import { Refused } from "./transport.js";
 
 const ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9_\\-]{0,79}";
-const store = new Store();
+/** @type {Store} */
+let store;
+/** @type {Decisions} */
+let decisions;
+/** @type {Focus} */
 let focus;
+/** @type {Grid} */
 let grid;
 let inGrid = false;
 let rejecting = false;
 
 // ---- views -----------------------------------------------------------------------------------------------------------
 
+/** @param {"focus" | "grid"} name */
 function view(name) {
   inGrid = name === "grid";
   $("focus").hidden = inGrid;
@@ -24,7 +34,7 @@ function view(name) {
   if (inGrid) {
     focus.player.pause();
     grid.refill();
-    grid.selectId(focus.id);
+    if (focus.id) grid.show(focus.id);
     $("tiles").focus({ preventScroll: true });
   } else {
     focus.setList(grid.ids);
@@ -32,41 +42,32 @@ function view(name) {
   }
 }
 
+/** @param {string} id */
 function openClip(id) {
   focus.id = id;
-  focus.row = store.row(id);
+  focus.row = store.clips.row(id);
   view("focus");
   focus.show(id);
 }
 
-// What is decided in the grid is said of the selected tile.
-function onClip(act) {
-  if (!inGrid) return act();
-  const id = grid.ids[grid.selected];
-  if (!id) return undefined;
-  const { advance, show } = focus;
-  Object.assign(focus, { id, row: store.row(id) });
-  focus.advance = () => grid.select(grid.selected + 1);
-  focus.show = (other) => grid.selectId(other);
-  act();
-  focus.advance = advance;
-  focus.show = show;
-  return undefined;
-}
+/** Where the clip is seen that keys and buttons act on: in the grid, the selected tile. @returns {ClipView} */
+const current = () => (inGrid ? grid : focus);
 
 // ---- what is told ----------------------------------------------------------------------------------------------------
 
 function paintProgress() {
-  const { domains, accepted, decided, total, worked } = store.progress();
+  const { domains, accepted, decided, total } = progressOf(store.clips);
+  const { worked } = store;
   const hours = accepted / 3600;
   const pace = accepted > 0 && worked > 0 ? ` · ${(worked / 60 / hours).toFixed(0)} min per accepted hour` : "";
   const kept = hours >= 1 ? `${hours.toFixed(1)} h` : `${(accepted / 60).toFixed(1)} min`;
   $("totals").textContent = `${decided} of ${total} decided · ${kept} accepted${pace}`;
   $("domains").replaceChildren(
-    ...[...domains].sort().map(([name, mine]) => {
-      const bar = el("span", { class: "bar" }, el("span", {}));
-      bar.firstChild.style.width = `${(100 * mine.decided) / mine.total}%`;
-      return el("span", { class: "domain", role: "listitem", title: `${words(name)}: ${mine.decided} of ${mine.total} decided, ${mine.total - mine.decided} left` }, `${words(name)} `, el("b", {}, `${mine.decided}/${mine.total}`), bar);
+    ...[...domains].sort().map(([name, domain]) => {
+      const filled = el("span", {});
+      filled.style.width = `${(100 * domain.decided) / domain.total}%`;
+      const title = `${words(name)}: ${domain.decided} of ${domain.total} decided, ${domain.total - domain.decided} left`;
+      return el("span", { class: "domain", role: "listitem", title }, `${words(name)} `, el("b", {}, `${domain.decided}/${domain.total}`), el("span", { class: "bar" }, filled));
     }),
   );
   document.title = `${decided}/${total} · Screening`;
@@ -83,38 +84,53 @@ function soonProgress() {
   }));
 }
 
+/** @param {string} text */
 function banner(text) {
   if ($("banner").textContent === text) return; // said aloud once, however often it is found
   $("banner").textContent = text;
   $("banner").hidden = !text;
 }
 
+/** @param {{back: boolean, error?: unknown}} told */
 function connection({ back, error }) {
   if (back) {
     banner("");
     toast("The server is back, and everything you said is stored.", "good");
-    focus.player.retry();
-    focus.load(focus.id);
+    focus.retry();
     return;
   }
-  if (error?.status === 401) return banner("The server does not know this page any more: open the address that “anitalk review” printed. Nothing you said is lost.");
-  const count = store.box.length;
+  const refused = error instanceof Refused ? error : null;
+  if (refused?.status === 401) {
+    banner("The server does not know this page any more: open the address that “anitalk review” printed. Nothing you said is lost.");
+    return;
+  }
+  const count = store.outbox.length;
   const waiting = count ? `${count === 1 ? "1 decision waits" : `${count} decisions wait`} here and will be sent` : "Go on; what you say is kept here and sent";
-  const why = error?.status ? ` (${error.message})` : "";
+  const why = refused ? ` (${refused.message})` : "";
   banner(`The server does not answer${why}. ${waiting} when it is back: nothing is lost.`);
 }
 
 // ---- keys ------------------------------------------------------------------------------------------------------------
 
-function relabel() {
-  const now = store.shown(focus.id).domain?.domain ?? focus.row.domain;
-  choose("Domain", store.setup.domains, now, (domain) => focus.say("domain", { domain }, `Domain: ${words(domain)}`));
+/** @param {ClipView} clipView */
+function relabel(clipView) {
+  const { row } = clipView;
+  if (!row) return;
+  const now = store.clips.shown(row.id).domain?.domain ?? row.domain;
+  choose("Domain", store.setup.domains, now, (domain) => decisions.say(clipView, row, "domain", { domain }, `Domain: ${words(domain)}`));
 }
 
-function rename() {
-  const now = store.shown(focus.id).identity?.identity_id ?? focus.row.who;
-  const known = [...new Set(store.rows.filter((row) => row.source === focus.row.source).map((row) => store.shown(row.id).identity?.identity_id ?? row.who))];
-  askText("Identity", { label: "Identity", value: now, options: known.sort(), pattern: ID_PATTERN, hint: "Letters, digits, - and _; clips of one identity never part between train and test." }, (identity_id) => focus.say("identity", { identity_id }, `Identity: ${identity_id}`));
+/** @param {ClipView} clipView */
+function rename(clipView) {
+  const { row } = clipView;
+  if (!row) return;
+  const { clips } = store;
+  /** @param {Row} other */
+  const identityOf = (other) => clips.shown(other.id).identity?.identity_id ?? other.who;
+  const known = [...new Set(clips.rows.filter((other) => other.source === row.source).map(identityOf))];
+  const hint = "Letters, digits, - and _; clips of one identity never part between train and test.";
+  const field = { label: "Identity", value: identityOf(row), options: known.sort(), pattern: ID_PATTERN, hint };
+  askText("Identity", field, (identity_id) => decisions.say(clipView, row, "identity", { identity_id }, `Identity: ${identity_id}`));
 }
 
 function sign() {
@@ -135,21 +151,23 @@ function theme() {
   focus.curve.paint();
 }
 
+/** @param {boolean} on whether the next number is a reason */
 function armReject(on) {
   rejecting = on;
   $("focus").classList.toggle("rejecting", on);
   toast(on ? "Reject: why? Press 1 to 9, or Escape." : "");
 }
 
+/** @type {Record<string, () => void>} */
 const ACTIONS = {
-  a: () => onClip(() => focus.decide("accept")),
+  a: () => decisions.decide(current(), "accept"),
   r: () => armReject(!rejecting),
-  u: () => onClip(() => focus.undo()),
-  s: () => onClip(() => focus.skip()),
-  " ": () => onClip(() => focus.skip()),
-  c: () => onClip(() => focus.confirm()),
-  d: () => onClip(relabel),
-  i: () => onClip(rename),
+  u: () => decisions.undo(current()),
+  s: () => decisions.skip(current()),
+  " ": () => decisions.skip(current()),
+  c: () => decisions.confirm(current()),
+  d: () => relabel(current()),
+  i: () => rename(current()),
   g: () => view(inGrid ? "focus" : "grid"),
   n: () => {
     if (inGrid) view("focus");
@@ -176,41 +194,55 @@ const ACTIONS = {
 };
 const FOCUS_ONLY = new Set(["[", "]", ",", ".", "-", "+", "=", "k", "m", "l", "p", "b", "ArrowLeft", "ArrowRight"]);
 
+/** @param {KeyboardEvent} event @param {() => void} act */
+function acted(event, act) {
+  event.preventDefault();
+  focus.player.asked = event.timeStamp;
+  act();
+  focus.player.asked = null;
+}
+
+/** @param {HTMLElement} target @param {boolean} typing */
+function escaped(target, typing) {
+  if (rejecting) armReject(false);
+  else if (typing) target.blur();
+  else if (!inGrid) view("grid");
+}
+
+/** @param {KeyboardEvent} event */
 function pressed(event) {
   focus.player.touched();
+  const target = /** @type {HTMLElement} */ (event.target);
   if (event.ctrlKey || event.metaKey || (event.altKey && !"[]".includes(event.key)) || $("dialog").open) return;
-  const typing = event.target.matches("input, select, textarea");
-  if (event.key === "Escape") {
-    if (rejecting) armReject(false);
-    else if (typing) event.target.blur();
-    else if (!inGrid) view("grid");
-    return;
-  }
-  if (typing) return;
-  if (event.target.matches("button") && (event.key === " " || event.key === "Enter")) return; // it is pressed by them
-  if (inGrid && grid.key(event)) return event.preventDefault();
-  if (event.key === "/") {
-    event.preventDefault();
-    if (!inGrid) view("grid");
-    return $("filters").elements.text.focus();
-  }
+  const typing = target.matches("input, select, textarea");
+  if (event.key === "Escape") escaped(target, typing);
+  if (typing || event.key === "Escape") return;
+  if (target.matches("button") && (event.key === " " || event.key === "Enter")) return; // it is pressed by them
+  if (inGrid && grid.key(event)) event.preventDefault();
+  else if (event.key === "/") search(event);
+  else decided(event);
+}
+
+/** @param {KeyboardEvent} event */
+function search(event) {
+  event.preventDefault();
+  if (!inGrid) view("grid");
+  /** @type {HTMLInputElement} */ ($("filters").elements.namedItem("text")).focus();
+}
+
+/** @param {KeyboardEvent} event */
+function decided(event) {
   const reason = store.setup.reasons[Number(event.key) - 1];
   if (event.key !== " " && reason) {
-    event.preventDefault();
     if (rejecting) armReject(false);
-    focus.player.asked = event.timeStamp;
-    onClip(() => focus.decide("reject", { reason }));
-    focus.player.asked = null;
-    return undefined;
+    acted(event, () => decisions.decide(current(), "reject", { reason }));
+    return;
   }
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   const action = ACTIONS[key];
   if (!action || (inGrid && FOCUS_ONLY.has(key)) || (!focus.row && !inGrid && key !== "?")) return;
-  event.preventDefault();
   if (rejecting && key !== "r") armReject(false);
-  focus.player.asked = event.timeStamp;
-  action();
-  focus.player.asked = null;
+  acted(event, action);
 }
 
 const BUTTONS = {
@@ -227,44 +259,49 @@ function wire() {
   document.addEventListener("keydown", pressed);
   document.addEventListener("pointerdown", () => focus.player.touched());
   // A button that was clicked must not take the next space for itself.
-  document.addEventListener("pointerup", () => setTimeout(() => document.activeElement?.matches("button") && document.activeElement.blur()));
-  store.addEventListener("states", ({ detail }) => {
-    focus.changed(detail);
-    if (inGrid) grid.update(detail);
+  document.addEventListener("pointerup", () => setTimeout(() => document.activeElement instanceof HTMLButtonElement && document.activeElement.blur()));
+}
+
+function listen() {
+  store.on("states", (ids) => {
+    focus.changed(ids);
+    if (inGrid) grid.update(ids);
     soonProgress();
   });
-  store.addEventListener("rows", () => {
+  store.on("rows", () => {
     grid.refill();
     focus.setList(grid.ids);
-    if (focus.row && store.row(focus.id)?.v !== focus.row.v) focus.show(store.row(focus.id) ? focus.id : grid.ids[0]);
+    if (focus.row && store.clips.row(focus.id)?.v !== focus.row.v) focus.show(store.clips.row(focus.id)?.id ?? grid.ids[0]);
     soonProgress();
   });
-  store.addEventListener("queue", () => {
+  store.on("queue", () => {
     if (inGrid) return; // tiles do not move under somebody's eyes
     grid.refill();
     focus.reorder(grid.ids);
   });
-  store.addEventListener("online", ({ detail }) => connection(detail));
-  store.addEventListener("refused", ({ detail }) => toast(`Not taken: ${detail.error.message}`, "bad"));
+  store.on("online", connection);
+  store.on("refused", ({ error }) => toast(`Not taken: ${error.message}`, "bad"));
 }
 
 async function begin() {
   const chosen = localStorage.getItem("theme");
   if (chosen) document.documentElement.dataset.theme = chosen;
   try {
-    await store.open();
+    store = await Store.open();
   } catch (error) {
-    banner(error.status ? error.message : "The server does not answer: start it again, then load this page anew.");
+    banner(error instanceof Refused ? error.message : "The server does not answer: start it again, then load this page anew.");
     return;
   }
-  focus = new Focus(store);
-  grid = new Grid(store, { open: openClip, filtered: () => {} });
+  decisions = new Decisions(store);
+  focus = new Focus(store, decisions);
+  grid = new Grid(store, openClip);
   grid.buildFilters();
   wire();
+  listen();
   grid.refill();
   $("reviewer").textContent = store.name;
   const wanted = location.hash.slice(1);
-  if (store.row(wanted)) focus.id = wanted;
+  if (store.clips.row(wanted)) focus.id = wanted;
   focus.setList(grid.ids);
   if (focus.id) focus.show(focus.id);
   paintProgress();

@@ -8,14 +8,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from pipeline.analyse.plan import overlap, plan_clips
-from pipeline.analyse.runs import Window, analyse_run, join_runs, windows_of
+from pipeline.analyse.plan import plan_clips
+from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.analyse.windows import Window, windows_of
 from pipeline.clip.make import npy
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import iter_frames
 from pipeline.models.detectors import BlazeFace, FaceBox
 from schemas.analysis import AnalysisRun
 from schemas.base import TimeSpan
+from schemas.boxes import box_iou
 from schemas.config import CropConfig, DomainConfig, FaceConfig, ProbeConfig, ShotConfig
 from schemas.detectors import DetectorChoice
 from schemas.errors import DecodeError
@@ -213,7 +215,7 @@ def test_a_known_face_is_cropped_where_it_is(tmp_path, aspect):
     stretch = float(aspect)
     truth = np.array([box for _, box in made]) * [stretch, 1, stretch, 1]
     track = tracks[0]
-    ious = [overlap(box, tuple(truth[frame])) for box, frame in zip(track.boxes, track.frames, strict=True)]
+    ious = [box_iou(box, tuple(truth[frame])) for box, frame in zip(track.boxes, track.frames, strict=True)]
     assert np.mean(ious) > 0.65
     low, high = truth[:, :2].min(0), truth[:, 2:].max(0)
     side = max(1.6 * np.median((truth[:, 2:] - truth[:, :2]).max(1)), 1.05 * (high - low).max())
@@ -221,7 +223,7 @@ def test_a_known_face_is_cropped_where_it_is(tmp_path, aspect):
     centre = (low + high) / 2
     wanted = (centre[0] - side / 2, centre[1] - side / 2, centre[0] + side / 2, centre[1] + side / 2)
     square = (plan.square.x0, plan.square.y0, plan.square.x1, plan.square.y1)
-    assert overlap(square, wanted) > 0.7
+    assert box_iou(square, wanted) > 0.7
     assert (low >= square[:2]).all()
     assert (high <= square[2:]).all()
 

@@ -13,13 +13,13 @@ from pipeline.analyse import plan as crop
 from pipeline.analyse.plan import (
     _pieces,
     count_neighbours,
-    overlap,
     smooth_path,
     square_around,
     tube_breaks,
     usable_span,
 )
 from schemas.base import ID_PATTERN, Box, FrameSpan, TimeSpan
+from schemas.boxes import box_iou
 from schemas.config import CropConfig
 from schemas.face import FaceTrack
 from schemas.media import Shot, Video
@@ -229,9 +229,9 @@ def test_a_tube_breaks_exactly_where_its_first_box_is_left(found):
     parts = tube_breaks(path, 0.25)
     assert [index for a, b in parts for index in range(a, b)] == list(range(len(found)))
     for (a, b), following in zip(parts, [*parts[1:], None], strict=True):
-        assert all(overlap(found[a], found[k]) >= 0.25 for k in range(a, b))
+        assert all(box_iou(found[a], found[k]) >= 0.25 for k in range(a, b))
         if following:
-            assert overlap(found[a], found[b]) < 0.25
+            assert box_iou(found[a], found[b]) < 0.25
 
 
 @pytest.mark.parametrize(("shift", "num"), [(59, 1), (61, 2)])

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from flows.cli import application as cli
 from pipeline.build.results import Results, load_build
 from pipeline.build.survey import Survey, survey
-from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingMeter, looked_at, read_embedding
+from pipeline.clip.embedding import EmbeddingMeter, looked_at, read_embedding
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import collect, collection_key, ridge_groups, stored_collection
 from pipeline.models.files.model_file import sha256_of
@@ -28,6 +28,7 @@ from pipeline.release.verify import verify_release
 from pipeline.store.workspace import Workspace
 from schemas.config import BuildConfig, SplitConfig
 from schemas.errors import WorkspaceError
+from schemas.prints import EMBEDDING_FILE
 from tests.helpers import films as films_module
 from tests.helpers.films import HEAD, TALKER, Built, build, digests, write_manifest
 from tests.helpers.media import Sound, write_video

@@ -13,10 +13,13 @@ from flows.cli import application as cli
 from pipeline.bench.routing import RouterTake, fit, gather, router_rows, to_markdown
 from pipeline.build.results import Results
 from pipeline.card.claims import proposed_domains
-from pipeline.clip.router import RouterMeter, combined, judge, likelihoods, shipped_router
+from pipeline.clip.meters import model_files
+from pipeline.clip.router import RouterMeter, combined, judge, likelihoods
 from pipeline.demo.portrait import Camera, face_box, film_talker, photograph
-from pipeline.models.domain_evidence import EVIDENCE_FILES, frame_evidence
-from pipeline.models.registry import ModelSet, domain_prompts
+from pipeline.models.domain_evidence import frame_evidence
+from pipeline.models.files.model_files import EVIDENCE_FILES, domain_prompts
+from pipeline.models.files.router_model import shipped_router
+from pipeline.models.registry import ModelSet
 from pipeline.models.zero_shot import WEIGHTS_FILE, ZeroShot
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
 from schemas.errors import UsageError
@@ -319,7 +322,7 @@ def test_a_clips_key_depends_on_what_was_asked_for_and_on_nothing_else(tmp_path)
 
     def asked(**settings):
         results = Results(Workspace(tmp_path / "ws", create=True), BuildConfig(**settings))
-        return results._optional("real"), results.models.files("real").keys()
+        return results._optional("real"), results.model_files.digests("real").keys()
 
     plain, files = asked()
     assert plain == []
@@ -396,7 +399,7 @@ def test_what_was_not_asked_for_leaves_no_trace(tmp_path):
 
 def test_a_missing_clip_folder_is_said_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"router\.clip: .*lacks config\.json"):
-        ModelSet(BuildConfig(router=RouterConfig(clip=str(tmp_path / "none")))).check()
+        ModelSet(model_files(BuildConfig(router=RouterConfig(clip=str(tmp_path / "none"))))).check()
 
 
 @pytest.mark.assets

@@ -13,7 +13,8 @@ from flows.cli import application as cli
 from flows.cli import status as report
 from pipeline.build.results import Results, load_build
 from pipeline.build.survey import FinishedClip, Survey, survey
-from pipeline.clip.prints import PrintMeter, from_bytes, to_bytes
+from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints_file import from_bytes, to_bytes
 from pipeline.curate import collect as collect_module
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import collect, collection_key, copied_sources, ridge_groups, stored_collection

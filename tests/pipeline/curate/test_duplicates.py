@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.curate.duplicates import Take, agreement, components, find_duplicates, grouped, typical_hash
+from pipeline.curate.components import components
+from pipeline.curate.duplicates import Take, agreement, find_duplicates, grouped, typical_hash
 from schemas.base import Box, TimeSpan
 from schemas.collection import DuplicateLink
 from schemas.config import DuplicateConfig

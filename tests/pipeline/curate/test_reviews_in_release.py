@@ -105,7 +105,7 @@ def test_nothing_was_analysed_or_made_again(screened):
 
 def test_a_second_release_cuts_nothing(screened, tmp_path, monkeypatch):
     shutil.copytree(screened.workspace, tmp_path / "ws")
-    monkeypatch.setattr(applied, "trim_clip", None)
+    monkeypatch.setattr("pipeline.clip.trim.trim_clip", None)
     assert cli.run(["release", "again", "-w", str(tmp_path / "ws")]) == 0
     again, first = (samples_of(tmp_path / "ws" / "releases" / name) for name in ("again", "screened"))
     assert again == first
@@ -115,7 +115,7 @@ def test_models_and_lists_tell_who_made_the_clip(screened):
     about = json.loads((screened.release / "about.json").read_text())
     place = Workspace(screened.workspace)
     made = load_build(place)
-    raw = results_of(place, made).models.cards({"real", "mesh"})
+    raw = results_of(place, made).model_files.cards({"real", "mesh"})
     assert {card["name"] for card in about["models"]} == {card.name for card in raw}
     rows = [json.loads(line) for line in (screened.release / "clips.jsonl").read_text().splitlines()]
     domains = {row["plan"]["source_id"]: (row["domain"], row.get("reviewed_domain")) for row in rows}
@@ -176,7 +176,7 @@ def test_a_part_is_as_long_as_any_clip_must_be(built, tmp_path, num_frames, keep
 def test_an_undone_trim_leaves_the_whole_clip(screened, tmp_path):
     shutil.copytree(screened.workspace, tmp_path / "ws")
     whole = clips_of(tmp_path / "ws")["talker"]
-    said = as_reviewed(tmp_path / "ws").said[whole.clip.clip_id]
+    said = as_reviewed(tmp_path / "ws").reviews[whole.clip.clip_id]
     say(tmp_path / "ws", whole, "undo", undoes=said.trim.review_id)
     [now] = [made for made in as_reviewed(tmp_path / "ws").clips if made.source.id == "talker"]
     assert (now.clip.plan, now.clip.files, now.trim_key) == (whole.clip.plan, whole.clip.files, "")

@@ -16,12 +16,12 @@ from pipeline.models.detectors import (
     CatCascade,
     Detector,
     blazeface_anchors,
-    iou,
     weighted_nms,
     windows,
 )
 from pipeline.models.files.packaged import PACKAGED_MODELS
 from pipeline.models.files.weights import shipped_registry
+from schemas.boxes import pairwise_iou
 from schemas.config import EMBEDDED_DOMAINS
 from schemas.detectors import DetectorChoice
 from schemas.errors import UsageError
@@ -41,7 +41,7 @@ def portrait() -> np.ndarray:
 
 
 def best_iou(faces, truth) -> float:
-    return max((iou(np.array([face.box]), truth)[0, 0] for face in faces), default=0.0)
+    return max((pairwise_iou(np.array([face.box]), truth)[0, 0] for face in faces), default=0.0)
 
 
 def paste(portrait, width, height, corners, scale) -> np.ndarray:
@@ -104,11 +104,11 @@ def box_lists(max_size=8):
 @given(box_lists(), box_lists())
 def test_iou_is_a_symmetric_share(a, b):
     a_boxes, b_boxes = (np.array([box for box, _ in one]) for one in (a, b))
-    overlap = iou(a_boxes, b_boxes)
+    overlap = pairwise_iou(a_boxes, b_boxes)
     assert (overlap >= 0).all()
     assert (overlap <= 1 + 1e-9).all()
-    assert np.allclose(overlap, iou(b_boxes, a_boxes).T)
-    assert np.allclose(np.diag(iou(a_boxes, a_boxes)), 1)
+    assert np.allclose(overlap, pairwise_iou(b_boxes, a_boxes).T)
+    assert np.allclose(np.diag(pairwise_iou(a_boxes, a_boxes)), 1)
 
 
 @given(box_lists(), st.randoms(use_true_random=False))
@@ -328,4 +328,4 @@ def test_recall_on_labelled_frames(assets, blazeface, name, min_recall, max_fals
 def _hits(box, truth) -> bool:
     x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
     x0, y0, x1, y1 = truth[0]
-    return bool(x0 <= x <= x1 and y0 <= y <= y1 and iou(np.array([box]), truth)[0, 0] >= 0.3)
+    return bool(x0 <= x <= x1 and y0 <= y <= y1 and pairwise_iou(np.array([box]), truth)[0, 0] >= 0.3)

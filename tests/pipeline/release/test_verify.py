@@ -81,7 +81,7 @@ def replace_member(suffix, data):
 
 def test_a_sound_release_has_no_faults(folder):
     calls = []
-    assert faults_of(folder, progress=lambda *call: calls.append(call)) == []
+    assert faults_of(folder, report=lambda *call: calls.append(call)) == []
     assert [(number, total) for _, number, total in calls] == [(n, 6) for n in range(6)]
 
 

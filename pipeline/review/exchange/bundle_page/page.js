@@ -1,137 +1,62 @@
-"use strict";
-// Titles and names come from strangers' files: everything is set as text, nothing as markup.
-// What was decided is only ever added to, as in the workspace that it goes back to; an undo names what it takes back.
+// @ts-check
+// The page of a bundle. Titles and names come from strangers' files: everything is set as text, nothing as markup.
 
-const bundle = JSON.parse(document.getElementById("bundle").textContent);
-const place = `anitalk-review-${bundle.id}`;
-const at = (id) => document.getElementById(id);
+import { $, el, reasonText, verdictText, words } from "../../static/dom.js";
+import { DecisionLog } from "./log.js";
+
+/** @type {{id: string, blank: object, reasons: string[], clips: BundleClip[]}} */
+const bundle = JSON.parse($("bundle").textContent ?? "");
 const clips = new Map(bundle.clips.map((clip) => [clip.id, clip]));
-let state = { who: "", log: [], saved: 0 };
+const decisions = new DecisionLog(`anitalk-review-${bundle.id}`, (sentence) => say(sentence, true));
 let shown = bundle.clips;
 let current = 0;
-let keeps = true; // whether this browser stores anything for a page from a disk
 
-function make(name, text, className) {
-  const element = document.createElement(name);
-  if (text !== undefined) element.textContent = text;
-  if (className) element.className = className;
-  return element;
-}
-
+/** @param {string} text @param {boolean} [loud] */
 function say(text, loud = false) {
-  at("status").textContent = text;
-  at("status").className = loud ? "loud" : "";
+  $("status").textContent = text;
+  $("status").className = loud ? "loud" : "";
 }
 
-// ---- what was decided ------------------------------------------------------------------------------------------
+// ---- deciding --------------------------------------------------------------------------------------------------
 
-function recall() {
-  try {
-    const found = localStorage.getItem(place);
-    if (found) state = JSON.parse(found);
-  } catch (error) {
-    keeps = false;
-    say(`This browser keeps nothing for this page (${error.name}): save your decisions before you close it.`, true);
-  }
-}
-
-function keep() {
-  if (!keeps) return;
-  try {
-    localStorage.setItem(place, JSON.stringify(state));
-  } catch (error) {
-    keeps = false;
-    say(`This browser keeps no more (${error.name}): save your decisions before you close it.`, true);
-  }
-}
-
-function inForce() {
-  const undone = new Set(state.log.map((entry) => entry.undoes).filter((number) => number !== undefined));
-  return state.log.map((entry, number) => ({ ...entry, number }))
-    .filter((entry) => entry.action !== "undo" && !undone.has(entry.number));
-}
-
-function verdicts() {
-  const found = new Map();
-  for (const clip of bundle.clips) if (clip.verdict) found.set(clip.id, clip.verdict);
-  for (const entry of inForce()) found.set(entry.clip_id, entry);
-  return found;
-}
-
-function now() {
-  return new Date().toISOString().replace("Z", "+00:00"); // as the tool writes it
-}
-
-function add(clip, fields) {
-  if (keeps) recall(); // another window may have decided meanwhile
-  const entry = { clip_id: clip.id, version: clip.version, who: state.who, at: now(), ...fields };
-  state.log.push(entry);
-  keep();
-}
-
+/** @param {Action} action @param {string} [reason] */
 function decide(action, reason) {
   const clip = shown[current];
   if (!clip) return;
-  if (!state.who.trim()) {
-    at("who").focus();
+  if (!decisions.state.who.trim()) {
+    $("who").focus();
     say("Write your name first: every decision bears it.", true);
     return;
   }
-  const note = at("note").value;
-  at("note").value = "";
-  const fields = reason ? { action, reason } : { action };
-  add(clip, note ? { ...fields, note } : fields);
-  say(`${clip.id}: ${word({ action, reason })}`);
+  const note = $("note").value;
+  $("note").value = "";
+  decisions.add(clip, { action, ...(reason ? { reason } : {}), ...(note ? { note } : {}) });
+  const said = `${clip.id}: ${verdictText({ action, reason })}`;
+  say(said);
   const atEnd = current + 1 >= shown.length;
   refresh();
   if (!atEnd) go(current + 1);
-  else say(`${clip.id}: ${word({ action, reason })}. That was the last one: save your decisions with S.`);
+  else say(`${said}. That was the last one: save your decisions with S.`);
 }
 
 function undo() {
-  const latest = inForce().at(-1);
-  if (!latest) {
+  const latest = decisions.inForce().at(-1);
+  const clip = latest && clips.get(latest.clip_id);
+  if (!clip) {
     say("There is nothing to undo.");
     return;
   }
-  add(clips.get(latest.clip_id), { action: "undo", undoes: latest.number });
-  say(`${latest.clip_id}: no longer ${word(latest)}`);
+  decisions.add(clip, { action: "undo", undoes: latest.number });
+  say(`${latest.clip_id}: no longer ${verdictText(latest)}`);
   refresh();
-  const where = shown.findIndex((clip) => clip.id === latest.clip_id);
-  if (where >= 0) go(where);
-}
-
-function word(entry) {
-  if (!entry) return "not judged";
-  return entry.action === "accept" ? "accepted" : `rejected: ${label(entry.reason)}`;
-}
-
-function label(reason) {
-  return reason === "reviewer" ? "another reason" : String(reason).replaceAll("_", " ");
+  const position = shown.indexOf(clip);
+  if (position >= 0) go(position);
 }
 
 // ---- the file that goes back -----------------------------------------------------------------------------------
 
-async function sha256(text) {
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
-  return [...new Uint8Array(digest)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-// The id of a review is computed from its words, so that a file that is saved twice says nothing twice.
-async function records() {
-  const found = [];
-  for (const entry of state.log) {
-    const record = { ...bundle.blank, ...entry };
-    if (entry.undoes !== undefined) record.undoes = found[entry.undoes].review_id;
-    const words = JSON.stringify(Object.fromEntries(Object.keys(record).sort().map((name) => [name, record[name]])));
-    const stamp = record.at.replace(/\D/g, "").slice(0, 17);
-    found.push({ review_id: `${stamp}-${(await sha256(words)).slice(0, 16)}`, ...record });
-  }
-  return found;
-}
-
 async function save() {
-  if (!state.log.length) {
+  if (!decisions.length) {
     say("There is nothing to save yet.");
     return;
   }
@@ -139,204 +64,220 @@ async function save() {
     say("This browser cannot make the file from here: open the page in Chromium, Edge or Firefox.", true);
     return;
   }
-  const lines = (await records()).map((record) =>
+  const lines = (await decisions.records(bundle.blank)).map((record) =>
     JSON.stringify(Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null))));
-  const link = make("a");
+  const link = el("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "application/jsonl" }));
-  link.download = `decisions-${state.who.replace(/[^\p{L}\p{N}_-]+/gu, "-")}.jsonl`;
+  link.download = `decisions-${decisions.state.who.replace(/[^\p{L}\p{N}_-]+/gu, "-")}.jsonl`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-  state.saved = state.log.length;
-  keep();
+  decisions.saved();
   say(`${link.download} holds ${lines.length} decisions: send it back, 'anitalk review import' reads it.`);
 }
 
 // ---- what is seen ----------------------------------------------------------------------------------------------
 
+/** @returns {HTMLElement[]} */
+const cards = () => [...$("grid").querySelectorAll("button")];
+
 function refresh() {
-  const found = verdicts();
-  at("progress").textContent = `${found.size} of ${bundle.clips.length} judged`;
-  for (const card of at("grid").children) {
-    const entry = found.get(card.dataset.id);
-    card.className = `card ${entry ? entry.action : ""}`;
-    card.lastChild.textContent = word(entry);
-    card.lastChild.className = `word ${entry ? entry.action : ""}`;
+  const verdicts = decisions.verdicts(bundle.clips);
+  $("progress").textContent = `${verdicts.size} of ${bundle.clips.length} judged`;
+  for (const card of cards()) {
+    const verdict = verdicts.get(card.dataset.id ?? "");
+    card.className = `card ${verdict?.action ?? ""}`;
+    card.lastElementChild?.replaceWith(el("span", { class: `word ${verdict?.action ?? ""}` }, verdictText(verdict)));
   }
-  showVerdict(found);
+  showVerdict();
 }
 
-function showVerdict(found) {
+function showVerdict() {
   const clip = shown[current];
   if (!clip) return;
-  const entry = found.get(clip.id);
-  at("verdict").textContent = word(entry) + (entry?.note ? ` – ${entry.note}` : "");
-  at("verdict").className = entry ? entry.action : "";
+  const verdict = decisions.verdicts(bundle.clips).get(clip.id);
+  $("verdict").textContent = verdictText(verdict) + (verdict?.note ? ` – ${verdict.note}` : "");
+  $("verdict").className = verdict?.action ?? "";
 }
 
 function showGrid() {
-  const wanted = at("filter").value;
-  const found = verdicts();
+  const wanted = $("filter").value;
+  const verdicts = decisions.verdicts(bundle.clips);
   shown = bundle.clips.filter((clip) => {
-    const entry = found.get(clip.id);
-    return wanted === "all" || (wanted === "todo" ? !entry : entry?.action === wanted);
+    const verdict = verdicts.get(clip.id);
+    return wanted === "all" || (wanted === "todo" ? !verdict : verdict?.action === wanted);
   });
   current = 0;
-  at("grid").replaceChildren(...shown.map((clip, number) => {
-    const card = make("button");
-    card.dataset.id = clip.id;
-    card.setAttribute("role", "listitem");
-    const picture = make("img");
-    picture.src = `media/${clip.id}.jpg`;
-    picture.loading = "lazy";
-    picture.alt = "";
-    card.append(picture, make("span", clip.title), make("span", "", "word"));
-    card.addEventListener("click", () => { go(number); open(); });
-    card.addEventListener("focus", () => { current = number; });
-    return card;
-  }));
+  $("grid").replaceChildren(...shown.map(cardOf));
   if (!shown.length) say("No clip is like that.");
   refresh();
 }
 
-function isOpen() {
-  return !at("focus").hidden;
+/** @param {BundleClip} clip @param {number} position */
+function cardOf(clip, position) {
+  const onclick = () => {
+    go(position);
+    open();
+  };
+  const onfocus = () => {
+    current = position;
+  };
+  const picture = el("img", { src: `media/${clip.id}.jpg`, loading: "lazy", alt: "" });
+  return el("button", { "data-id": clip.id, role: "listitem", onclick, onfocus }, picture, el("span", {}, clip.title), el("span", { class: "word" }));
 }
 
-function go(number) {
+function isOpen() {
+  return !$("focus").hidden;
+}
+
+/** @param {number} position */
+function go(position) {
   if (!shown.length) return;
-  const moved = number !== current;
-  current = Math.max(0, Math.min(number, shown.length - 1));
+  const moved = position !== current;
+  current = Math.max(0, Math.min(position, shown.length - 1));
   if (isOpen()) {
-    if (moved) at("note").value = "";
+    if (moved) $("note").value = "";
     show();
   } else {
-    at("grid").children[current].focus();
+    cards()[current].focus();
   }
 }
 
 function open() {
   if (!shown.length) return;
-  at("grid").hidden = true;
-  at("focus").hidden = false;
+  $("grid").hidden = true;
+  $("focus").hidden = false;
   scrollTo(0, 0);
   show();
 }
 
 function close() {
-  at("video").pause();
-  at("focus").hidden = true;
-  at("grid").hidden = false;
+  $("video").pause();
+  $("focus").hidden = true;
+  $("grid").hidden = false;
   refresh();
   go(current);
 }
 
-function show() {
-  const clip = shown[current];
-  const video = at("video");
-  const address = `media/${clip.id}.mp4`;
+/** @param {string} address */
+function play(address) {
+  const video = $("video");
   if (video.getAttribute("src") !== address) video.src = address;
   video.play().catch((error) => {
     if (error.name !== "NotAllowedError") return; // it was changed before it began
     video.muted = true; // sound needs a key or a click first
     video.play().catch(() => say("This browser does not play the clip.", true));
   });
-  at("name").textContent = `${current + 1} / ${shown.length}: ${clip.title}`;
+}
+
+function show() {
+  const clip = shown[current];
+  play(`media/${clip.id}.mp4`);
+  $("name").textContent = `${current + 1} / ${shown.length}: ${clip.title}`;
   const facts = [["clip", clip.id], ["domain", clip.domain], ["licence", clip.license], ["credit", clip.credit],
     ["source", clip.address], ["length", `${clip.duration_s.toFixed(2)} s, ${clip.num_frames} frames`],
     ["filters", clip.filter]];
-  at("facts").replaceChildren(...facts.filter(([, value]) => value)
-    .flatMap(([name, value]) => [make("dt", name), make("dd", value)]));
-  at("scores").tBodies[0].replaceChildren(...clip.scores.map((score) => {
-    const row = make("tr", undefined, score.missed ? "missed" : "");
-    row.append(make("td", label(score.name)), make("td", score.measured), make("td", score.limit));
-    return row;
-  }));
-  showVerdict(verdicts());
+  $("facts").replaceChildren(...facts.filter(([, value]) => value)
+    .flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+  const rows = clip.scores.map((score) =>
+    el("tr", { class: score.missed ? "missed" : "" }, el("td", {}, words(score.name)), el("td", {}, score.measured), el("td", {}, score.limit)));
+  document.querySelector("#scores tbody")?.replaceChildren(...rows);
+  showVerdict();
 }
 
 // ---- keys and buttons ------------------------------------------------------------------------------------------
 
 function columns() {
-  return Math.max(1, getComputedStyle(at("grid")).gridTemplateColumns.split(" ").length);
+  return Math.max(1, getComputedStyle($("grid")).gridTemplateColumns.split(" ").length);
 }
 
+function help() {
+  $("help").hidden = !$("help").hidden;
+  $("help-button").setAttribute("aria-expanded", String(!$("help").hidden));
+}
+
+function pause() {
+  const video = $("video");
+  if (!isOpen()) return;
+  if (video.paused) video.play();
+  else video.pause();
+}
+
+/** @type {Record<string, () => void>} */
 const keys = {
   ArrowRight: () => go(current + 1),
   ArrowLeft: () => go(current - 1),
-  ArrowDown: () => { if (!isOpen()) go(current + columns()); },
-  ArrowUp: () => { if (!isOpen()) go(current - columns()); },
-  Enter: () => { if (!isOpen()) open(); },
-  Escape: () => { if (isOpen()) close(); },
-  g: () => { if (isOpen()) close(); },
+  ArrowDown: () => !isOpen() && go(current + columns()),
+  ArrowUp: () => !isOpen() && go(current - columns()),
+  Enter: () => !isOpen() && open(),
+  Escape: () => isOpen() && close(),
+  g: () => isOpen() && close(),
   a: () => decide("accept"),
   u: undo,
-  n: () => { open(); at("note").focus(); },
+  n: () => {
+    open();
+    $("note").focus();
+  },
   s: save,
-  m: () => { at("video").muted = !at("video").muted; },
-  " ": () => { if (isOpen()) at("video").paused ? at("video").play() : at("video").pause(); },
+  m: () => {
+    $("video").muted = !$("video").muted;
+  },
+  " ": pause,
   "?": help,
 };
-bundle.reasons.forEach((reason, number) => { keys[String(number + 1)] = () => decide("reject", reason); });
-
-function help() {
-  at("help").hidden = !at("help").hidden;
-  at("help-button").setAttribute("aria-expanded", String(!at("help").hidden));
-}
+bundle.reasons.forEach((reason, index) => {
+  keys[String(index + 1)] = () => decide("reject", reason);
+});
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.matches("input, textarea, select")) {
-    if (event.key === "Escape") event.target.blur();
+  const target = /** @type {HTMLElement} */ (event.target);
+  if (target.matches("input, textarea, select")) {
+    if (event.key === "Escape") target.blur();
     return;
   }
-  const onButton = event.target.matches("button:not(.card)") && (event.key === "Enter" || event.key === " ");
+  const onButton = target.matches("button:not(.card)") && (event.key === "Enter" || event.key === " ");
   const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act || onButton) return;
   event.preventDefault();
   act();
 });
 
-at("note").addEventListener("keydown", (event) => {
+$("note").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey) return;
   event.preventDefault();
-  const entry = verdicts().get(shown[current].id);
-  at("note").blur();
-  if (entry && at("note").value) {
-    const number = current;
-    decide(entry.action, entry.reason);
-    go(number);
+  const verdict = decisions.verdicts(bundle.clips).get(shown[current].id);
+  $("note").blur();
+  if (verdict && $("note").value) {
+    const position = current;
+    decide(verdict.action, verdict.reason ?? undefined);
+    go(position);
   }
 });
 
-at("who").addEventListener("input", () => {
-  if (keeps) recall();
-  state.who = at("who").value;
-  keep();
-});
-at("who").addEventListener("keydown", (event) => {
+$("who").addEventListener("input", () => decisions.sign($("who").value));
+$("who").addEventListener("keydown", (event) => {
   if (event.key === "Enter") go(current);
 });
-at("filter").addEventListener("change", () => {
+$("filter").addEventListener("change", () => {
   if (isOpen()) close();
   showGrid();
-  at("filter").blur();
+  $("filter").blur();
 });
 addEventListener("beforeunload", (event) => {
-  if (state.log.length > state.saved && !keeps) event.preventDefault();
+  if (decisions.unsaved && !decisions.keeps) event.preventDefault();
 });
 
-const choices = [["accept", undefined, "a"], ...bundle.reasons.map((reason, number) => ["reject", reason, number + 1])];
-at("choices").replaceChildren(...choices.map(([action, reason, key]) => {
-  const button = make("button");
-  button.append(make("kbd", String(key).toUpperCase()), ` ${action === "accept" ? "Accept" : label(reason)}`);
-  button.addEventListener("click", () => decide(action, reason));
-  return button;
-}));
-for (const [id, act] of [["save", save], ["undo", undo], ["back", close], ["help-button", help],
-  ["next", () => go(current + 1)], ["before", () => go(current - 1)]]) {
-  at(id).addEventListener("click", act);
-}
+$("choices").replaceChildren(
+  el("button", { onclick: () => decide("accept") }, el("kbd", {}, "A"), " Accept"),
+  ...bundle.reasons.map((reason, index) =>
+    el("button", { onclick: () => decide("reject", reason) }, el("kbd", {}, String(index + 1)), ` ${reasonText(reason)}`)),
+);
+/** @type {[string, () => void][]} */
+const buttons = [
+  ["save", save], ["undo", undo], ["back", close], ["help-button", help],
+  ["next", () => go(current + 1)], ["before", () => go(current - 1)],
+];
+for (const [id, act] of buttons) $(id).addEventListener("click", act);
 
-recall();
-at("who").value = state.who;
+$("who").value = decisions.state.who;
 showGrid();
