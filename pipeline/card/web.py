@@ -113,7 +113,9 @@ def _domain_parts(
             num_sources=len({row.source_id for row in mine}),
             sheet=_data_uri(data) if data and room >= 0 else Markup(),
             sheet_path=sheet_file(name) if data else "",
-            charts=[(one.measure.title, draw_histogram(one), one.summary) for one in drawn[name]],
+            charts=[
+                (histogram.measure.title, draw_histogram(histogram), histogram.summary) for histogram in drawn[name]
+            ],
         )
 
 

@@ -74,17 +74,19 @@ def fit_limits(
     Returns:
         By domain, then in the order of ``FITTED``; what cannot be fitted is not there.
     """
-    kept = {one.clip_id for one in decisions if one.keep}
+    kept = {decision.clip_id for decision in decisions if decision.keep}
     by_domain: defaultdict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         by_domain[clip.domain].append(clip)
     rules = {rule.limit: rule for rule in RULES}
     fits = []
-    for domain, made in sorted(by_domain.items()):
+    for domain, clips_of_domain in sorted(by_domain.items()):
         for name in FITTED:
-            accepted = _measured(rules[name], [clip for clip in made if clip.clip_id in kept])
+            accepted = _measured(rules[name], [clip for clip in clips_of_domain if clip.clip_id in kept])
             if len(accepted) >= max(min_clips, 1):
-                fits.append(_fit(domain, rules[name], limits[domain], accepted, _measured(rules[name], made), share))
+                fits.append(
+                    _fit(domain, rules[name], limits[domain], accepted, _measured(rules[name], clips_of_domain), share)
+                )
     return fits
 
 
@@ -93,7 +95,7 @@ def fitted_limits(limits: Mapping[str, SelectLimits], fits: Iterable[Fit]) -> di
     changes: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for fit in fits:
         changes[fit.domain][fit.limit] = fit.fitted
-    return {domain: one.model_copy(update=changes[domain]) for domain, one in limits.items()}
+    return {domain: domain_limits.model_copy(update=changes[domain]) for domain, domain_limits in limits.items()}
 
 
 def effects(
@@ -102,7 +104,7 @@ def effects(
     """How many clips of each domain the limits keep now, and would keep."""
     outcomes: defaultdict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for clip in clips:
-        now, then = (decide(clip, one[clip.domain]).keep for one in (limits, fitted))
+        now, then = (decide(clip, limits_by_domain[clip.domain]).keep for limits_by_domain in (limits, fitted))
         outcomes[clip.domain].append((now, then))
     return [
         Effect(

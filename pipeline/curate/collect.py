@@ -34,66 +34,72 @@ Embedding = Float32[np.ndarray, "512"]
 _KEPT = 2048  # prints in memory at once: at most 120 MB
 
 
-def collection_key(results: Results, found: Survey) -> str:
+def collection_key(results: Results, survey: Survey) -> str:
     """Depends on the finished clips, on what ties them together, and on the settings; not on their order."""
     clips = sorted(
-        [made.trim_key or made.key, made.source.id, made.source.title, made.source_sha256, *_put_in(made)]
-        for made in found.clips
+        [
+            finished.trim_key or finished.key,
+            finished.source.id,
+            finished.source.title,
+            finished.source_sha256,
+            *_put_in(finished),
+        ]
+        for finished in survey.clips
     )
     settings = [results.config.collection, results.config.crop.fps]
     limits = results.config.collection.identities
-    embedded = any(_is_embedded(made) for made in found.clips)
+    embedded = any(_is_embedded(finished) for finished in survey.clips)
     # Said by value only where they count: defaults are left out of the configuration's JSON.
     cosines = [[limits.min_cosine, limits.min_tie_cosine]] if embedded else []
     return content_hash(["collection", STAGE_VERSIONS["collection"], settings, clips, *cosines])
 
 
-def _put_in(made: FinishedClip) -> list[str]:
+def _put_in(finished: FinishedClip) -> list[str]:
     """The domain that people put a clip in, where it is not its source's: what is usual depends on it."""
-    return [made.clip.domain] if made.clip.domain != made.source.domain else []
+    return [finished.clip.domain] if finished.clip.domain != finished.source.domain else []
 
 
-def stored_collection(results: Results, found: Survey) -> Collection | None:
+def stored_collection(results: Results, survey: Survey) -> Collection | None:
     """What is known of exactly these clips, if it has been computed; nothing is computed or written."""
-    return results.workspace.result("collection", collection_key(results, found), Collection)
+    return results.workspace.result("collection", collection_key(results, survey), Collection)
 
 
-def collect(results: Results, found: Survey, report: Report | None = None) -> Collection:
+def collect(results: Results, survey: Survey, report: Report | None = None) -> Collection:
     """The collection of these clips, looked up or computed and stored.
 
     Args:
         results: of a workspace that is open for writing.
-        found: its finished clips.
+        survey: its finished clips.
         report: told the stage, how far it is, and how far it goes.
 
     Raises:
         WorkspaceError: when the prints or the embedding of a clip are missing or damaged.
     """
-    known = stored_collection(results, found)
+    known = stored_collection(results, survey)
     if known is not None:
         return known
-    clips = sorted(found.clips, key=lambda made: made.clip.clip_id)
+    clips = sorted(survey.clips, key=lambda finished: finished.clip.clip_id)
     config = results.config.collection
     read = _Reader(results.workspace, clips, report or silent)
     read.begin("identities", len(clips))
     identities = _identities(clips, read, config.identities)
     people = _people(clips, identities, read, config.identities)
     read.begin("duplicates", len(clips))
-    takes = [_take(made) for made in clips]
+    takes = [_take(finished) for finished in clips]
     duplicates = find_duplicates(takes, read, config.duplicates)
-    teachers = {made.clip.clip_id for made in clips if _teaches(made.clip, config.ridge)}
+    teachers = {finished.clip.clip_id for finished in clips if _teaches(finished.clip, config.ridge)}
     read.begin("sync", len(clips) + 2 * len(teachers))
     groups = ridge_groups(clips, duplicates, people)
     ridge = score_ridge(groups, teachers, read, config.ridge, results.config.crop.fps)
-    made = Collection(
+    finished = Collection(
         identities=identities,
         duplicates=tuple(duplicates),
         ridge=ridge,
-        calibration=calibrate((one.clip for one in clips), ridge),
+        calibration=calibrate((finished.clip for finished in clips), ridge),
         people=people,
     )
-    results.workspace.publish("collection", collection_key(results, found), made)
-    return made
+    results.workspace.publish("collection", collection_key(results, survey), finished)
+    return finished
 
 
 def copied_sources(clips: Sequence[FinishedClip], duplicates: Sequence[DuplicateGroup]) -> dict[str, str]:
@@ -101,22 +107,22 @@ def copied_sources(clips: Sequence[FinishedClip], duplicates: Sequence[Duplicate
 
     Whoever uploads a film again uploads all of it, so its other clips are tied even where no copy of them was found.
     """
-    source_of = {made.clip.clip_id: made.source.id for made in clips}
+    source_of = {finished.clip.clip_id: finished.source.id for finished in clips}
     links = (link for group in duplicates for link in group.links)
     return components((source_of[link.clip_id], source_of[link.twin_id]) for link in links)
 
 
-def member_of(made: FinishedClip, identity_id: str, copies: Mapping[str, str], people: Mapping[str, str]) -> Member:
+def member_of(finished: FinishedClip, identity_id: str, copies: Mapping[str, str], people: Mapping[str, str]) -> Member:
     """What ties a clip to others, for the split and for the model that must not judge what it was taught."""
     return Member(
-        clip_id=made.clip.clip_id,
-        domain=made.clip.domain,
-        source_id=made.source.id,
+        clip_id=finished.clip.clip_id,
+        domain=finished.clip.domain,
+        source_id=finished.source.id,
         identity_id=identity_id,
-        title=made.source.title,
-        sha256=made.source_sha256,
-        copies=copies.get(made.source.id, ""),
-        people=people.get(made.source.id, ""),
+        title=finished.source.title,
+        sha256=finished.source_sha256,
+        copies=copies.get(finished.source.id, ""),
+        people=people.get(finished.source.id, ""),
     )
 
 
@@ -125,7 +131,7 @@ def ridge_groups(
 ) -> dict[str, list[str]]:
     """Clip ids by the name of what ties them together; identities are told apart within sources, which tie anyway."""
     copies = copied_sources(clips, duplicates)
-    groups = groups_of([member_of(made, "", copies, people or {}) for made in clips], seed=0)
+    groups = groups_of([member_of(finished, "", copies, people or {}) for finished in clips], seed=0)
     return {group.name: [member.clip_id for member in group.members] for group in groups}
 
 
@@ -137,12 +143,12 @@ def _teaches(clip: Clip, config: RidgeConfig) -> bool:
 
 def _identities(clips: Sequence[FinishedClip], read: "_Reader", config: IdentityConfig) -> dict[str, str]:
     by_source: defaultdict[str, list[Sighting]] = defaultdict(list)
-    embedded = {made.source.id for made in clips if _is_embedded(made)}
-    for made in clips:
-        plan = made.clip.plan
-        face = _face(made, read, by_embedding=made.source.id in embedded)
+    embedded = {finished.source.id for finished in clips if _is_embedded(finished)}
+    for finished in clips:
+        plan = finished.clip.plan
+        face = _face(finished, read, by_embedding=finished.source.id in embedded)
         sighting = Sighting(plan.clip_id, plan.shot_index, plan.track_index, plan.span, face)
-        by_source[made.source.id].append(sighting)
+        by_source[finished.source.id].append(sighting)
     identities: dict[str, str] = {}
     for source_id, sightings in sorted(by_source.items()):
         limit = distance_of(config.min_cosine) if source_id in embedded else config.max_distance
@@ -150,11 +156,11 @@ def _identities(clips: Sequence[FinishedClip], read: "_Reader", config: Identity
     return dict(sorted(identities.items()))
 
 
-def _face(made: FinishedClip, read: "_Reader", *, by_embedding: bool) -> Float[np.ndarray, " D"]:
+def _face(finished: FinishedClip, read: "_Reader", *, by_embedding: bool) -> Float[np.ndarray, " D"]:
     """What tells the people of a source apart: its clips' embeddings, or, where none has one, their prints."""
     if not by_embedding:
-        return read(made.clip.clip_id).face
-    return read.embedding(made.clip.clip_id) if _is_embedded(made) else np.zeros(0, np.float32)
+        return read(finished.clip.clip_id).face
+    return read.embedding(finished.clip.clip_id) if _is_embedded(finished) else np.zeros(0, np.float32)
 
 
 def _people(
@@ -162,18 +168,18 @@ def _people(
 ) -> dict[str, str] | None:
     """By source id: one name for all sources that one person ties, directly or through others."""
     known: defaultdict[tuple[str, str], list[Embedding]] = defaultdict(list)
-    for made in filter(_is_embedded, clips):
-        known[made.source.id, identities[made.clip.clip_id]].append(read.embedding(made.clip.clip_id))
+    for finished in filter(_is_embedded, clips):
+        known[finished.source.id, identities[finished.clip.clip_id]].append(read.embedding(finished.clip.clip_id))
     return dict(sorted(components(seen_in_both(known, config.min_tie_cosine)).items())) if known else None
 
 
-def _is_embedded(made: FinishedClip) -> bool:
-    return EMBEDDING_FILE in made.clip.files
+def _is_embedded(finished: FinishedClip) -> bool:
+    return EMBEDDING_FILE in finished.clip.files
 
 
-def _take(made: FinishedClip) -> Take:
-    plan = made.clip.plan
-    return Take(plan.clip_id, made.source.id, made.source_sha256, plan.span, plan.square)
+def _take(finished: FinishedClip) -> Take:
+    plan = finished.clip.plan
+    return Take(plan.clip_id, finished.source.id, finished.source_sha256, plan.span, plan.square)
 
 
 class _Reader:
@@ -181,7 +187,7 @@ class _Reader:
 
     def __init__(self, workspace: Workspace, clips: Sequence[FinishedClip], report: Report) -> None:
         self._workspace, self._report = workspace, report
-        self._clips = {made.clip.clip_id: made for made in clips}
+        self._clips = {finished.clip.clip_id: finished for finished in clips}
         self._load = lru_cache(maxsize=_KEPT)(self._load_now)
         self._stage, self._done, self._total = "", 0, 0
 

@@ -26,7 +26,7 @@ _STOPPED = {
 _WAITING = "they have no outcome yet"
 
 
-def coverage_of(listed: Sequence[ListedClip], found: Survey) -> Coverage | None:
+def coverage_of(listed: Sequence[ListedClip], survey: Survey) -> Coverage | None:
     """Count a list's clips by what became of them; None where no list was built.
 
     A clip counts as made of the same file when the source's file has the sha256 that the list names for it, whether
@@ -35,21 +35,24 @@ def coverage_of(listed: Sequence[ListedClip], found: Survey) -> Coverage | None:
     if not listed:
         return None
     rows: defaultdict[str, list[LedgerRow]] = defaultdict(list)
-    for row in found.rows:
+    for row in survey.rows:
         rows[row.source_id].append(row)
-    made = {source_id: [one for one in found.clips if one.source.id == source_id] for source_id in by_source(listed)}
-    told: Counter[str] = Counter()
+    finished_by_source = {
+        source_id: [finished for finished in survey.clips if finished.source.id == source_id]
+        for source_id in by_source(listed)
+    }
+    counts: Counter[str] = Counter()
     lost: list[LostRow] = []
     for source_id, clips in by_source(listed).items():
         named = {clip.sha256 for clip in clips}
-        for one in made[source_id]:
-            told["same" if one.source_sha256 in named else "unnamed" if "" in named else "other"] += 1
-        lost += _lost(source_id, len(clips) - len(made[source_id]), rows[source_id])
+        for finished in finished_by_source[source_id]:
+            counts["same" if finished.source_sha256 in named else "unnamed" if "" in named else "other"] += 1
+        lost += _lost(source_id, len(clips) - len(finished_by_source[source_id]), rows[source_id])
     return Coverage(
         num_listed=len(listed),
-        num_same=told["same"],
-        num_other=told["other"],
-        num_unnamed=told["unnamed"],
+        num_same=counts["same"],
+        num_other=counts["other"],
+        num_unnamed=counts["unnamed"],
         lost=tuple(lost),
     )
 

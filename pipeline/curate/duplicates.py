@@ -108,11 +108,11 @@ def _near(hashes: UInt64[np.ndarray, " N"], max_bits: int) -> Iterator[tuple[int
     """All pairs i < j whose hashes differ in at most ``max_bits`` bits, in order."""
     for start in range(0, len(hashes), _BLOCK):
         rows = hashes[start : start + _BLOCK]
-        found: list[Int64[np.ndarray, "K 2"]] = []
+        near: list[Int64[np.ndarray, "K 2"]] = []
         for other in range(start, len(hashes), _BLOCK):
             distances = np.bitwise_count(rows[:, None] ^ hashes[None, other : other + _BLOCK])
-            found.append(np.argwhere(distances <= max_bits) + np.array([start, other]))
-        pairs = np.concatenate(found)
+            near.append(np.argwhere(distances <= max_bits) + np.array([start, other]))
+        pairs = np.concatenate(near)
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
         for i, j in pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]:
             yield int(i), int(j)

@@ -55,7 +55,7 @@ def identify(
         By clip id: ``source_id`` for the person met first, ``source_id-2`` for the second, and so on.
     """
     tracks: defaultdict[int, list[Sighting]] = defaultdict(list)
-    for sighting in sorted(sightings, key=lambda one: (one.span.start_s, one.clip_id)):
+    for sighting in sorted(sightings, key=lambda sighting: (sighting.span.start_s, sighting.clip_id)):
         tracks[sighting.track_index].append(sighting)
     if not tracks:
         return {}
@@ -118,7 +118,7 @@ def _people(tracks: Sequence[Sequence[Sighting]], max_distance: float) -> list[i
 
 def _face_of(track: Sequence[Sighting]) -> Float64[np.ndarray, " D"] | None:
     """The mean face of a track; None where none of its clips has one."""
-    faces = [one.face for one in track if len(one.face)]
+    faces = [sighting.face for sighting in track if len(sighting.face)]
     return _mean_face(faces) if faces else None
 
 

@@ -106,7 +106,9 @@ def paper_limits(limits: SelectLimits) -> SelectLimits:
 def limits_of(config: BuildConfig) -> dict[str, SelectLimits]:
     """What clips of each domain must reach, by name in order."""
     paper = config.split.preset == "paper"
-    return {name: paper_limits(one.limits) if paper else one.limits for name, one in sorted(config.domains.items())}
+    return {
+        name: paper_limits(domain.limits) if paper else domain.limits for name, domain in sorted(config.domains.items())
+    }
 
 
 def license_problem(
@@ -165,8 +167,8 @@ def drop_duplicates(
     nobody with it: of a whole take and its two halves either the whole stays or both halves do. What reviewers
     reject makes no other clip a duplicate. To be applied before the reviews, which may overrule it.
     """
-    refused = {one.clip_id for one in apply_reviews(decisions, verdicts) if not one.keep}
-    kept = {one.clip_id for one in decisions if one.keep} - refused
+    refused = {decision.clip_id for decision in apply_reviews(decisions, verdicts) if not decision.keep}
+    kept = {decision.clip_id for decision in decisions if decision.keep} - refused
     lost: dict[str, Decision] = {}
     for group in groups:
         twins: defaultdict[str, dict[str, DuplicateLink]] = defaultdict(dict)
@@ -179,7 +181,7 @@ def drop_duplicates(
                 staying.append(clip_id)
             else:
                 lost[clip_id] = _duplicate(clip_id, better, twins[clip_id][better])
-    return [lost.get(one.clip_id, one) for one in decisions]
+    return [lost.get(decision.clip_id, decision) for decision in decisions]
 
 
 def _worth(clip: Clip) -> tuple[float, float, str]:
@@ -203,7 +205,7 @@ def apply_reviews(decisions: Iterable[Decision], verdicts: Mapping[str, Decision
 
     Reasons in ``BINDING`` stand against any verdict. Who keeps what a filter rejects is seen to have done so.
     """
-    return [_reviewed(one, verdicts.get(one.clip_id)) for one in decisions]
+    return [_reviewed(decision, verdicts.get(decision.clip_id)) for decision in decisions]
 
 
 def _reviewed(decision: Decision, verdict: Decision | None) -> Decision:
@@ -256,8 +258,8 @@ def funnel(
                 "select",
                 "clips",
                 len(decisions),
-                _drops(one for one in decisions if not one.keep),
-                overruled=sum(one.overrules is not None for one in accepted) or None,
+                _drops(decision for decision in decisions if not decision.keep),
+                overruled=sum(decision.overrules is not None for decision in accepted) or None,
             ),
             _step("split", "clips", len(accepted), unasked),
         )
@@ -273,9 +275,9 @@ def _depth(row: LedgerRow) -> int:
 def _last_attempts(rows: Iterable[LedgerRow], source_ids: frozenset[str]) -> list[LedgerRow]:
     last: dict[tuple[str, str, str], LedgerRow] = {}
     for row in rows:
-        place = (row.stage, row.source_id, row.item)
-        if row.source_id in source_ids and (place not in last or row.attempt >= last[place].attempt):
-            last[place] = row
+        item = (row.stage, row.source_id, row.item)
+        if row.source_id in source_ids and (item not in last or row.attempt >= last[item].attempt):
+            last[item] = row
     return list(last.values())
 
 
@@ -302,19 +304,19 @@ def _step(stage: str, unit: str, entered: int, drops: list[FunnelDrop], *, overr
     return FunnelStep(stage=stage, unit=unit, entered=entered, passed=passed, drops=tuple(drops), overruled=overruled)
 
 
-def _drops(lost: Iterable[LedgerRow | Decision]) -> list[FunnelDrop]:
+def _drops(losses: Iterable[LedgerRow | Decision]) -> list[FunnelDrop]:
     """One drop per reason and whose it was, the most frequent first, with the median of what was measured."""
     by_reason: defaultdict[tuple[str, Literal["reviewer"] | None], list[LedgerRow | Decision]] = defaultdict(list)
-    for one in lost:
-        if isinstance(one, LedgerRow):
-            by_reason[str(one.reason or one.reason_class or "failed"), None].append(one)
+    for loss in losses:
+        if isinstance(loss, LedgerRow):
+            by_reason[str(loss.reason or loss.reason_class or "failed"), None].append(loss)
         else:
-            by = None if one.by == "filter" else one.by
-            by_reason[str(one.reason or RejectReason.REVIEWER), by].append(one)
+            by = None if loss.by == "filter" else loss.by
+            by_reason[str(loss.reason or RejectReason.REVIEWER), by].append(loss)
     drops = []
     for (reason, by), group in by_reason.items():
-        measured = [one.measured for one in group if one.measured is not None]
-        limits = {one.limit for one in group}
+        measured = [loss.measured for loss in group if loss.measured is not None]
+        limits = {loss.limit for loss in group}
         drops.append(
             FunnelDrop(
                 reason=reason,

@@ -29,12 +29,12 @@ def keep_speakers(
     for clip in clips.values():
         shots[clip.plan.source_id, clip.plan.shot_index].append(clip)
     decided = []
-    for one in decisions:
-        clip = clips[one.clip_id]
+    for decision in decisions:
+        clip = clips[decision.clip_id]
         lost = None
-        if one.keep and limits[clip.domain].one_speaker:
+        if decision.keep and limits[clip.domain].one_speaker:
             lost = _lost(clip, shots[clip.plan.source_id, clip.plan.shot_index])
-        decided.append(lost or one)
+        decided.append(lost or decision)
     return decided
 
 
@@ -59,14 +59,14 @@ def _lost(clip: Clip, shot: Sequence[Clip]) -> Decision | None:
     )
 
 
-def _share_time(one: Clip, other: Clip) -> bool:
-    a, b = one.plan.span, other.plan.span
+def _share_time(clip: Clip, other: Clip) -> bool:
+    a, b = clip.plan.span, other.plan.span
     common_s = min(a.stop_s, b.stop_s) - max(a.start_s, b.start_s)
     return common_s >= _MIN_COMMON * min(a.duration_s, b.duration_s)
 
 
-def _comparable(one: Clip, other: Clip) -> tuple[float | None, float | None, str]:
-    a, b = one.scores.speaker, other.scores.speaker
+def _comparable(clip: Clip, other: Clip) -> tuple[float | None, float | None, str]:
+    a, b = clip.scores.speaker, other.scores.speaker
     if a and b and a.score is not None and b.score is not None:
         return a.score, b.score, "speaker score"
-    return one.scores.sync.z, other.scores.sync.z, "sync z"
+    return clip.scores.sync.z, other.scores.sync.z, "sync z"

@@ -136,8 +136,8 @@ def groups_of(members: Iterable[Member], seed: int) -> list[Group]:
 
 def _ties(member: Member) -> tuple[str, ...]:
     shared = ties(source_id=member.source_id, identity_id=member.identity_id, title=member.title, sha256=member.sha256)
-    told = (("copies", member.copies), ("people", member.people))
-    across = tuple(f"{name}:{value}" for name, value in told if value)
+    named = (("copies", member.copies), ("people", member.people))
+    across = tuple(f"{name}:{value}" for name, value in named if value)
     return (*shared, *across) or (f"clip:{member.clip_id}",)
 
 

@@ -59,9 +59,9 @@ def compare(before: str, after: str) -> list[Row]:
 
 
 def _open(location: str) -> _Side:
-    place = Storage(location)
-    release = read_release(place)
-    table = read_manifest_table(place, release)
+    storage = Storage(location)
+    release = read_release(storage)
+    table = read_manifest_table(storage, release)
     return _Side(release, {row["clip_id"]: row for row in table.to_pylist()}, table.column_names)
 
 

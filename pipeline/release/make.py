@@ -30,14 +30,14 @@ from schemas.source import Source
 log = logging.getLogger(__name__)
 
 
-def _about(results: Results, build: BuildRecord, found: Survey, choice: Choice) -> About:
+def _about(results: Results, build: BuildRecord, survey: Survey, choice: Choice) -> About:
     """What the cards tell beside the record."""
     return About(
         funnel=choice.funnel,
-        models=tuple(model_cards(results, found)),
-        domains={name: one.description for name, one in sorted(results.config.domains.items())},
+        models=tuple(model_cards(results, survey)),
+        domains={name: domain.description for name, domain in sorted(results.config.domains.items())},
         limits=limits_of(results.config),
-        coverage=coverage_of(build.listed, found),
+        coverage=coverage_of(build.listed, survey),
     )
 
 
@@ -75,21 +75,21 @@ def make_release(
     except ValueError as error:
         raise UsageError(f"the release's name {error}") from error
     results = results_of(workspace, build, config, store)
-    found = reviewed(results, survey(results, build.sources), make_trims=True, report=report)
-    collection = collect(results, found, report)
-    choice = choose(results, build, found, options, collection)
-    made = {one.clip.clip_id: one for one in found.clips}
-    items = _items(made, choice, build, collection, found.reviews)
-    _check_releasable(items, results, found, options)
+    surveyed = reviewed(results, survey(results, build.sources), make_trims=True, report=report)
+    collection = collect(results, surveyed, report)
+    choice = choose(results, build, surveyed, options, collection)
+    clips = {finished.clip.clip_id: finished for finished in surveyed.clips}
+    items = _items(clips, choice, build, collection, surveyed.reviews)
+    _check_releasable(items, results, surveyed, options)
     location = _location(workspace, to, name)
     storage = Storage(location)
-    about = _about(results, build, found, choice)
+    about = _about(results, build, surveyed, choice)
     with workspace.scratch() as scratch:
         release = write_release(
             storage,
             name,
             items,
-            lambda item, suffix: made[item.clip.clip_id].read(workspace, suffix),
+            lambda item, suffix: clips[item.clip.clip_id].read(workspace, suffix),
             setup=ReleaseSetup(
                 tool_version=tool_version(),
                 config_hash=content_hash(config),
@@ -114,37 +114,37 @@ def _location(workspace: Workspace, to: str | None, name: str) -> str:
 
 
 def _items(
-    made: Mapping[str, FinishedClip],
+    clips: Mapping[str, FinishedClip],
     choice: Choice,
     build: BuildRecord,
     collection: Collection,
-    said: Mapping[str, Standing],
+    reviews: Mapping[str, Standing],
 ) -> list[ReleaseItem]:
     return [
         ReleaseItem(
-            clip=made[clip_id].clip,
-            source=_published(made[clip_id].source),
-            identity_id=identity_of(made[clip_id], build, collection, said),
+            clip=clips[clip_id].clip,
+            source=_published(clips[clip_id].source),
+            identity_id=identity_of(clips[clip_id], build, collection, reviews),
             split=name_of_split,
-            sha256=made[clip_id].source_sha256,
-            key=made[clip_id].key,
+            sha256=clips[clip_id].source_sha256,
+            key=clips[clip_id].key,
         )
         for clip_id, name_of_split in sorted(choice.split.assignment.items())
     ]
 
 
-def _check_releasable(items: Sequence[ReleaseItem], results: Results, found: Survey, options: ReleaseOptions) -> None:
+def _check_releasable(items: Sequence[ReleaseItem], results: Results, survey: Survey, options: ReleaseOptions) -> None:
     if not items and options.commercial_only:
-        closed = [card for card in model_cards(results, found) if not card.commercial_use]
+        closed = [card for card in model_cards(results, survey) if not card.commercial_use]
         if closed:
             named = ", ".join(f"{card.name} ({card.licence})" for card in closed)
             raise UsageError(
-                f"no clip is left to release with --commercial-only ({len(found.clips)} were made), and these weights "
+                f"no clip is left to release with --commercial-only ({len(survey.clips)} were made), and these weights "
                 f"are not known to allow commercial use: {named}; build with others, or leave --commercial-only out"
             )
     if not items:
         raise UsageError(
-            f"no clip is left to release ({len(found.clips)} were made): "
+            f"no clip is left to release ({len(survey.clips)} were made): "
             "'anitalk status' and 'anitalk decisions' say why"
         )
     if options.with_identity and not any("identity.npy" in item.clip.files for item in items):

@@ -104,9 +104,9 @@ class _Packed:
 
 
 def _take_over(origin: Storage, destination: Storage, shard: ShardRecord) -> None:
-    found = origin.size(shard.path)
-    if found != shard.num_bytes:
-        raise _damaged(origin, shard, f"expected {shard.num_bytes} bytes, found {found or 'none'}")
+    num_bytes = origin.size(shard.path)
+    if num_bytes != shard.num_bytes:
+        raise _damaged(origin, shard, f"expected {shard.num_bytes} bytes, found {num_bytes or 'none'}")
     destination.copy_from(origin, shard.path)
 
 
@@ -124,17 +124,17 @@ def _pack_again(
         return
     path = next_shard_file(shard.path)
     tar = SampleTar(unfinished_tar(folder, shard.series))
-    found: list[str] = []
+    written: list[str] = []
     try:
         for sample in _samples(origin, shard):
             if sample.key in wanted:
-                found.append(sample.key)
+                written.append(sample.key)
                 packed.extents[shard.path, sample.key] = tar.add(sample.key, sample.members)
                 packed.models |= _models_of(sample)
-        if sorted(found) != sorted(wanted):
+        if sorted(written) != sorted(wanted):
             raise _damaged(origin, shard, "does not hold the clips that the manifest names")
         facts = shard.model_dump(include={"series", "split", "domain"})
-        packed.shards.append(publish_shard(destination, tar, path, num_samples=len(found), **facts))
+        packed.shards.append(publish_shard(destination, tar, path, num_samples=len(written), **facts))
     finally:
         tar.abandon()
     packed.paths[shard.path] = path

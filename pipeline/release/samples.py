@@ -180,9 +180,9 @@ def _audio_complaints(info: SampleInfo, data: bytes) -> Iterator[Complaint]:
     try:
         with av.open(io.BytesIO(data), "r", format="flac") as container:
             context = container.streams.audio[0].codec_context
-            found = f"{context.name}, {context.rate} Hz, {context.channels} ch, {getattr(context.format, 'name', '?')}"
-            if found != (wanted := f"flac, {SAMPLE_RATE_HZ} Hz, 1 ch, s16"):
-                yield Complaint("flac", wanted, found)
+            actual = f"{context.name}, {context.rate} Hz, {context.channels} ch, {getattr(context.format, 'name', '?')}"
+            if actual != (wanted := f"flac, {SAMPLE_RATE_HZ} Hz, 1 ch, s16"):
+                yield Complaint("flac", wanted, actual)
             for frame in container.decode(audio=0):
                 num_samples += frame.samples
                 if num_samples > expected:
@@ -191,8 +191,8 @@ def _audio_complaints(info: SampleInfo, data: bytes) -> Iterator[Complaint]:
         yield Complaint("flac", f"{expected} samples", f"{num_samples}, then {getattr(error, 'strerror', error)}")
         return
     if num_samples != expected:
-        found = f"more than {expected}" if num_samples > expected else f"{num_samples}"
-        yield Complaint("flac", f"{expected} samples", found)
+        actual = f"more than {expected}" if num_samples > expected else f"{num_samples}"
+        yield Complaint("flac", f"{expected} samples", actual)
 
 
 def _array_complaints(info: SampleInfo, field: Field, data: bytes) -> Iterator[Complaint]:
@@ -220,8 +220,8 @@ def _value_complaints(info: SampleInfo, field: Field, array: np.ndarray) -> Iter
     if field.suffix in {"landmarks.npy", "pose.npy", "motion.npy"}:
         confidence = array[..., -1]
         if confidence.min() < 0.0 or confidence.max() > 1.0:
-            found = f"{confidence.min():g} to {confidence.max():g}"
-            yield Complaint(field.suffix, "confidence from 0 to 1", found)
+            bounds = f"{confidence.min():g} to {confidence.max():g}"
+            yield Complaint(field.suffix, "confidence from 0 to 1", bounds)
         if field.suffix == "landmarks.npy" and info.landmark_scheme == "none" and confidence.any():
             yield Complaint(field.suffix, "confidence 0, as the domain has no landmarker", f"{confidence.max():g}")
 

@@ -155,24 +155,24 @@ class _Place:
 
 
 def _write_domain(
-    place: _Place, items: list[ReleaseItem], read_file: ReadFile, pack: PackConfig, tables: Tables
+    target: _Place, items: list[ReleaseItem], read_file: ReadFile, pack: PackConfig, tables: Tables
 ) -> None:
     """Write pairs of shards; a pair ends when its share of the clips or its bytes are reached."""
     num_parts = min(pack.min_shards, len(items))
     if num_parts < pack.min_shards:
-        log.warning("%s %s: %d clips cannot fill %d shards", place.split, place.domain, len(items), pack.min_shards)
+        log.warning("%s %s: %d clips cannot fill %d shards", target.split, target.domain, len(items), pack.min_shards)
     ends = {len(items) * part // num_parts for part in range(1, num_parts + 1)}
-    number, pair = 0, _Pair(place, 0)
+    number, pair = 0, _Pair(target, 0)
     try:
         for count, item in enumerate(items, start=1):
-            info, members = _sample(item, read_file, place.setup)
+            info, members = _sample(item, read_file, target.setup)
             if pair.rows and pair.size_with(members) > pack.target_bytes:
                 pair.close(tables)
-                number, pair = number + 1, _Pair(place, number + 1)
+                number, pair = number + 1, _Pair(target, number + 1)
             pair.add(item, info, members)
             if count in ends:
                 pair.close(tables)
-                number, pair = number + 1, _Pair(place, number + 1)
+                number, pair = number + 1, _Pair(target, number + 1)
     finally:
         pair.abandon()
 
@@ -245,8 +245,8 @@ def _info(item: ReleaseItem, size_px: int, setup: ReleaseSetup) -> SampleInfo:
 class _Pair:
     """A visual and a speech shard of the same clips, being written; empty ones leave no trace."""
 
-    def __init__(self, place: _Place, number: int) -> None:
-        self._place = place
+    def __init__(self, target: _Place, number: int) -> None:
+        self._place = target
         self._number = number
         self._tars: dict[Series, SampleTar] = {}
         self.rows: list[tuple[ReleaseItem, SampleInfo, dict[Series, tuple[int, int]]]] = []
@@ -275,17 +275,17 @@ class _Pair:
 
     def close(self, tables: Tables) -> None:
         """Publish both shards and enter their clips in the tables."""
-        place, paths = self._place, {}
+        target, paths = self._place, {}
         for series, tar in self._tars.items():
-            paths[series] = shard_file(place.split, place.domain, series, self._number)
+            paths[series] = shard_file(target.split, target.domain, series, self._number)
             tables.shards.append(
                 publish_shard(
-                    place.destination,
+                    target.destination,
                     tar,
                     paths[series],
                     series=series,
-                    split=place.split,
-                    domain=place.domain,
+                    split=target.split,
+                    domain=target.domain,
                     num_samples=len(self.rows),
                 )
             )

@@ -224,22 +224,22 @@ def check_table(path: str, data: bytes, release: Release, seen: SeenClips) -> It
 def first_error(error: ValidationError) -> str:
     """One sentence for a record that does not validate."""
     first = error.errors(include_url=False, include_context=False)[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the whole"
+    field = ".".join(str(part) for part in first["loc"]) or "the whole"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{place}: {first['msg']}{more}"
+    return f"{field}: {first['msg']}{more}"
 
 
 def _check_index(path: str, data: bytes, release: Release) -> Iterator[Fault]:
     try:
         index = json.loads(data)
-        found = sorted((entry["url"], entry["nsamples"], entry["filesize"]) for entry in index["shardlist"])
+        listed = sorted((entry["url"], entry["nsamples"], entry["filesize"]) for entry in index["shardlist"])
         version = index["wids_version"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         yield Fault(path=path, problem=f"is no WIDS index ({type(error).__name__}: {error})")
         return
     own = [shard for shard in release.shards if index_file(shard.split, shard.series) == path]
     expected = sorted((shard.path, shard.num_samples, shard.num_bytes) for shard in own)
-    if version != 1 or found != expected:
+    if version != 1 or listed != expected:
         yield Fault(path=path, problem=f"does not list the {len(own)} shards of its split and series with their sizes")
 
 
@@ -267,9 +267,9 @@ def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
     for series, clips in seen.items():
         for clip_id in sorted(clips.keys() & rows.keys()):
             row, expected = rows[clip_id], (clips[clip_id].shard, *clips[clip_id].extent)
-            found = (row[f"{series}_shard"], row[f"{series}_offset"], row[f"{series}_bytes"])
-            if found != expected:
-                problem = f"{series} part: expected {expected}, found {found}"
+            listed = (row[f"{series}_shard"], row[f"{series}_offset"], row[f"{series}_bytes"])
+            if listed != expected:
+                problem = f"{series} part: expected {expected}, found {listed}"
                 yield Fault(path=MANIFEST_FILE, problem=problem, clip_id=clip_id)
             if series == "visual" and (wrong := _differences(row, clips[clip_id].info)):
                 problem = f"differs from the clip's json in {', '.join(wrong)}"
@@ -277,10 +277,12 @@ def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
 
 
 def _differences(row: Mapping[str, object], info: SampleInfo) -> list[str]:
-    said = {name: getattr(info, name) for name in ManifestRow.model_fields if name in SampleInfo.model_fields}
-    said |= {f"scores_{name}": value for name, value in row_of(said.pop("scores"), flatten=True).items()}
+    expected = {name: getattr(info, name) for name in ManifestRow.model_fields if name in SampleInfo.model_fields}
+    expected |= {f"scores_{name}": value for name, value in row_of(expected.pop("scores"), flatten=True).items()}
     return [
-        name for name, value in said.items() if row.get(name) != (list(value) if isinstance(value, tuple) else value)
+        name
+        for name, value in expected.items()
+        if row.get(name) != (list(value) if isinstance(value, tuple) else value)
     ]
 
 

@@ -77,33 +77,33 @@ def forget(
     _check_name(source_id, "the source's id")
     shelves = [workspace.storage.below("releases"), *(_shelf(place) for place in more_releases)]
     releases = find_releases(shelves)
-    found = find_traces(workspace, source_id, releases)
-    if found is None:
+    traces = find_traces(workspace, source_id, releases)
+    if traces is None:
         raise UsageError(
             f"no source is called {source_id!r} in {workspace.storage.uri} or its releases: "
             "'anitalk sources --workspace …' lists them"
         )
-    stone = _stone(source_id, found, releases, reason)
-    stones = [*(one for one in read_tombstones(workspace) if one.source_id != source_id), stone]
+    stone = _stone(source_id, traces, releases, reason)
+    stones = [*(other for other in read_tombstones(workspace) if other.source_id != source_id), stone]
     if name is not None:
         _check_new_name(name, _to_replace(releases, stones))
     write_tombstone(workspace, stone)
-    for row in found.results:
+    for row in traces.results:
         workspace.storage.delete(row.folder)
-    num_media = sum(_drop_media(workspace, one) for one in sorted(found.source_ids))
+    num_media = sum(_drop_media(workspace, other) for other in sorted(traces.source_ids))
     num_reviews = ReviewLog(workspace).forget(stone.clip_ids)
     drop_leftovers(workspace)
     _clear_unfinished(shelves[0])
     rewritten = _rewrite(workspace, releases, stones, name)
-    holding = [one for one in releases if one.forgotten(stones)]
+    holding = [other for other in releases if other.forgotten(stones)]
     if drop_old:
         for release in holding:
             _drop_release(release)
     places = tuple(release.place.uri for release in holding)
     return Takedown(
         tombstone=stone,
-        source_ids=tuple(sorted(found.source_ids)),
-        num_results=len(found.results),
+        source_ids=tuple(sorted(traces.source_ids)),
+        num_results=len(traces.results),
         num_media=num_media,
         num_reviews=num_reviews,
         rewritten=tuple(rewritten),
@@ -112,16 +112,16 @@ def forget(
     )
 
 
-def _stone(source_id: str, found: Traces, releases: Sequence[FoundRelease], reason: str) -> Tombstone:
+def _stone(source_id: str, traces: Traces, releases: Sequence[FoundRelease], reason: str) -> Tombstone:
     """The tombstone, of this run's knowledge; what an earlier run knew is part of what was found."""
     stone = Tombstone(
         source_id=source_id,
-        sha256s=tuple(sorted(found.sha256s)),
-        uri_hashes=tuple(sorted(found.uri_hashes)),
-        reason=reason or (found.earlier.reason if found.earlier else ""),
-        at=found.earlier.at if found.earlier else now_iso(),
+        sha256s=tuple(sorted(traces.sha256s)),
+        uri_hashes=tuple(sorted(traces.uri_hashes)),
+        reason=reason or (traces.earlier.reason if traces.earlier else ""),
+        at=traces.earlier.at if traces.earlier else now_iso(),
     )
-    clip_ids = set(found.clip_ids)
+    clip_ids = set(traces.clip_ids)
     for release in releases:
         gone = release.forgotten([stone])
         # Where a release is being deleted its manifest goes before its record; the earlier tombstone knows its clips.
@@ -131,12 +131,10 @@ def _stone(source_id: str, found: Traces, releases: Sequence[FoundRelease], reas
     return stone.model_copy(update={"clip_ids": tuple(sorted(clip_ids))})
 
 
-def _shelf(place: str) -> Storage:
-    shelf = Storage(place)
+def _shelf(uri: str) -> Storage:
+    shelf = Storage(uri)
     if not any(shelf.exists(f"{folder}/{RELEASE_FILE}") for folder in shelf.folders("")):
-        raise UsageError(
-            f"{place} holds no release: name a folder or URI in which releases lie, each in its own folder"
-        )
+        raise UsageError(f"{uri} holds no release: name a folder or URI in which releases lie, each in its own folder")
     return shelf
 
 
@@ -159,10 +157,10 @@ def _drop_media(workspace: Workspace, source_id: str) -> int:
 def _clear_unfinished(shelf: Storage) -> None:
     """Delete what killed runs left of releases: nobody can say whose clips those shards hold."""
     for folder in shelf.folders(""):
-        place = shelf.below(folder)
-        if not place.exists(RELEASE_FILE):
-            for path in leftovers(place):
-                place.delete(path)
+        storage = shelf.below(folder)
+        if not storage.exists(RELEASE_FILE):
+            for path in leftovers(storage):
+                storage.delete(path)
 
 
 # ---- releases ------------------------------------------------------------------------------------------------------
@@ -170,8 +168,8 @@ def _clear_unfinished(shelf: Storage) -> None:
 
 def _to_replace(releases: Sequence[FoundRelease], stones: Collection[Tombstone]) -> list[FoundRelease]:
     """Releases that hold forgotten sources and that no other release stands in for yet."""
-    replaced = {one.record.replaces.inputs_hash for one in releases if one.record.replaces}
-    return [one for one in releases if one.forgotten(stones) and one.record.inputs_hash not in replaced]
+    replaced = {release.record.replaces.inputs_hash for release in releases if release.record.replaces}
+    return [release for release in releases if release.forgotten(stones) and release.record.inputs_hash not in replaced]
 
 
 def _rewrite(
@@ -184,10 +182,10 @@ def _rewrite(
             done.append(Rewritten(old, None))
             continue
         new = name or _free_name(old)
-        place = old.shelf.below(new)
+        storage = old.shelf.below(new)
         with workspace.scratch() as scratch:
-            release_without(old.place, place, new, gone, scratch=scratch)
-        done.append(Rewritten(old, place.uri))
+            release_without(old.place, storage, new, gone, scratch=scratch)
+        done.append(Rewritten(old, storage.uri))
     return done
 
 
@@ -206,14 +204,14 @@ def _check_new_name(name: str, affected: Sequence[FoundRelease]) -> None:
         names = ", ".join(release.folder for release in affected)
         raise UsageError(f"{len(affected)} releases hold the source ({names}), and --as names only one: leave it out")
     for old in affected:
-        place = old.shelf.below(name)
-        if not _is_free(place):
-            raise UsageError(f"{place.uri} is taken: choose another name than {name!r}")
+        storage = old.shelf.below(name)
+        if not _is_free(storage):
+            raise UsageError(f"{storage.uri} is taken: choose another name than {name!r}")
 
 
-def _is_free(place: Storage) -> bool:
+def _is_free(storage: Storage) -> bool:
     """Whether a release may be written there: nothing lies there, or what a killed run left."""
-    return not place.exists(RELEASE_FILE) and (bool(leftovers(place)) or not place.names(""))
+    return not storage.exists(RELEASE_FILE) and (bool(leftovers(storage)) or not storage.names(""))
 
 
 def _check_name(name: str, what: str) -> None:
@@ -225,7 +223,7 @@ def _check_name(name: str, what: str) -> None:
 
 def _drop_release(release: FoundRelease) -> None:
     """Delete a release, its record last: as long as that is there, a later run knows what the rest holds."""
-    place = release.place
-    for path in sorted(place.names(""), key=lambda path: path == RELEASE_FILE):
-        place.delete(path)
+    storage = release.place
+    for path in sorted(storage.names(""), key=lambda path: path == RELEASE_FILE):
+        storage.delete(path)
     release.shelf.delete(release.folder)

@@ -123,36 +123,36 @@ def find_traces(workspace: Workspace, source_id: str, releases: Sequence[FoundRe
         *(source.source_id for source in published),
     }:
         return None
-    found = Traces({source_id})
+    traces = Traces({source_id})
     for stone in stones:  # what an earlier run has deleted is known from here alone
-        found.earlier = stone
-        found.sha256s |= {*stone.sha256s}
-        found.uri_hashes |= {*stone.uri_hashes}
-        found.clip_ids |= {*stone.clip_ids}
+        traces.earlier = stone
+        traces.sha256s |= {*stone.sha256s}
+        traces.uri_hashes |= {*stone.uri_hashes}
+        traces.clip_ids |= {*stone.clip_ids}
     for source in sources:
         if source.id == source_id:
-            found.uri_hashes.add(uri_hash(source.uri))
-            found.sha256s |= {source.sha256} if source.sha256 else set()
-    found.sha256s |= {source.sha256 for source in published if source.source_id == source_id}
+            traces.uri_hashes.add(uri_hash(source.uri))
+            traces.sha256s |= {source.sha256} if source.sha256 else set()
+    traces.sha256s |= {source.sha256 for source in published if source.source_id == source_id}
     for row in mine:
-        found.take(row)
-    _add_twins(found, rows, sources)
-    found.results = [row for row in rows if not row.finished or found.names(row)]
-    return found
+        traces.take(row)
+    _add_twins(traces, rows, sources)
+    traces.results = [row for row in rows if not row.finished or traces.names(row)]
+    return traces
 
 
-def _add_twins(found: Traces, rows: Collection[ResultRow], sources: Collection[Source]) -> None:
+def _add_twins(traces: Traces, rows: Collection[ResultRow], sources: Collection[Source]) -> None:
     """The same film under other ids: by its file, or by its address."""
     for source in sources:
-        if uri_hash(source.uri) in found.uri_hashes or source.sha256 in found.sha256s:
-            found.source_ids.add(source.id)
+        if uri_hash(source.uri) in traces.uri_hashes or source.sha256 in traces.sha256s:
+            traces.source_ids.add(source.id)
     for row in rows:
-        if row.sha256s & found.sha256s or row.uri_hashes & found.uri_hashes:
-            found.take(row)
-            found.source_ids |= row.source_ids
+        if row.sha256s & traces.sha256s or row.uri_hashes & traces.uri_hashes:
+            traces.take(row)
+            traces.source_ids |= row.source_ids
     for row in rows:
-        if row.source_ids and row.source_ids <= found.source_ids:
-            found.clip_ids |= row.clip_ids
+        if row.source_ids and row.source_ids <= traces.source_ids:
+            traces.clip_ids |= row.clip_ids
 
 
 # ---- stage results -------------------------------------------------------------------------------------------------
@@ -160,12 +160,12 @@ def _add_twins(found: Traces, rows: Collection[ResultRow], sources: Collection[S
 
 def _result_rows(storage: Storage) -> Iterator[ResultRow]:
     """One row per stage result, finished or not."""
-    places = [(stage, key) for stage in storage.folders("results") for key in storage.folders(f"results/{stage}")]
+    items = [(stage, key) for stage in storage.folders("results") for key in storage.folders(f"results/{stage}")]
     readers = ThreadPoolExecutor(_READERS) if not storage.is_local else contextlib.nullcontext()
     with readers as pool:
         read = map if pool is None else pool.map
-        records = read(lambda place: storage.read_if_there(f"results/{place[0]}/{place[1]}/record.json"), places)
-        for (stage, key), data in zip(places, records, strict=True):
+        records = read(lambda item: storage.read_if_there(f"results/{item[0]}/{item[1]}/record.json"), items)
+        for (stage, key), data in zip(items, records, strict=True):
             yield _result_row(stage, key, data)
 
 
@@ -175,13 +175,13 @@ def _result_row(stage: str, key: str, data: bytes | None) -> ResultRow:
     if stage == "acquire":
         return _acquired(key, Fetched.model_validate_json(data))
     content = json.loads(data)
-    found: defaultdict[str, set[str]] = defaultdict(set)
-    _collect(content, found)
+    texts: defaultdict[str, set[str]] = defaultdict(set)
+    _collect(content, texts)
     # A result of many clips together names them in whatever way it likes.
-    clip_ids = found["clip_id"] if found["source_id"] else found[""]
+    clip_ids = texts["clip_id"] if texts["source_id"] else texts[""]
     digest = content.get("sha256") if stage == "probe" else None
     return ResultRow(
-        stage, key, frozenset(found["source_id"]), frozenset(clip_ids), frozenset({digest} if digest else ())
+        stage, key, frozenset(texts["source_id"]), frozenset(clip_ids), frozenset({digest} if digest else ())
     )
 
 
@@ -198,16 +198,16 @@ def _acquired(key: str, fetched: Fetched) -> ResultRow:
     )
 
 
-def _collect(content: Any, found: defaultdict[str, set[str]]) -> None:
+def _collect(content: Any, texts: defaultdict[str, set[str]]) -> None:
     """All texts and names in a record: by the field that held them, and under no name all together."""
     if isinstance(content, dict):
         for name, value in content.items():
-            found[""].add(name)
+            texts[""].add(name)
             if isinstance(value, str):
-                found[name].add(value)
-            _collect(value, found)
+                texts[name].add(value)
+            _collect(value, texts)
     elif isinstance(content, list):
         for value in content:
-            _collect(value, found)
+            _collect(value, texts)
     elif isinstance(content, str):
-        found[""].add(content)
+        texts[""].add(content)

@@ -215,8 +215,8 @@ def _check_totals(release: Release, seen: _Seen) -> Iterator[Fault]:
     for info in infos:
         counts[info.split][info.domain] += 1
     if {split: dict(domains) for split, domains in counts.items()} != release.counts:
-        found = {split: dict(domains) for split, domains in sorted(counts.items())}
-        yield _fault(RELEASE_FILE, f"expected counts {release.counts}, found {found}")
+        actual = {split: dict(domains) for split, domains in sorted(counts.items())}
+        yield _fault(RELEASE_FILE, f"expected counts {release.counts}, found {actual}")
     listed = {source.source_id: source for source in release.sources}
     used = {info.source_id for info in infos}
     for source_id in sorted(listed.keys() ^ used):
@@ -255,9 +255,9 @@ def _check_tables(storage: Storage, release: Release, seen: _Seen) -> Iterator[F
         yield from faults
         if data is None:
             continue
-        found = hashlib.sha256(data).hexdigest()
-        if found != digest:
-            yield _fault(path, f"expected sha256 {digest}, found {found}")
+        actual = hashlib.sha256(data).hexdigest()
+        if actual != digest:
+            yield _fault(path, f"expected sha256 {digest}, found {actual}")
         if path in expected:
             yield from check_table(path, data, release, seen.entries)
         elif path == ABOUT_FILE:

@@ -68,12 +68,12 @@ class Catalogue:
     @cached_property
     def links(self) -> dict[str, list[DuplicateLink]]:
         """What is known of each clip's other copies; empty where clips have not been compared."""
-        found: dict[str, list[DuplicateLink]] = {}
+        links: dict[str, list[DuplicateLink]] = {}
         for group in self.collection.duplicates if self.collection else ():
             for link in group.links:
-                found.setdefault(link.clip_id, []).append(link)
-                found.setdefault(link.twin_id, []).append(link)
-        return found
+                links.setdefault(link.clip_id, []).append(link)
+                links.setdefault(link.twin_id, []).append(link)
+        return links
 
     @cached_property
     def order(self) -> Order:
@@ -91,8 +91,8 @@ class Catalogue:
         return list(dict.fromkeys(entry.made.source.id for entry in self.entries))
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {source_id: place for place, source_id in enumerate(self.source_ids)}
+    def _positions(self) -> dict[str, int]:
+        return {source_id: position for position, source_id in enumerate(self.source_ids)}
 
     def rows(self, start: int, count: int) -> list[Row]:
         """A part of the list."""
@@ -103,7 +103,7 @@ class Catalogue:
         row: Row = {
             "id": clip.clip_id,
             "v": entry.made.key,
-            "source": self._places[entry.made.source.id],
+            "source": self._positions[entry.made.source.id],
             "domain": clip.domain,
             "frames": clip.plan.num_frames,
             "fps": clip.plan.fps,
@@ -129,6 +129,6 @@ def read_catalogue(results: Results, build: BuildRecord) -> Catalogue:
     return Catalogue(results, entries, unreviewed.limits, unreviewed.collection)
 
 
-def _light(made: FinishedClip) -> FinishedClip:
-    face = made.clip.face.model_copy(update={"times_s": (), "boxes": ()})
-    return replace(made, clip=made.clip.model_copy(update={"face": face}))
+def _light(finished: FinishedClip) -> FinishedClip:
+    face = finished.clip.face.model_copy(update={"times_s": (), "boxes": ()})
+    return replace(finished, clip=finished.clip.model_copy(update={"face": face}))

@@ -95,11 +95,11 @@ class Desk:
         self.sequence += 1
         self._changed[clip_id] = self.sequence
         versions = self.catalogue.versions
-        found = standing(self._reviews.get(clip_id, {}).values(), versions if clip_id in versions else {})
+        standings = standing(self._reviews.get(clip_id, {}).values(), versions if clip_id in versions else {})
         self._standings.pop(clip_id, None)
-        self._standings |= found
+        self._standings |= standings
 
-    def say(self, said: Mapping[str, Any]) -> Review:
+    def say(self, fields: Mapping[str, Any]) -> Review:
         """Store one review; it is on the disk, or in the store, when this returns.
 
         Saying the very same again, as a page does that was not answered, changes nothing.
@@ -107,7 +107,7 @@ class Desk:
         Raises:
             UsageError: when it cannot be taken as it is: what is wrong with it.
         """
-        review = self._checked(said)
+        review = self._checked(fields)
         self._log.append(review)
         with self._lock:
             mine = self._reviews.setdefault(review.clip_id, {})
@@ -116,13 +116,13 @@ class Desk:
                 self._stand(review.clip_id)
         return review
 
-    def _checked(self, said: Mapping[str, Any]) -> Review:
-        unknown = sorted(said.keys() - _FIELDS)
+    def _checked(self, fields: Mapping[str, Any]) -> Review:
+        unknown = sorted(fields.keys() - _FIELDS)
         if unknown:
             raise UsageError(f"a review has no field {unknown[0][:80]!r}")
-        entry = self.entry(str(said.get("clip_id", "")))
+        entry = self.entry(str(fields.get("clip_id", "")))
         try:
-            review = Review.of(**said)
+            review = Review.of(**fields)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])
@@ -163,17 +163,17 @@ class Desk:
 
     def _everything(self) -> list[Review]:
         with self._lock:
-            return [review for said in self._reviews.values() for review in said.values()]
+            return [review for of_clip in self._reviews.values() for review in of_clip.values()]
 
     def changes(self, after: int) -> tuple[int, dict[str, dict[str, Any] | None]]:
         """The sequence now, and the state of every clip of which something was said after ``after``."""
         with self._lock:
-            found = {
+            states = {
                 clip_id: self._state(clip_id)
                 for clip_id, changed in self._changed.items()
                 if changed > after and clip_id in self.catalogue.by_id
             }
-            return self.sequence, found
+            return self.sequence, states
 
     def state(self, clip_id: str) -> dict[str, Any] | None:
         """What holds for one clip, as the page knows it; None where nothing does."""
@@ -181,31 +181,31 @@ class Desk:
             return self._state(clip_id)
 
     def _state(self, clip_id: str) -> dict[str, Any] | None:
-        found = self._standings.get(clip_id)
-        if found is None:
+        holding = self._standings.get(clip_id)
+        if holding is None:
             return None
         current = {
             name: _told(review)
             for name in ("verdict", "domain", "identity", "trim")
-            if (review := getattr(found, name)) is not None
+            if (review := getattr(holding, name)) is not None
         }
-        stale = [_told(review) for review in unconfirmed(found)]
+        stale = [_told(review) for review in unconfirmed(holding)]
         return {**current, **({"stale": stale} if stale else {})} or None
 
     def said_of(self, clip_id: str) -> list[dict[str, Any]]:
         """Everything that was ever said of a clip, in order of time."""
         with self._lock:
-            said = sorted(self._reviews.get(clip_id, {}).values(), key=lambda review: (review.at, review.review_id))
-            holding = {review.review_id for review in in_force(said)}
-            return [{**_told(review), "holds": review.review_id in holding} for review in said]
+            reviews = sorted(self._reviews.get(clip_id, {}).values(), key=lambda review: (review.at, review.review_id))
+            holding = {review.review_id for review in in_force(reviews)}
+            return [{**_told(review), "holds": review.review_id in holding} for review in reviews]
 
     def latest_of(self, who: str, count: int) -> list[dict[str, Any]]:
         """The latest reviews of one person that still hold, the newest last: what can be undone."""
         with self._lock:
             valid = [
                 review
-                for said in self._reviews.values()
-                for review in in_force(said.values())
+                for of_clip in self._reviews.values()
+                for review in in_force(of_clip.values())
                 if review.who == who and review.clip_id in self.catalogue.by_id
             ]
         newest = sorted(valid, key=lambda review: (review.at, review.review_id))[-count:]
@@ -216,12 +216,12 @@ class Desk:
         return spent_s(self._everything())
 
 
-def unconfirmed(found: Standing) -> list[Review]:
+def unconfirmed(holding: Standing) -> list[Review]:
     """What was said of an earlier version, of each kind the latest, where nothing of its kind was said of this one."""
     latest: dict[str, Review] = {}
-    for review in found.stale:
+    for review in holding.stale:
         kind = "verdict" if review.action in _VERDICTS else review.action.value
-        if getattr(found, kind) is None:
+        if getattr(holding, kind) is None:
             latest[kind] = review
     return list(latest.values())
 
@@ -238,5 +238,5 @@ def _is_time(at: str) -> bool:
 def _told(review: Review) -> dict[str, Any]:
     """A review without what is not there."""
     trim: FrameSpan | None = review.trim
-    told = review.model_dump(mode="json", exclude_defaults=True, exclude={"trim", "version"})
-    return {**told, **({"trim": [trim.start, trim.stop]} if trim else {})}
+    fields = review.model_dump(mode="json", exclude_defaults=True, exclude={"trim", "version"})
+    return {**fields, **({"trim": [trim.start, trim.stop]} if trim else {})}

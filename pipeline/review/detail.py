@@ -29,11 +29,11 @@ Told = dict[str, Any]
 
 def detail_of(desk: Desk, entry: Entry) -> Told:
     """What the page shows beside a clip, as JSON knows it."""
-    catalogue, made = desk.catalogue, entry.made
-    clip, source = made.clip, made.source
+    catalogue, finished = desk.catalogue, entry.made
+    clip, source = finished.clip, finished.source
     return {
         "id": clip.clip_id,
-        "version": made.key,
+        "version": finished.key,
         "domain": clip.domain,
         "seconds": round(clip.duration_s, 2),
         "frames": clip.plan.num_frames,
@@ -70,8 +70,8 @@ def detail_of(desk: Desk, entry: Entry) -> Told:
 def _others_of(catalogue: Catalogue, entry: Entry) -> list[str]:
     """Other clips of the same person, the nearest in the list first."""
     same = catalogue.of_identity[entry.identity_id]
-    place = same.index(entry.clip_id)
-    nearest = sorted(range(len(same)), key=lambda other: (abs(other - place), other))[1 : _MOST_NEIGHBOURS + 1]
+    position = same.index(entry.clip_id)
+    nearest = sorted(range(len(same)), key=lambda other: (abs(other - position), other))[1 : _MOST_NEIGHBOURS + 1]
     return [same[other] for other in nearest]
 
 
@@ -120,13 +120,13 @@ def packed_arrays(catalogue: Catalogue, entry: Entry) -> bytes:
     Raises:
         WorkspaceError: when an array is missing or damaged.
     """
-    made, workspace = entry.made, catalogue.results.workspace
-    record = workspace.result("clip", made.key, Clip)
+    finished, workspace = entry.made, catalogue.results.workspace
+    record = workspace.result("clip", finished.key, Clip)
     if record is None:
         raise WorkspaceError(f"clip {entry.clip_id} is no longer in the workspace: run 'anitalk build' again")
     try:
-        arrays = clip_arrays(workspace, made.key)
-        flac = workspace.result_file("clip", made.key, "flac")
+        arrays = clip_arrays(workspace, finished.key)
+        flac = workspace.result_file("clip", finished.key, "flac")
     except (FileNotFoundError, ValueError) as error:
         raise WorkspaceError(f"the files of clip {entry.clip_id} are damaged ({error}): build it again") from error
     arrays["box"] = np.array(boxes_on_crop(record.face, record.plan, catalogue.results.config.crop.size_px))

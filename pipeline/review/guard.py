@@ -153,11 +153,11 @@ def _with_headers(send: Send) -> Send:
 
 async def _answer(send: Send, status: int, sentence: str, headers: dict[str, str] | None = None) -> None:
     body = json.dumps({"error": sentence}).encode() if sentence else b""
-    told = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
+    sent = {"content-type": "application/json", "content-length": str(len(body)), **(headers or {})}
     start = {
         "type": "http.response.start",
         "status": status,
-        "headers": [(name.encode(), value.encode("latin-1")) for name, value in told.items()],
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in sent.items()],
     }
     await _with_headers(send)(start)
     await send({"type": "http.response.body", "body": body})

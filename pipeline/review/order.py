@@ -78,20 +78,20 @@ class Order:
     """
 
     def __init__(self, clips: Sequence[FinishedClip], limits: Mapping[str, SelectLimits]) -> None:
-        ordered = sorted(clips, key=lambda made: made.clip.clip_id)
-        self._ids = [made.clip.clip_id for made in ordered]
-        self._versions = {made.clip.clip_id: made.key for made in ordered}
+        ordered = sorted(clips, key=lambda finished: finished.clip.clip_id)
+        self._ids = [finished.clip.clip_id for finished in ordered]
+        self._versions = {finished.clip.clip_id: finished.key for finished in ordered}
         by_domain: defaultdict[str, list[int]] = defaultdict(list)
-        for index, made in enumerate(ordered):
-            by_domain[made.clip.domain].append(index)
-        self._domains = {name: np.array(places) for name, places in sorted(by_domain.items())}
+        for index, finished in enumerate(ordered):
+            by_domain[finished.clip.domain].append(index)
+        self._domains = {name: np.array(indices) for name, indices in sorted(by_domain.items())}
         self._features: dict[str, Float64[np.ndarray, "N F"]] = {}
         self._doubt = np.zeros(len(ordered))  # 0 at a limit, and the larger the farther from all of them
-        for name, places in self._domains.items():
-            mine = [ordered[index].clip for index in places]
-            self._features[name], self._doubt[places] = _described(mine, limits[name])
+        for name, indices in self._domains.items():
+            mine = [ordered[index].clip for index in indices]
+            self._features[name], self._doubt[indices] = _described(mine, limits[name])
         # What has no sound can be in no release, whoever wants it.
-        self._usable = np.array([made.clip.scores.speech_ratio is not None for made in ordered], bool)
+        self._usable = np.array([finished.clip.scores.speech_ratio is not None for finished in ordered], bool)
 
     def turns(self, reviews: Iterable[Review], who: str) -> list[Asked]:
         """The clips that nobody has judged, the least certain first, and blind second looks among them.
@@ -103,9 +103,9 @@ class Order:
             reviews: all there are, in any order; those of other versions of a clip are left out.
             who: the reviewer who is asked.
         """
-        current = [one for one in reviews if self._versions.get(one.clip_id) == one.version]
-        said = standing(current, self._versions)
-        verdicts = {clip_id: one.verdict for clip_id, one in said.items() if one.verdict is not None}
+        current = [review for review in reviews if self._versions.get(review.clip_id) == review.version]
+        standings = standing(current, self._versions)
+        verdicts = {clip_id: review.verdict for clip_id, review in standings.items() if review.verdict is not None}
         chance, known = self._chances(verdicts)
         open_ = np.array([name not in verdicts for name in self._ids], bool) & self._usable
         doubt = np.where(known, 2 * np.abs(chance - 0.5), np.tanh(self._doubt))
@@ -126,13 +126,13 @@ class Order:
             np.float64,
         )
         chance, known = np.full(len(self._ids), 0.5), np.zeros(len(self._ids), bool)
-        for name, places in self._domains.items():
-            answers = accepted[places]
+        for name, indices in self._domains.items():
+            answers = accepted[indices]
             taught = np.flatnonzero(~np.isnan(answers))
             fitted = _fit(self._features[name][taught], answers[taught] > 0)
             if fitted is not None:
-                chance[places] = fitted.predict_proba(self._features[name])[:, 1]
-                known[places] = True
+                chance[indices] = fitted.predict_proba(self._features[name])[:, 1]
+                known[indices] = True
         return chance, known
 
 
@@ -191,8 +191,10 @@ def _verdicts_of(reviews: Iterable[Review]) -> list[Review]:
     by_clip: defaultdict[str, list[Review]] = defaultdict(list)
     for review in reviews:
         by_clip[review.clip_id].append(review)
-    found = [one for said in by_clip.values() for one in in_force(said) if one.action in _VERDICTS]
-    return sorted(found, key=lambda one: (one.at, one.review_id))
+    verdicts = [
+        review for clip_reviews in by_clip.values() for review in in_force(clip_reviews) if review.action in _VERDICTS
+    ]
+    return sorted(verdicts, key=lambda review: (review.at, review.review_id))
 
 
 def _with_rechecks(
@@ -202,9 +204,9 @@ def _with_rechecks(
     who: str,
     probability: Mapping[str, float],
 ) -> list[Asked]:
-    own = [one for one in verdicts if one.who == who]
-    looked_twice = {one.clip_id for one in own if one.blind}
-    first_turn = {one.clip_id: turn for turn, one in enumerate(own)}
+    own = [review for review in verdicts if review.who == who]
+    looked_twice = {review.clip_id for review in own if review.blind}
+    first_turn = {review.clip_id: turn for turn, review in enumerate(own)}
     candidates = sorted((name for name in judged if name not in looked_twice), key=lambda name: _draw(who, name))
     turns: list[Asked] = []
     for asked in waiting:

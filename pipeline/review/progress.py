@@ -46,33 +46,37 @@ def progress(clips: Sequence[FinishedClip], reviews: Iterable[Review]) -> Progre
         reviews: all there are. Imported ones decide, but tell nothing of the time spent.
     """
     everything = list(reviews)
-    said = standing(everything, {made.clip.clip_id: made.key for made in clips})
+    standings = standing(everything, {finished.clip.clip_id: finished.key for finished in clips})
     by_domain: defaultdict[str, list[tuple[FinishedClip, Standing]]] = defaultdict(list)
-    for made in clips:
-        one = said.get(made.clip.clip_id, Standing())
-        name = one.domain.domain if one.domain and one.domain.domain else made.clip.domain
-        by_domain[name].append((made, one))
+    for finished in clips:
+        one = standings.get(finished.clip.clip_id, Standing())
+        name = one.domain.domain if one.domain and one.domain.domain else finished.clip.domain
+        by_domain[name].append((finished, one))
     domains = tuple(_domain(name, mine) for name, mine in sorted(by_domain.items()))
     spent_min, accepted_h = spent_s(everything) / 60, sum(one.accepted_h for one in domains)
     return Progress(domains, spent_min, accepted_h, spent_min / accepted_h if accepted_h else None)
 
 
 def _domain(name: str, clips: Sequence[tuple[FinishedClip, Standing]]) -> DomainProgress:
-    decided = [(made, one) for made, one in clips if one.verdict]
-    accepted = [(made, one) for made, one in decided if one.verdict and one.verdict.action is ReviewAction.ACCEPT]
+    decided = [(finished, review) for finished, review in clips if review.verdict]
+    accepted = [
+        (finished, review)
+        for finished, review in decided
+        if review.verdict and review.verdict.action is ReviewAction.ACCEPT
+    ]
     return DomainProgress(
         domain=name,
         num_clips=len(clips),
         num_decided=len(decided),
         num_left=len(clips) - len(decided),
         num_accepted=len(accepted),
-        accepted_h=sum(_duration_s(made, one) for made, one in accepted) / 3600,
+        accepted_h=sum(_duration_s(finished, review) for finished, review in accepted) / 3600,
     )
 
 
-def _duration_s(made: FinishedClip, said: Standing) -> float:
-    span = said.trim.trim if said.trim else None
-    return len(span) / made.clip.plan.fps if span else made.clip.duration_s
+def _duration_s(finished: FinishedClip, review: Standing) -> float:
+    span = review.trim.trim if review.trim else None
+    return len(span) / finished.clip.plan.fps if span else finished.clip.duration_s
 
 
 def spent_s(reviews: Iterable[Review]) -> float:

@@ -133,13 +133,13 @@ class Pages:
         """What is new since the page last asked, by whomever."""
         self._desk.reread_if_due()
         sequence, states = self._desk.changes(_number(request, "after"))
-        told = {
+        content = {
             "edition": self._desk.catalogue.edition,
             "sequence": sequence,
             "states": states,
             "now": now_iso("milliseconds"),
         }
-        return _json({**told, "worked_s": round(self._desk.worked_s())})
+        return _json({**content, "worked_s": round(self._desk.worked_s())})
 
     def mine(self, request: Request) -> Response:
         """What a reviewer can undo, the newest last."""
@@ -147,8 +147,8 @@ class Pages:
 
     async def say(self, request: Request) -> Response:
         """Take a review; the answer comes when it is on the disk."""
-        said = await _body(request)
-        review = await run_in_threadpool(self._desk.say, said)
+        fields = await _body(request)
+        review = await run_in_threadpool(self._desk.say, fields)
         state = self._desk.state(review.clip_id)
         return _json({"review_id": review.review_id, "clip_id": review.clip_id, "state": state})
 
@@ -216,10 +216,10 @@ def _made_anew() -> Response:
 
 def _is_range(asked: str, size: int) -> bool:
     """Whether one part of a file of that size is asked for, which begins inside it."""
-    found = _RANGE.fullmatch(asked.strip())
-    if found is None:
+    match = _RANGE.fullmatch(asked.strip())
+    if match is None:
         return False
-    first, last = found[1].split("-")
+    first, last = match[1].split("-")
     if not first:
         return int(last) > 0
     return int(first) < size and (not last or int(first) <= int(last))
@@ -267,13 +267,13 @@ def open_page(
     Raises:
         UsageError: when there is no build, or the address cannot be used.
     """
-    place = Workspace(workspace)
-    state = place.state_folder / "review"
+    opened = Workspace(workspace)
+    state = opened.state_folder / "review"
     token = read_token(state / "token")
     listening = _listen(host, port, state / "port")
-    desk = Desk(place)
-    app = make_app(desk, ClipFiles(place), reviewer=reviewer or _login())
-    cookie = f"anitalk_{content_hash(place.storage.path(''))[:12]}"
+    desk = Desk(opened)
+    app = make_app(desk, ClipFiles(opened), reviewer=reviewer or _login())
+    cookie = f"anitalk_{content_hash(opened.storage.path(''))[:12]}"
     guarded = Guard(app, token=token, host=host, cookie=cookie)
     address = f"http://{_shown(host)}:{listening.getsockname()[1]}/?token={token}"
     print(f"{len(desk.catalogue.entries)} clips: {address}", flush=True)  # noqa: T201
@@ -302,19 +302,19 @@ def _listen(host: str, port: int, memory: Path) -> socket.socket:
     """A listening socket; its port is kept, so that pages find a restarted server again."""
     for wanted in [port] if port else [*_remembered(memory), 0]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        one = socket.socket(family, socket.SOCK_STREAM)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            one.bind((host, wanted))
-            one.listen(128)
+            listening.bind((host, wanted))
+            listening.listen(128)
         except (OSError, OverflowError) as error:
-            one.close()
+            listening.close()
             if wanted == 0 or port:
                 raise UsageError(f"cannot listen to {host} at port {wanted} ({error}): choose another") from error
             continue
         with clear_write_errors(str(memory)):
-            memory.write_text(str(one.getsockname()[1]), encoding="ascii")
-        return one
+            memory.write_text(str(listening.getsockname()[1]), encoding="ascii")
+        return listening
     raise AssertionError("the last port to be tried is any")
 
 

@@ -22,10 +22,10 @@ def agreement(reviews: Iterable[Review]) -> Agreement:
     Between two people the latest verdict of each counts. A blind second look is compared with the same person's
     verdict before it. What was undone counts nowhere; reasons, domains, identities and trims are not compared.
     """
-    said = _verdicts(reviews)
+    by_reviewer = _verdicts(reviews)
     latest: defaultdict[str, dict[tuple[str, str], bool]] = defaultdict(dict)
     looks: defaultdict[str, list[_Pair]] = defaultdict(list)
-    for (who, clip_id, version), verdicts in said.items():
+    for (who, clip_id, version), verdicts in by_reviewer.items():
         latest[who][clip_id, version] = _accepts(verdicts[-1])
         for before, after in pairwise(verdicts):
             if after.blind:
@@ -34,8 +34,14 @@ def agreement(reviews: Iterable[Review]) -> Agreement:
     for first, second in combinations(sorted(latest), 2):
         common = sorted(latest[first].keys() & latest[second].keys())
         if common:
-            pairs.append(_row(first, second, [(latest[first][one], latest[second][one]) for one in common]))
-    own = [_row(who, who, found) for who, found in sorted(looks.items())]
+            pairs.append(
+                _row(
+                    first,
+                    second,
+                    [(latest[first][version_of_clip], latest[second][version_of_clip]) for version_of_clip in common],
+                )
+            )
+    own = [_row(who, who, looks_of) for who, looks_of in sorted(looks.items())]
     return Agreement(num_reviewers=len(latest), pairs=tuple(pairs), second_looks=tuple(own))
 
 
@@ -60,12 +66,12 @@ def _verdicts(reviews: Iterable[Review]) -> dict[tuple[str, str, str], list[Revi
     by_clip: defaultdict[str, list[Review]] = defaultdict(list)
     for review in reviews:
         by_clip[review.clip_id].append(review)
-    found: defaultdict[tuple[str, str, str], list[Review]] = defaultdict(list)
-    for clip_id, said in sorted(by_clip.items()):
-        for review in in_force(said):
+    verdicts: defaultdict[tuple[str, str, str], list[Review]] = defaultdict(list)
+    for clip_id, clip_reviews in sorted(by_clip.items()):
+        for review in in_force(clip_reviews):
             if review.action in _VERDICTS:
-                found[review.who, clip_id, review.version].append(review)
-    return found
+                verdicts[review.who, clip_id, review.version].append(review)
+    return verdicts
 
 
 def _accepts(review: Review) -> bool:

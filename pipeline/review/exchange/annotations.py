@@ -48,24 +48,26 @@ def iter_annotations(tasks: Iterable[Any]) -> Iterator[Found]:
         tasks: the exported list, as JSON reads it.
     """
     for number, task in enumerate(tasks, start=1):
-        place = f"task {number}"
+        position = f"task {number}"
         if not isinstance(task, dict):
-            yield Fault(place, "", "is no object; expected Label Studio's JSON or JSON_MIN export")
+            yield Fault(position, "", "is no object; expected Label Studio's JSON or JSON_MIN export")
         elif isinstance(task.get("data"), dict):
-            yield from _task(place, task)
+            yield from _task(position, task)
         elif "annotation_id" in task:
-            yield from _annotation(place, task, task, task.get("annotator"), _min_values(task))
+            yield from _annotation(position, task, task, task.get("annotator"), _min_values(task))
         else:
-            yield Fault(place, "", "has neither 'data' nor 'annotation_id'; expected Label Studio's JSON or JSON_MIN")
+            yield Fault(
+                position, "", "has neither 'data' nor 'annotation_id'; expected Label Studio's JSON or JSON_MIN"
+            )
 
 
-def _task(place: str, task: Mapping[str, Any]) -> Iterator[Found]:
+def _task(position: str, task: Mapping[str, Any]) -> Iterator[Found]:
     annotations = task.get("annotations")
     if not isinstance(annotations, list):
-        yield Fault(place, "annotations", "is no list; export the annotations, not the tasks")
+        yield Fault(position, "annotations", "is no list; export the annotations, not the tasks")
         return
     for number, annotation in enumerate(annotations, start=1):
-        where = f"{place}, annotation {number}"
+        where = f"{position}, annotation {number}"
         if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
             yield Fault(where, "result", "is no list; export the annotations in full")
         elif annotation.get("was_cancelled"):
@@ -78,66 +80,66 @@ def _task(place: str, task: Mapping[str, Any]) -> Iterator[Found]:
 
 def _values(results: Iterable[Any]) -> _Values:
     """The raw value of each of our controls: choices and texts as lists, timeline ranges as a list of all of them."""
-    found: _Values = {}
+    values: _Values = {}
     for result in results:
         name = result.get("from_name") if isinstance(result, dict) else None
         value = result.get("value") if isinstance(result, dict) else None
         if isinstance(name, str) and name in _CONTROLS and isinstance(value, dict):
             given = value.get(_CONTROLS[name])
-            found.setdefault(name, []).extend(given if isinstance(given, list) else [given])
-    return found
+            values.setdefault(name, []).extend(given if isinstance(given, list) else [given])
+    return values
 
 
 def _min_values(task: Mapping[str, Any]) -> _Values:
-    found: _Values = {}
+    values: _Values = {}
     for name, key in _CONTROLS.items():
         if name not in task:
             continue
         for value in task[name] if isinstance(task[name], list) else [task[name]]:
             given = value.get(key) if isinstance(value, dict) else value
-            found.setdefault(name, []).extend(given if isinstance(given, list) else [given])
-    return found
+            values.setdefault(name, []).extend(given if isinstance(given, list) else [given])
+    return values
 
 
 def _annotation(
-    place: str, data: Mapping[str, Any], annotation: Mapping[str, Any], annotator: Any, values: _Values
+    position: str, data: Mapping[str, Any], annotation: Mapping[str, Any], annotator: Any, values: _Values
 ) -> Iterator[Found]:
     shared = {name: data[name] for name in ("clip_id", "version") if name in data}
     try:
         shared |= {"who": _who(annotator), "at": _time(annotation), "origin": ORIGIN}
-        said = list(_said(values))
+        reviews = list(_review_fields(values))
     except _Wrong as wrong:
-        yield Fault(place, wrong.field, wrong.message)
+        yield Fault(position, wrong.field, wrong.message)
         return
-    if not said:
+    if not reviews:
         yield LeftOut("without a word on the clip")
-    for fields in said:
-        yield Draft(place, shared | fields)
+    for fields in reviews:
+        yield Draft(position, shared | fields)
 
 
-def _said(values: _Values) -> Iterator[_Values]:
+def _review_fields(values: _Values) -> Iterator[_Values]:
     """The fields of one review per thing that was said; a note goes with the first of them."""
-    said: list[_Values] = []
+    reviews: list[_Values] = []
     verdict = _single(values, VERDICT)
     if verdict not in {None, ACCEPT, REJECT}:
         raise _Wrong(VERDICT, f"{str(verdict)[:40]!r} is neither {ACCEPT} nor {REJECT}")
     if verdict == ACCEPT:
-        said.append({"action": ReviewAction.ACCEPT})
+        reviews.append({"action": ReviewAction.ACCEPT})
     elif verdict == REJECT:
         # The interface asks for a reason; where a changed one does not, the reviewer is the reason.
-        said.append({"action": ReviewAction.REJECT, "reason": _single(values, REASON) or RejectReason.REVIEWER})
+        reviews.append({"action": ReviewAction.REJECT, "reason": _single(values, REASON) or RejectReason.REVIEWER})
     if (domain := _single(values, DOMAIN)) is not None:
-        said.append({"action": ReviewAction.DOMAIN, "domain": domain})
+        reviews.append({"action": ReviewAction.DOMAIN, "domain": domain})
     if (identity := _single(values, IDENTITY)) is not None:
-        said.append({"action": ReviewAction.IDENTITY, "identity_id": identity.strip()})
+        reviews.append({"action": ReviewAction.IDENTITY, "identity_id": identity.strip()})
     if (kept := _single(values, TRIM, kind=dict)) is not None:
-        said.append({"action": ReviewAction.TRIM, "trim": _trim(kept)})
+        reviews.append({"action": ReviewAction.TRIM, "trim": _trim(kept)})
     note = "\n".join(str(line) for line in values.get(NOTE, ()))
     if note:
-        if not said:
+        if not reviews:
             raise _Wrong(NOTE, "a note alone cannot be kept: add a verdict in Label Studio, or take the note out")
-        said[0]["note"] = note
-    yield from said
+        reviews[0]["note"] = note
+    yield from reviews
 
 
 def _single(values: _Values, name: str, kind: type = str) -> Any:

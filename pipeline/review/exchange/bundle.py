@@ -64,25 +64,25 @@ def write_bundle(screened: Screened, target: Path) -> None:
         unfinished.replace(target)
 
 
-def film_of(screened: Screened, made: FinishedClip) -> bytes:
+def film_of(screened: Screened, finished: FinishedClip) -> bytes:
     """The mp4 of a finished clip.
 
     Raises:
         WorkspaceError: when it is not there.
     """
     try:
-        return screened.workspace.result_file("clip", made.key, "mp4")
+        return screened.workspace.result_file("clip", finished.key, "mp4")
     except FileNotFoundError as error:
-        folder = screened.workspace.storage.path(f"results/clip/{made.key}")
+        folder = screened.workspace.storage.path(f"results/clip/{finished.key}")
         raise WorkspaceError(f"{folder} is damaged, its mp4 is missing: delete that folder and build again") from error
 
 
 def _members(screened: Screened) -> Iterator[tuple[str, bytes]]:
     """The files of the bundle; the page is last, so that a folder without it is known to be unfinished."""
-    for clip_id, made in screened.clips.items():
-        film = film_of(screened, made)
+    for clip_id, finished in screened.clips.items():
+        film = film_of(screened, finished)
         yield f"media/{clip_id}.mp4", film
-        yield f"media/{clip_id}.jpg", _poster(film, made.clip.plan.num_frames)
+        yield f"media/{clip_id}.jpg", _poster(film, finished.clip.plan.num_frames)
     yield "index.html", _page(screened).encode()
 
 
@@ -126,7 +126,7 @@ def _json_in_html(value: Any) -> str:
 
 
 def _content(screened: Screened) -> dict[str, Any]:
-    clips = [_clip(screened, made, screened.limits[made.clip.domain]) for made in screened.clips.values()]
+    clips = [_clip(screened, finished, screened.limits[finished.clip.domain]) for finished in screened.clips.values()]
     # An empty review of this version of the tool, so that the page computes the ids that the tool would.
     blank = Review.of(clip_id="c", version="v", who="w", at=_NEVER, action=ReviewAction.ACCEPT, origin=ORIGIN)
     return {
@@ -137,13 +137,13 @@ def _content(screened: Screened) -> dict[str, Any]:
     }
 
 
-def _clip(screened: Screened, made: FinishedClip, limits: SelectLimits) -> dict[str, Any]:
-    clip, source = made.clip, made.source
+def _clip(screened: Screened, finished: FinishedClip, limits: SelectLimits) -> dict[str, Any]:
+    clip, source = finished.clip, finished.source
     stands = screened.standing.get(clip.clip_id)
     verdict = stands.verdict if stands else None
     return {
         "id": clip.clip_id,
-        "version": made.key,
+        "version": finished.key,
         "title": source.title,
         "domain": clip.domain,
         "license": source.license,
@@ -152,13 +152,13 @@ def _clip(screened: Screened, made: FinishedClip, limits: SelectLimits) -> dict[
         "duration_s": clip.duration_s,
         "num_frames": clip.plan.num_frames,
         "verdict": verdict and {"action": verdict.action.value, "reason": verdict.reason, "note": verdict.note},
-        "filter": _filter_word(screened, made),
+        "filter": _filter_word(screened, finished),
         "scores": _scores(clip, limits, screened.collection),
     }
 
 
-def _filter_word(screened: Screened, made: FinishedClip) -> str:
-    decision = screened.filtered[made.clip.clip_id]
+def _filter_word(screened: Screened, finished: FinishedClip) -> str:
+    decision = screened.filtered[finished.clip.clip_id]
     return "keep it" if decision.keep or decision.reason is None else f"reject it: {decision.reason.replace('_', ' ')}"
 
 

@@ -59,8 +59,8 @@ def read_reviews(path: Path, screened: Screened, *, skip_unknown: bool = False) 
         UsageError: when anything in it is wrong, naming place, field and what would be right for each.
     """
     checking = _Checking(screened, skip_unknown=skip_unknown)
-    for found in _entries(path, _bytes_of(path)):
-        checking.take(found)
+    for entry in _entries(path, _bytes_of(path)):
+        checking.take(entry)
     checking.end()
     faults = checking.faults
     if not faults and not checking.num_seen:
@@ -129,25 +129,25 @@ class _Checking:
         self._known = {review.review_id: review for review in screened.reviews}
         self._undoing: list[tuple[str, Review]] = []
 
-    def take(self, found: Found) -> None:
+    def take(self, entry: Found) -> None:
         """Look at one entry of the file."""
         self.num_seen += 1
-        if isinstance(found, LeftOut):
-            self.incoming.left_out[found.why] += 1
-        elif isinstance(found, Fault):
-            self.faults.append(found)
-        elif self._skip_unknown and _is_foreign(found, self._screened):
+        if isinstance(entry, LeftOut):
+            self.incoming.left_out[entry.why] += 1
+        elif isinstance(entry, Fault):
+            self.faults.append(entry)
+        elif self._skip_unknown and _is_foreign(entry, self._screened):
             self.incoming.left_out["of clips that are not here"] += 1
         else:
-            self._check(found)
+            self._check(entry)
 
     def end(self) -> None:
         """Look at what refers to other entries."""
-        for place, review in self._undoing:
+        for position, review in self._undoing:
             undone = self._known.get(review.undoes or "")
             if undone is None or undone.clip_id != review.clip_id:
                 message = f"{review.undoes} is no review of {review.clip_id}, in this file or in the workspace"
-                self.faults.append(Fault(place, "undoes", message))
+                self.faults.append(Fault(position, "undoes", message))
 
     def _check(self, draft: Draft) -> None:
         misfits = list(_misfits(draft, self._screened))
@@ -207,14 +207,14 @@ def _misfits(draft: Draft, screened: Screened) -> Iterator[Fault]:
         yield Fault(draft.place, "domain", f"{domain[:40]!r} is no domain; allowed: {', '.join(screened.limits)}")
     if not isinstance(clip_id, str):
         return
-    made = screened.clips.get(clip_id)
-    if made is None:
+    finished = screened.clips.get(clip_id)
+    if finished is None:
         yield Fault(draft.place, "clip_id", f"{clip_id[:96]!r}: {_UNKNOWN_CLIP} (--skip-unknown leaves such out)")
         return
     # How many frames an earlier version had is not known any more.
-    stop = _whole(trim.get("stop")) if isinstance(trim, Mapping) and version == made.key else None
-    if stop is not None and stop > made.clip.plan.num_frames:
-        yield Fault(draft.place, "trim_stop", f"{stop} is beyond the clip's {made.clip.plan.num_frames} frames")
+    stop = _whole(trim.get("stop")) if isinstance(trim, Mapping) and version == finished.key else None
+    if stop is not None and stop > finished.clip.plan.num_frames:
+        yield Fault(draft.place, "trim_stop", f"{stop} is beyond the clip's {finished.clip.plan.num_frames} frames")
 
 
 def _whole(value: Any) -> int | None:

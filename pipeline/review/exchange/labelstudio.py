@@ -62,18 +62,18 @@ def label_studio_tasks(screened: Screened, video_prefix: str) -> bytes:
         video_prefix: address under which Label Studio finds CLIP.mp4.
     """
     trust = _trust(screened)
-    tasks = [_task(screened, made, video_prefix, trust) for made in screened.clips.values()]
+    tasks = [_task(screened, finished, video_prefix, trust) for finished in screened.clips.values()]
     return json.dumps(tasks, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
-def _task(screened: Screened, made: FinishedClip, video_prefix: str, trust: float) -> dict[str, Any]:
-    clip, source = made.clip, made.source
+def _task(screened: Screened, finished: FinishedClip, video_prefix: str, trust: float) -> dict[str, Any]:
+    clip, source = finished.clip, finished.source
     decision = screened.filtered[clip.clip_id]
     scores = json.loads(canonical_json(clip.scores))
     data = {
         VIDEO: f"{video_prefix}{quote(clip.clip_id)}.mp4",
         "clip_id": clip.clip_id,
-        "version": made.key,
+        "version": finished.key,
         "domain": clip.domain,
         "source_id": source.id,
         "title": source.title,
@@ -90,24 +90,24 @@ def _task(screened: Screened, made: FinishedClip, video_prefix: str, trust: floa
         "filter_measured": decision.measured,
         "filter_limit": decision.limit,
     }
-    return {"data": data, "predictions": [_prediction(screened, made, trust)]}
+    return {"data": data, "predictions": [_prediction(screened, finished, trust)]}
 
 
-def _prediction(screened: Screened, made: FinishedClip, trust: float) -> dict[str, Any]:
+def _prediction(screened: Screened, finished: FinishedClip, trust: float) -> dict[str, Any]:
     """What people said of this version, or else the filters; ``score`` orders Label Studio's queue, unsure first."""
-    stands = screened.standing.get(made.clip.clip_id)
-    said = [stands.verdict, stands.domain, stands.identity, stands.trim] if stands else []
+    stands = screened.standing.get(finished.clip.clip_id)
+    reviews = [stands.verdict, stands.domain, stands.identity, stands.trim] if stands else []
     by_people = bool(stands and stands.verdict)
-    values = dict(pair for review in said if review for pair in _values(review))
+    values = dict(pair for review in reviews if review for pair in _values(review))
     if not by_people:
-        decision = screened.filtered[made.clip.clip_id]
+        decision = screened.filtered[finished.clip.clip_id]
         values[VERDICT] = {"choices": [ACCEPT if decision.keep else REJECT]}
         if decision.reason is not None and decision.reason in REVIEW_REASONS:
             values[REASON] = {"choices": [decision.reason.value]}
     results = [
         {
             # Unique among all results of all tasks, and the same in every export.
-            "id": content_hash([made.clip.clip_id, made.key, name])[:16],
+            "id": content_hash([finished.clip.clip_id, finished.key, name])[:16],
             "from_name": name,
             "to_name": VIDEO,
             "type": _type_of(value),
