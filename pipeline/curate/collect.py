@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32
 from pipeline.build.results import STAGE_VERSIONS, Results
 from pipeline.build.survey import FinishedClip, Survey
 from pipeline.clip.embedding import read_embedding
+from pipeline.clip.prints_file import from_bytes
 from pipeline.curate.components import components
 from pipeline.curate.distributions import calibrate
 from pipeline.curate.duplicates import Take, find_duplicates

@@ -77,8 +77,7 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         _check_size(context.width, context.height, name, config)
         sound = _sound_stream(container, stream, name)
         extents = _walk(container, [stream, *([sound] if sound else [])], name, config)
-        extent = extents[stream.index]
-        first = _first_stamp(extent, container, name)
+        extent, first = extents[stream.index], _first_stamp(extents[stream.index], container, name)
         tick = Fraction(stream.time_base or Fraction(1, 90000))
         fps = _average_fps(stream, extent, tick, name)
         hold, last = extent.hold * tick or 1 / fps, extent.last * tick
@@ -86,8 +85,7 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         audio = _audio(sound, extents[sound.index]) if sound else None
         _check_claim(name, stream, container.duration, start_s, claimed_stop_s, audio, config)
         _check_length(claimed_stop_s - start_s, name, config)
-        aspect = _pixel_aspect(stream)
-        _check_size(*scale_to_square(context.width, context.height, aspect, 0), name, config)
+        aspect = _pixel_aspect(stream, name, config)
         return Video(
             source_id=source_id,
             sha256=sha256,
@@ -121,10 +119,13 @@ def _first_stamp(extent: _Extent, container: av.container.InputContainer, name: 
     return extent.start
 
 
-def _pixel_aspect(stream: av.VideoStream) -> Fraction:
-    """Width over height of a pixel; what lies outside 1:8 to 8:1 is taken for damage."""
-    aspect = Fraction(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1) or Fraction(1)
-    return aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1)
+def _pixel_aspect(stream: av.VideoStream, name: str, config: ProbeConfig) -> Fraction:
+    """Width over height of a pixel; outside 1:8 to 8:1 it is taken for damage. The square-pixel size is checked."""
+    context = stream.codec_context
+    aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
+    aspect = aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1)
+    _check_size(*scale_to_square(context.width, context.height, aspect, 0), name, config)
+    return aspect
 
 
 def _picture_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
