@@ -18,7 +18,8 @@ from jaxtyping import Float64, Shaped
 from pipeline.analyse.faces import FaceScanner, Presence, link
 from pipeline.analyse.shots import ShotDetector, shots_between
 from pipeline.analyse.windows import WHOLE, Window, extent_s
-from pipeline.media.decode import Frame, fit_within, iter_frames
+from pipeline.media.decode import fit_within, iter_frames
+from pipeline.media.frame import Frame
 from pipeline.models.detectors import Detector
 from schemas.analysis import AnalysisRun
 from schemas.base import FrameSpan

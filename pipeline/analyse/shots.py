@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.analyse.dissolves import DissolveFinder
+from pipeline.analyse.fades import FadeFinder
 from pipeline.analyse.looks import Look, RecentLooks, is_similar, look_at, similarity, tint_change
-from pipeline.analyse.transitions import DissolveFinder, FadeFinder
 from schemas.base import FrameSpan
 from schemas.config import ShotConfig
 from schemas.media import Boundary, Shot

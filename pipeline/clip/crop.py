@@ -8,8 +8,9 @@ from av.video import VideoFrame
 from jaxtyping import UInt8
 
 from pipeline.clip.meter import Tap
-from pipeline.media.decode import Frame, iter_at_rate, iter_frames
+from pipeline.media.decode import iter_at_rate, iter_frames
 from pipeline.media.encode import ClipWriter
+from pipeline.media.frame import Frame
 from pipeline.media.pixels import to_coded, to_rgb
 from schemas.base import Box
 from schemas.clip import ClipPlan

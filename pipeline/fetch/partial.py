@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from schemas.errors import SourceError, TransientError, WorkspaceError
+from schemas.files import sync_folder
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.ENAMETOOLONG}
 
@@ -95,11 +96,7 @@ def publish(finished: Path, target: Path) -> None:
     with finished.open("rb") as stream:
         os.fsync(stream.fileno())
     finished.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(target.parent)
 
 
 def check_size(num_bytes: int, max_bytes: int, what: str) -> None:

@@ -15,7 +15,8 @@ import av.container
 import av.error
 import av.stream
 
-from pipeline.media.decode import Frame, iter_frames, open_media, scale_to_square
+from pipeline.media.decode import iter_frames, open_media, scale_to_square
+from pipeline.media.frame import Frame
 from schemas.config import ProbeConfig
 from schemas.errors import DecodeError, SourceError
 from schemas.media import AudioStream, Video
@@ -76,21 +77,15 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         _check_size(context.width, context.height, name, config)
         sound = _sound_stream(container, stream, name)
         extents = _walk(container, [stream, *([sound] if sound else [])], name, config)
-        extent = extents[stream.index]
-        if not extent.num_packets:
-            raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
-        if extent.start is None:
-            raise SourceError(f"{name} carries no time stamps ({container.format.name}): remux it into mp4 or mkv")
+        extent, first = extents[stream.index], _first_stamp(extents[stream.index], container, name)
         tick = Fraction(stream.time_base or Fraction(1, 90000))
         fps = _average_fps(stream, extent, tick, name)
         hold, last = extent.hold * tick or 1 / fps, extent.last * tick
-        start_s, claimed_stop_s = float(extent.start * tick), float(last + hold)
+        start_s, claimed_stop_s = float(first * tick), float(last + hold)
         audio = _audio(sound, extents[sound.index]) if sound else None
         _check_claim(name, stream, container.duration, start_s, claimed_stop_s, audio, config)
         _check_length(claimed_stop_s - start_s, name, config)
-        aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
-        aspect = aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1)
-        _check_size(*scale_to_square(context.width, context.height, aspect, 0), name, config)
+        aspect = _pixel_aspect(stream, name, config)
         return Video(
             source_id=source_id,
             sha256=sha256,
@@ -114,6 +109,23 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
             colorspace=str(context.colorspace),
             audio=audio,
         )
+
+
+def _first_stamp(extent: _Extent, container: av.container.InputContainer, name: str) -> int:
+    if not extent.num_packets:
+        raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
+    if extent.start is None:
+        raise SourceError(f"{name} carries no time stamps ({container.format.name}): remux it into mp4 or mkv")
+    return extent.start
+
+
+def _pixel_aspect(stream: av.VideoStream, name: str, config: ProbeConfig) -> Fraction:
+    """Width over height of a pixel; outside 1:8 to 8:1 it is taken for damage. The square-pixel size is checked."""
+    context = stream.codec_context
+    aspect = Fraction(stream.sample_aspect_ratio or context.sample_aspect_ratio or 1) or Fraction(1)
+    aspect = aspect if Fraction(1, 8) <= aspect <= 8 else Fraction(1)
+    _check_size(*scale_to_square(context.width, context.height, aspect, 0), name, config)
+    return aspect
 
 
 def _picture_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:

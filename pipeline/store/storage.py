@@ -4,6 +4,8 @@ Publication differs between the two: a disk needs a temporary name, fsync and a 
 crash leaves the old file or the new one; an object store gets a single put. Everything else
 (appending, renaming, directories) is avoided, so that both behave alike.
 """
+# pyright: reportMissingTypeStubs=false
+# (fsspec carries no types)
 
 import contextlib
 import errno
@@ -11,14 +13,17 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UsageError, WorkspaceError
+from schemas.files import sync_folder
 
+_FSSPEC = cast("Any", fsspec)  # untyped
 _REMEDIES = {
     errno.ENOSPC: "the disk is full: free some space and run the same command again, finished work is kept",
     errno.EDQUOT: "the disk quota is used up: free some space and run the same command again, finished work is kept",
@@ -34,7 +39,7 @@ _REMEDIES = {
 
 
 @contextlib.contextmanager
-def clear_write_errors(where: str) -> Iterator[None]:
+def clear_write_errors(where: str) -> Generator[None]:
     """Turn the operating system's write failures into one sentence with a remedy.
 
     Raises:
@@ -49,7 +54,7 @@ def clear_write_errors(where: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _clear_store_errors(where: str) -> Iterator[None]:
+def _clear_store_errors(where: str) -> Generator[None]:
     """Turn an object store's refusals and the way to it into one sentence; a missing object passes unchanged.
 
     botocore, aiohttp and gcsfs each have their own tree of errors, so what is not known by name is the way there.
@@ -77,12 +82,11 @@ class Storage:
     def __init__(self, uri: str | Path) -> None:
         self.uri = str(uri)
         try:
-            self.fs, self.root = fsspec.url_to_fs(
-                self.uri, **({} if "://" not in self.uri else {"use_listings_cache": False})
-            )
+            options = {} if "://" not in self.uri else {"use_listings_cache": False}
+            self.fs, root = _FSSPEC.url_to_fs(self.uri, **options)
         except (ImportError, ValueError) as error:
             raise UsageError(f"cannot use {self.uri!r} as a place for files: {error}") from error
-        self.root = self.root.rstrip("/")
+        self.root: str = root.rstrip("/")
         self.is_local = isinstance(self.fs, LocalFileSystem)
         # s3fs asks for the size first, to read in parts side by side: three requests for our small objects, not one.
         is_s3 = "s3" in ((self.fs.protocol,) if isinstance(self.fs.protocol, str) else self.fs.protocol)
@@ -161,7 +165,7 @@ class Storage:
             target = self._target(name)
             _sync(local)
             local.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def get_file(self, name: str, local: Path) -> None:
         """Copy an object into a local file, which appears whole or not at all.
@@ -215,7 +219,7 @@ class Storage:
                     raise
                 with _temporary_beside(target) as temporary:
                     shutil.copyfile(origin.path(name), temporary)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
 
     def delete(self, name: str) -> None:
         """Remove an object or everything below a folder; nothing there is no error."""
@@ -224,7 +228,7 @@ class Storage:
                 self.fs.rm(self.path(name), recursive=True)
 
     @contextlib.contextmanager
-    def _clear_errors(self, name: str, *, writing: bool = False) -> Iterator[None]:
+    def _clear_errors(self, name: str, *, writing: bool = False) -> Generator[None]:
         if not self.is_local:
             try:
                 with _clear_store_errors(f"{self.uri.rstrip('/')}/{name}"):
@@ -275,13 +279,13 @@ def _refusal(error: BaseException) -> int | None:
     while cause is not None:
         response = getattr(cause, "response", None)
         if isinstance(response, dict):
-            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return cast("dict[str, Any]", response).get("ResponseMetadata", {}).get("HTTPStatusCode")
         cause = cause.__cause__
     return None
 
 
 @contextlib.contextmanager
-def _temporary_beside(target: Path, *, replace: bool = True) -> Iterator[Path]:
+def _temporary_beside(target: Path, *, replace: bool = True) -> Generator[Path]:
     descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=target.parent)
     os.close(descriptor)
     temporary = Path(name)
@@ -294,7 +298,7 @@ def _temporary_beside(target: Path, *, replace: bool = True) -> Iterator[Path]:
         else:
             # A hard link fails when the name is taken, which os.replace cannot be asked to do.
             target.hardlink_to(temporary)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -302,11 +306,3 @@ def _temporary_beside(target: Path, *, replace: bool = True) -> Iterator[Path]:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -28,7 +28,7 @@ def read_tombstones(workspace: Workspace) -> list[Tombstone]:
     Raises:
         WorkspaceError: when one cannot be read; without it, its source would come back.
     """
-    stones = []
+    stones: list[Tombstone] = []
     for name in workspace.storage.names(FOLDER):
         try:
             stones.append(Tombstone.model_validate_json(workspace.storage.read(name)))

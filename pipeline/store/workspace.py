@@ -23,10 +23,10 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -150,7 +150,7 @@ class Workspace:
         return True
 
     @contextlib.contextmanager
-    def fetching(self, source_id: str) -> Iterator[None]:
+    def fetching(self, source_id: str) -> Generator[None]:
         """Keep other processes of this machine from fetching the same source, also those of a build that was killed.
 
         Raises:
@@ -166,7 +166,7 @@ class Workspace:
             raise TransientError(f"another process is fetching {source_id}: run again when it has ended") from error
 
     @contextlib.contextmanager
-    def scratch(self) -> Iterator[Path]:
+    def scratch(self) -> Generator[Path]:
         """A folder for temporary files on the workspace's disk, removed afterwards."""
         with clear_write_errors(str(self.scratch_folder)):
             self.scratch_folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ class Workspace:
     # ---- one writer at a time ------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Generator[None]:
         """Hold the workspace for writing.
 
         Locally the kernel's file lock ends with its process, however that ends. In an object store a
@@ -206,7 +206,7 @@ class Workspace:
         )
 
     @contextlib.contextmanager
-    def _local_lock(self) -> Iterator[None]:
+    def _local_lock(self) -> Generator[None]:
         lock = FileLock(self.storage.path(".lock"), timeout=0)
         try:
             with clear_write_errors(self.storage.path(".lock")):
@@ -223,7 +223,7 @@ class Workspace:
             lock.release()
 
     @contextlib.contextmanager
-    def _remote_lock(self) -> Iterator[None]:
+    def _remote_lock(self) -> Generator[None]:
         mine = self._owner()
         try:
             if not self.storage.write_new("lock.json", canonical_json(mine)):
@@ -291,7 +291,7 @@ def _parsed(lock: bytes | None) -> dict[str, Any]:
         content = json.loads(lock or b"{}")
     except ValueError:
         return {}
-    return content if isinstance(content, dict) else {}
+    return cast("dict[str, Any]", content) if isinstance(content, dict) else {}
 
 
 def _make_writable_folder(root: Path) -> None:

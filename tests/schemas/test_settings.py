@@ -6,6 +6,8 @@ from pydantic import BaseModel, Field, create_model
 from schemas.arrow import SETTINGS, json_schemas
 from schemas.base import Record
 from schemas.explanations import explanations
+from training.data.config import AugmentConfig, PairsConfig
+from training.evaluation.metrics.config import EvaluationConfig
 
 
 def unexplained(schema: dict) -> list[str]:
@@ -19,7 +21,10 @@ def unexplained(schema: dict) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kind", SETTINGS, ids=lambda kind: kind.__name__)
+TRAINING = (PairsConfig, AugmentConfig, EvaluationConfig)
+
+
+@pytest.mark.parametrize("kind", [*SETTINGS, *TRAINING], ids=lambda kind: kind.__name__)
 def test_every_setting_is_explained(kind):
     assert not unexplained(kind.model_json_schema())
 

@@ -40,7 +40,9 @@ class FrozenFile(Record):
     """A local file of weights, and its SHA-256 where it is to be checked."""
 
     path: str | None = None
+    """The local file; None: not given."""
     sha256: str | None = None
+    """What the file must have; None: not checked."""
 
 
 def load(name: str, file: FrozenFile, *, key: str) -> nn.Module:

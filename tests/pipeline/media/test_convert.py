@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.clip.crop import cut_square
 from pipeline.demo.portrait import photograph
-from pipeline.media.decode import Frame
+from pipeline.media.frame import Frame
 from pipeline.media.pixels import to_rgb
 from schemas.base import Box
 
