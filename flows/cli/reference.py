@@ -49,7 +49,7 @@ def pages() -> Iterator[Page]:
     if not _TABLE.search(readme):
         raise ValueError("README.md has no line '<!-- commands: begin … -->' with '<!-- commands: end -->' after it")
     table = command_table()
-    yield Page(ROOT / "README.md", _TABLE.sub(lambda match: f"{match[1]}{table}{match[2]}", readme))
+    yield Page(ROOT / "README.md", _TABLE.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", readme))
 
 
 def main(arguments: list[str] | None = None) -> int:
