@@ -83,20 +83,24 @@ def _groups(group: _Group) -> Iterator[_Group]:
 
 
 def _section(group: _Group) -> str:
-    rows = [_row(group, name, field) for name, field in group.record.model_fields.items()]
+    # The schema has what is written below a field as well as what Field(description=…) says.
+    properties = group.record.model_json_schema()["properties"]
+    rows = [
+        _row(group, name, field, properties[name].get("description", ""))
+        for name, field in group.record.model_fields.items()
+    ]
     title = f"### `{group.prefix.rstrip('.')}`\n\n" if group.prefix else ""
     about = prose(inspect.getdoc(group.record) or "")
     return f"{title}{about}\n\n" + table(("setting", "value", "default", "meaning"), rows) + "\n"
 
 
-def _row(group: _Group, name: str, field: FieldInfo) -> tuple[str, str, str, str]:
+def _row(group: _Group, name: str, field: FieldInfo, meaning: str) -> tuple[str, str, str, str]:
     value = field.get_default() if group.values is None else getattr(group.values, name)
     limits = bounds(field.metadata)
     words = type_words(field.annotation) + (f", {limits}" if limits else "")
-    meaning = one_line(field.description) if field.description else NONE
     is_required = group.values is None and field.is_required()
     default = "required" if is_required else _default_words(name, value, field)
-    return f"`{group.prefix}{name}`", cell(words), cell(default), meaning
+    return f"`{group.prefix}{name}`", cell(words), cell(default), one_line(meaning) or NONE
 
 
 def _default_words(name: str, value: Any, field: FieldInfo) -> str:

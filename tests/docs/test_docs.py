@@ -270,9 +270,7 @@ def command_lines() -> list[tuple[str, str]]:
             if not re.match(r"anitalk |torchrun ", line):
                 continue
             words = shlex.split(line.partition(" #")[0])
-            start = next((at for at, word in enumerate(words) if word in {"anitalk", "training.cli"}), None)
-            if start is not None and len(words) > start + 1:
-                lines.append((page, " ".join(words[start:]).replace("training.cli", "anitalk", 1)))
+            lines.append((page, " ".join(words[words.index("anitalk") :])))
     return lines
 
 
