@@ -34,7 +34,7 @@ PARTS = {
     "clip: pad": ("pipeline.clip.crop", "cut_square"),
     "clip: encode": ("pipeline.media.encode", "ClipWriter.add"),
     "clip: encode sound": ("pipeline.media.encode", "ClipWriter.add_audio"),
-    "clip: quality": ("pipeline.clip.quality", "QualityMeter.add"),
+    "clip: quality": ("pipeline.clip.quality", "QualityTap.add"),
     "clip: landmarks": ("pipeline.models.landmarkers", "FaceMesh468.locate"),
     "clip: pose": ("pipeline.clip.headpose", "estimate_poses"),
     "clip: read sound": ("pipeline.media.audio", "read_audio"),

@@ -10,7 +10,9 @@ from flows.settings import overlaid, read_settings
 from pipeline.build.compose import Builder, Engine, InlineEngine, Progress, Silent, record_build
 from pipeline.build.jobs import JobContext
 from pipeline.build.results import load_build, tool_version
+from pipeline.clip.meters import model_files
 from pipeline.fetch.acquire import HostLimiter
+from pipeline.models.files.model_files import ModelFiles
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
 from pipeline.store.ledger import forgive
@@ -43,12 +45,16 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True)
 class CheckedRequest:
-    """A request that was read and checked: nothing has been written yet."""
+    """A request that was read and checked: nothing has been written yet.
+
+    ``models`` are those that checking has loaded, where this process will do the work, and else none.
+    """
 
     sources: tuple[Source, ...]
     config: BuildConfig
     engine: EngineConfig
     weights: WeightsConfig
+    models: ModelSet
     clip_list: tuple[ListedClip, ...] = ()
 
 
@@ -67,8 +73,15 @@ def read_request(request: BuildRequest) -> CheckedRequest:
         clips = tuple(clip for clip in listed.clips if clip.source_id in wanted)
     else:
         sources, clips = read_sources(path, config)[: request.limit], ()
-    ModelSet(config, WeightsStore(settings.weights)).check()
-    return CheckedRequest(sources, config, settings.engine, settings.weights, clips)
+    models = _checked_models(request, config, settings.weights)
+    return CheckedRequest(sources, config, settings.engine, settings.weights, models, clips)
+
+
+def _checked_models(request: BuildRequest, config: BuildConfig, weights: WeightsConfig) -> ModelSet:
+    """The models of a build whose files are all there; workers elsewhere load their own, and these need not stay."""
+    models = ModelSet(model_files(config, WeightsStore(weights)))
+    models.check()
+    return models if request.inline else ModelSet(models.files)
 
 
 def _read_clip_list(path: Path, config: BuildConfig, media: Path | None) -> ClipList:
@@ -102,7 +115,7 @@ class OpenBuild:
     config: BuildConfig
     engine: Engine
     progress: Progress
-    weights: WeightsConfig
+    model_files: ModelFiles
     clip_list: tuple[ListedClip, ...] = ()
 
     def run(self, sources: Sequence[Source]) -> None:
@@ -112,8 +125,8 @@ class OpenBuild:
             WorkspaceError: when the workspace can no longer be written.
             UsageError: when the cluster cannot be used.
         """
-        store = WeightsStore(self.weights)
-        Builder(self.workspace, self.config, self.engine, self.progress, self.clip_list, store).run(sources)
+        builder = Builder(self.workspace, self.config, self.engine, self.progress, self.clip_list, self.model_files)
+        builder.run(sources)
 
 
 @contextlib.contextmanager
@@ -141,15 +154,21 @@ def reopened_build(request: BuildRequest, progress: Progress | None = None) -> I
     workspace = Workspace(request.workspace)
     build = load_build(workspace)
     settings = overlaid(build.config, build.weights, None, request.settings)
-    checked = CheckedRequest(build.sources, build.config, settings.engine, settings.weights, build.listed)
-    ModelSet(build.config, WeightsStore(checked.weights)).check()
+    models = _checked_models(request, build.config, settings.weights)
+    checked = CheckedRequest(build.sources, build.config, settings.engine, settings.weights, models, build.listed)
     with workspace.lock(), engine_of(request, checked, workspace) as engine:
         yield _opened(checked, workspace, engine, progress)
 
 
 def _opened(checked: CheckedRequest, workspace: Workspace, engine: Engine, progress: Progress | None) -> OpenBuild:
     return OpenBuild(
-        checked.sources, workspace, checked.config, engine, progress or Silent(), checked.weights, checked.clip_list
+        checked.sources,
+        workspace,
+        checked.config,
+        engine,
+        progress or Silent(),
+        checked.models.files,
+        checked.clip_list,
     )
 
 
@@ -186,7 +205,7 @@ def engine_of(request: BuildRequest, checked: CheckedRequest, workspace: Workspa
     """Whoever performs the request's jobs."""
     if request.inline:
         turns = HostLimiter(checked.config.acquire, workspace.state_folder / "hosts")
-        yield InlineEngine(JobContext(workspace, checked.config, tool_version(), turns, WeightsStore(checked.weights)))
+        yield InlineEngine(JobContext(workspace, checked.models, tool_version(), turns))
         return
     from flows.ray.cluster import ray_engine
 

@@ -17,6 +17,7 @@ from pipeline.analyse.faces import FaceScanner
 from pipeline.analyse.plan import smooth_path, square_around, usable_parts, usable_span
 from pipeline.analyse.runs import analyse_run, join_runs
 from pipeline.clip.crop import cut_square
+from pipeline.clip.meters import model_files
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import fit_within, iter_at_rate, iter_frames
 from pipeline.media.pixels import to_rgb
@@ -53,7 +54,7 @@ class Framer:
 
     def __init__(self, settings: Settings, size_px: int, say: Callable[[str], None]) -> None:
         self._config, self._size_px, self._say = settings.build, size_px, say
-        self._models = ModelSet(settings.build, WeightsStore(settings.weights))
+        self._models = ModelSet(model_files(settings.build, WeightsStore(settings.weights)))
 
     def picture(self, path: Path, domain: str) -> Picture:
         """The largest face of an image file.

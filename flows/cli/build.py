@@ -94,13 +94,10 @@ def _print_plan(request: "BuildRequest") -> None:
     """What would be built, with which models, and from which sources; nothing is written."""
     from flows.build import read_request
     from flows.cli.rows import Format, write_rows
-    from pipeline.models.files.weights import WeightsStore
-    from pipeline.models.registry import ModelSet
 
     checked = read_request(request)
     domains = sorted({source.domain for source in checked.sources})
-    cards = ModelSet(checked.config, WeightsStore(checked.weights)).cards(set(domains))
-    names = sorted({card.name for card in cards})
+    names = sorted({card.name for card in checked.models.files.cards(domains)})
     print(  # noqa: T201
         f"{len(checked.sources)} sources in {', '.join(domains)} would be built in {request.workspace}, "
         f"with {', '.join(names)}."

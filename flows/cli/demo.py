@@ -47,15 +47,16 @@ def _rendered(folder: Path) -> Path:
 
 
 def _draw_sheets(workspace: "Workspace", folder: Path) -> None:
-    from pipeline.build.pictures import draw_made_clip
+    from pipeline.build.pictures import draw_finished_clip
     from pipeline.build.results import load_build, results_of
     from pipeline.build.survey import survey
+    from pipeline.models.speech import SileroVad
     from pipeline.store.storage import clear_write_errors
 
     build = load_build(workspace)
-    results = results_of(workspace, build)
+    results, vad = results_of(workspace, build), SileroVad()
     clips = survey(results, build.sources).clips
     with clear_write_errors(str(folder)):
         folder.mkdir(parents=True, exist_ok=True)
         for finished in clips:
-            (folder / f"{finished.clip.clip_id}.png").write_bytes(draw_made_clip(results, finished))
+            (folder / f"{finished.clip.clip_id}.png").write_bytes(draw_finished_clip(results, finished, vad))

@@ -184,7 +184,8 @@ def clip_rows(results: "Results", build: "BuildRecord") -> Listed:
             }
         )
     # Scores that were not asked for have no column.
-    absent = {name for name in _ON_REQUEST if all(getattr(clip.clip.scores, name) is None for clip in surveyed.clips)}
+    optional = {name for name, field in Scores.model_fields.items() if not field.is_required()}
+    absent = {name for name in optional if all(getattr(row.clip.scores, name) is None for row in surveyed.clips)}
     scored = [name for name in Scores.model_fields if name not in {"sync", "speaker", "router"} | absent]
     judged = [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
     judged += [f"router_{name}" for name in _ROUTED] if routed else []
@@ -195,7 +196,6 @@ def clip_rows(results: "Results", build: "BuildRecord") -> Listed:
     )  # fmt: skip
 
 
-_ON_REQUEST = ("stability", "overlay")
 _ROUTED = ("proposed", "probability", "claim", "doubtful")
 _AS_REVIEWED = ("trim", "named")
 

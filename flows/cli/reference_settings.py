@@ -58,14 +58,17 @@ class _Group:
 def settings_page() -> str:
     """The whole page: settings of a build, of its engine and weights, of a training and of an evaluation."""
     from schemas.config import BuildConfig, EngineConfig, WeightsConfig
-    from training.engine.config import TrainConfig
     from training.evaluation.metrics.config import EvaluationConfig
+    from training.recipes.registry import RECIPES, find_recipe
 
     parts = [
         ("Building and releasing", "`anitalk build`, `anitalk release`", [("", BuildConfig)]),
         ("Who does the work", "The same file of settings; no result depends on them", [("engine.", EngineConfig)]),
         ("Where weights lie", "The same file of settings; no result depends on them", [("weights.", WeightsConfig)]),
-        ("Training", "`anitalk train`", [("", TrainConfig)]),
+        *(
+            (f"Training {find_recipe(name).title}", f"`anitalk train {name}`", [("", find_recipe(name).Config)])
+            for name in RECIPES
+        ),
         ("Evaluating", "`anitalk evaluate`", [("", EvaluationConfig)]),
     ]
     text = _HEAD

@@ -26,7 +26,7 @@ from flows.ray.connection import connect
 from flows.ray.slots import Slots
 from flows.ray.worker import Coordinator, Fatal, Note, Setup, do_job
 from pipeline.build.compose import Lost, Progress
-from pipeline.build.jobs import AcquireJob, AnalyseJob, ClipJob, Job
+from pipeline.build.jobs import Job
 from schemas.base import Record
 from schemas.config import BuildConfig, EngineConfig, WeightsConfig
 from schemas.errors import AnitalkError, UsageError
@@ -169,7 +169,7 @@ class _Cluster:
     # ---- one job ---------------------------------------------------------------------------------
 
     async def _perform(self, job: Job, progress: Progress) -> Record | Lost | None:
-        if isinstance(job, AcquireJob):
+        if job.needs.fetches:
             async with self._fetches:
                 return await self._with_nodes_lost(job, progress)
         async with self.slots:
@@ -231,20 +231,18 @@ class _Cluster:
         return True
 
     def _resources(self, job: Job) -> dict[str, Any]:
-        settings = self._settings
-        looks = isinstance(job, AnalyseJob | ClipJob)
+        settings, needs = self._settings, job.needs
         return {
-            # A download waits for its network, not for a core.
-            "num_cpus": 0 if isinstance(job, AcquireJob) else settings.cpus_per_job,
-            "num_gpus": settings.gpus_per_job if looks else 0,
+            "num_cpus": needs.cpus * settings.cpus_per_job,
+            "num_gpus": settings.gpus_per_job if needs.gpu else 0,
             "name": f"{job.stage} {job.item}",
         }
 
     def _limit_s(self, job: Job) -> float:
-        settings = self._settings
-        if isinstance(job, AcquireJob):
+        settings, needs = self._settings, job.needs
+        if needs.fetches:
             return settings.fetch_timeout_s
-        return settings.timeout_s + settings.timeout_per_media_s * job.media_s
+        return settings.timeout_s + settings.timeout_per_media_s * needs.media_s
 
     # ---- watching --------------------------------------------------------------------------------
 

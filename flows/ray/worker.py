@@ -13,10 +13,13 @@ from typing import Any
 import psutil
 import ray
 
-from pipeline.build.jobs import Job, JobContext, perform
+from pipeline.build.jobs import Job, JobContext
+from pipeline.build.perform import perform
+from pipeline.clip.meters import model_files
 from pipeline.fetch.acquire import HostLimiter
 from pipeline.fetch.politeness import Kind
 from pipeline.models.files.weights import WeightsStore
+from pipeline.models.registry import ModelSet
 from pipeline.store.workspace import Workspace
 from schemas.base import Record
 from schemas.config import BuildConfig, WeightsConfig
@@ -197,8 +200,8 @@ def _worker_for(setup: Setup) -> _Worker:
     global _worker  # noqa: PLW0603 - models stay in memory for the process's life
     if _worker is None or _worker.token != setup.token:
         workspace = Workspace(setup.uri)
-        store = WeightsStore(setup.weights)
-        context = JobContext(workspace, setup.config, setup.tool_version, SharedTurns(setup.coordinator), store)
+        models = ModelSet(model_files(setup.config, WeightsStore(setup.weights)))
+        context = JobContext(workspace, models, setup.tool_version, SharedTurns(setup.coordinator))
         watch = _worker.watch if _worker else _MemoryWatch()
         watch.coordinator, watch.cap_bytes = setup.coordinator, setup.memory_cap_bytes
         if not watch.is_alive():
@@ -213,7 +216,8 @@ class _ProgressReport:
     def __init__(self, coordinator: Any, token: str) -> None:
         self._coordinator, self._token, self._sent_at = coordinator, token, 0.0
 
-    def __call__(self, done: float, total: float | None) -> None:
+    def __call__(self, stage: str, done: float | None, total: float | None) -> None:
+        del stage  # the job's own
         now = time.monotonic()
         if now - self._sent_at >= _REPORT_EVERY_S:
             self._sent_at = now

@@ -2,3 +2,6 @@
 
 In: a video. Out: a ``SourcePlan`` with shots, tracks and planned clips.
 """
+
+# Raised when code here changes what it computes; part of every key of that stage.
+VERSIONS = {"analyse": 2, "plan": 2}

@@ -10,7 +10,6 @@ there is judged as it would be in one pass.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from jaxtyping import Float64, Shaped
 
 from pipeline.analyse.faces import FaceScanner, Presence, link
 from pipeline.analyse.shots import ShotDetector, shots_between
+from pipeline.analyse.windows import WHOLE, Window
 from pipeline.media.decode import Frame, fit_within, iter_frames
 from pipeline.models.detectors import Detector
 from schemas.analysis import AnalysisRun
@@ -31,36 +31,7 @@ Times = Float64[np.ndarray, " F"]
 DetectionRows = Shaped[np.ndarray, " N"]
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The part of a video that one run answers for: frames from ``start_s`` up to but not including ``stop_s``.
-
-    None stands for the video's own beginning and end. ``open_end`` says that more of the video follows and may
-    be looked at; where it does not, nothing at or after ``stop_s`` is read.
-    """
-
-    start_s: float | None
-    stop_s: float | None
-    open_end: bool = False
-
-
-WHOLE = Window(None, None)
 _FRAMES = ("frame", "start_frame", "stop_frame")  # of a boundary
-
-
-def windows_of(video: Video, run_s: float, until_s: float | None) -> list[Window]:
-    """Divide a video into runs of about ``run_s`` seconds; the last lasts between half and one and a half of that.
-
-    Args:
-        video: what probing found.
-        run_s: usual length of a run.
-        until_s: nothing at or after this time is wanted; None for the whole video.
-    """
-    stop_s = video.stop_s if until_s is None else min(until_s, video.stop_s)
-    num_runs = max(1, round((stop_s - video.start_s) / run_s))
-    inner = [video.start_s + k * run_s for k in range(1, num_runs)]
-    edges = [None, *inner, until_s]
-    return [Window(start, stop, open_end=k < num_runs - 1) for k, (start, stop) in enumerate(pairwise(edges))]
 
 
 def context_s(config: ShotConfig) -> float:

@@ -21,11 +21,12 @@ from pipeline.clip.landmarks import estimate_landmarks
 from pipeline.demo.films import ADA, BRUNO, CLEO
 from pipeline.demo.head import HeadPose, render_head
 from pipeline.demo.solids import Character
+from pipeline.models.files.model_files import POSE_FILES
 from pipeline.models.landmarkers import FaceMesh468, Image, Landmarker
 from pipeline.models.layouts import FACE_MESH_468, FacePoints
 from pipeline.models.point_networks import PFLD, OnnxLandmarker
 from pipeline.models.pose_networks import FsaNet
-from pipeline.models.registry import POSE_FILES, ModelSet
+from pipeline.models.registry import ModelSet
 from schemas.accuracy import LandmarkRow, PoseRow
 from schemas.config import LandmarkConfig
 from schemas.face import XYXY

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pipeline.clip.meters import model_files
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
 from schemas.config import BuildConfig, WeightsConfig
@@ -14,4 +15,4 @@ def asset_models(assets: Path, weights_dir: str = "") -> ModelSet:
         assets: hold a folder ``weights``, whose files bear the registry's names.
         weights_dir: another weights folder.
     """
-    return ModelSet(BuildConfig(), WeightsStore(WeightsConfig(dir=weights_dir or str(assets / "weights"))))
+    return ModelSet(model_files(BuildConfig(), WeightsStore(WeightsConfig(dir=weights_dir or str(assets / "weights")))))

@@ -21,9 +21,10 @@ from pipeline.bench.shots import shot_rows
 from pipeline.bench.speaker import summarise, sync_rows
 from pipeline.bench.takes import filmed_takes, render_films, rendered_takes
 from pipeline.models.detector_table import detector_files
+from pipeline.models.files.model_files import LANDMARKER_FILES, POSE_FILES
 from pipeline.models.files.packaged import PACKAGED_MODELS
 from pipeline.models.files.weights import shipped_registry
-from pipeline.models.registry import LANDMARKER_FILES, POSE_FILES, ModelSet
+from pipeline.models.registry import ModelSet
 from schemas.accuracy import (
     DetectionRow,
     LandmarkRow,
@@ -105,7 +106,7 @@ def measure(assets: Path, models: ModelSet, told: Callable[[str], None] = lambda
     if not (assets / "truth").is_dir():
         raise UsageError(f"{assets} is no folder of assets: it needs video, stills and truth")
     names = bench_files()
-    models.store.check(set(names) - set(PACKAGED_MODELS))
+    models.files.store.check(set(names) - set(PACKAGED_MODELS))
     told("detection")
     detection = detection_rows(assets, models)
     stills = still_rows(assets, models)

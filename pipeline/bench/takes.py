@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
 from pipeline.analyse.plan import plan_clips
-from pipeline.analyse.runs import analyse_run, join_runs, windows_of
+from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.analyse.windows import windows_of
 from pipeline.clip.crop import MEASURED_PX, boxes_on_crop, iter_crops
 from pipeline.clip.landmarks import estimate_landmarks
 from pipeline.clip.motion import estimate_motion
-from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints import PrintTap
 from pipeline.clip.speaker import LowerFaces
 from pipeline.clip.speech import log_mel
 from pipeline.demo.films import DEMO_FILMS, DemoFilm
@@ -111,7 +112,7 @@ def _take(path: Path, media: str, domain: str, models: ModelSet, rendered: Rende
     seen_px = min(size_px, MEASURED_PX)
     boxes = boxes_on_crop(planned.face, plan, seen_px)
     crops = [to_rgb(crop, seen_px) for crop in iter_crops(path, video, plan, size_px, [])]
-    lower_faces, meter = LowerFaces(), PrintMeter(plan.num_frames, plan.fps)
+    lower_faces, meter = LowerFaces(), PrintTap(plan.num_frames, plan.fps)
     for crop, box in zip(crops, boxes, strict=True):
         lower_faces.add(crop, box)
         meter.add(crop, box)

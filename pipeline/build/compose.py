@@ -11,6 +11,8 @@ import logging
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from pipeline.build.jobs import (
@@ -20,15 +22,12 @@ from pipeline.build.jobs import (
     Job,
     JobContext,
     ListedPlanJob,
-    PlanJob,
     ProbeJob,
-    is_unchanged,
-    ledger_row,
-    log_failure,
-    perform,
+    RunsPlanJob,
 )
+from pipeline.build.perform import ledger_row, log_failure, perform
 from pipeline.build.results import BuildRecord, Results, tool_version
-from pipeline.models.files.weights import WeightsStore
+from pipeline.models.files.model_files import ModelFiles
 from pipeline.store.ledger import STRIKES, given_up, standing, strikes
 from pipeline.store.tombstones import read_tombstones
 from pipeline.store.workspace import Workspace
@@ -37,6 +36,7 @@ from schemas.base import Record, canonical_json
 from schemas.cliplist import ListedClip
 from schemas.config import BuildConfig, WeightsConfig
 from schemas.errors import AnitalkError
+from schemas.files import sha256_of_file
 from schemas.ledger import LedgerRow
 from schemas.media import Video
 from schemas.source import Fetched, Source
@@ -48,7 +48,7 @@ R = TypeVar("R")
 
 
 class Progress(Protocol):
-    """Told what is going on; the command line draws it."""
+    """Shown what is going on; the command line draws it."""
 
     def source(self, source: Source, number: int, total: int) -> None:
         """A source begins."""
@@ -110,7 +110,7 @@ class InlineEngine:
     async def perform(self, job: Job, progress: Progress) -> Record | None:
         """Do the job now."""
         with self._one_at_a_time:
-            return perform(job, self.context, lambda done, total: progress.stage(job.item, job.stage, done, total))
+            return perform(job, self.context, partial(progress.stage, job.item))
 
 
 class Builder:
@@ -120,9 +120,9 @@ class Builder:
         workspace: open for writing; the caller holds its lock.
         config: all settings.
         engine: performs the jobs.
-        progress: told what is going on.
+        progress: is shown what is going on.
         clip_list: clips of a published list, which take the place of detection.
-        store: where weights files lie; the default folder where it is left out.
+        files: the model files of ``config``; in the default weights folder where they are left out.
     """
 
     def __init__(
@@ -132,10 +132,10 @@ class Builder:
         engine: Engine,
         progress: Progress | None = None,
         clip_list: Sequence[ListedClip] = (),
-        store: WeightsStore | None = None,
+        files: ModelFiles | None = None,
     ) -> None:
         self.workspace, self.config, self.engine = workspace, config, engine
-        self.results = Results(workspace, config, clip_list, store or WeightsStore())
+        self.results = Results(workspace, config, clip_list, files)
         self.progress: Progress = progress or Silent()
 
     def run(self, sources: Sequence[Source]) -> None:
@@ -204,7 +204,7 @@ class Builder:
         if known is not None:
             path = self.results.media(known, source)
             # Media that were cleared away after their clips were made are not fetched again.
-            if is_unchanged(path, known) or (not path.exists() and self._is_not_needed(source, known)):
+            if _is_unchanged(path, known) or (not path.exists() and self._is_not_needed(source, known)):
                 return known
         return cast("Fetched | None", await self._step(AcquireJob(source=source, key=key), tries))
 
@@ -231,10 +231,10 @@ class Builder:
             )
             for number, window in enumerate(self.results.windows(source, video))
         ]
-        made = await self._together([self._step(job, tries) for job in runs])
-        if not all(isinstance(run, AnalysisRun) for run in made):
+        analysed = await self._together([self._step(job, tries) for job in runs])
+        if not all(isinstance(run, AnalysisRun) for run in analysed):
             return None
-        job = PlanJob(source=source, key=key, video=video, run_keys=tuple(job.key for job in runs))
+        job = RunsPlanJob(source=source, key=key, video=video, run_keys=tuple(job.key for job in runs))
         return cast("SourcePlan | None", await self._step(job, tries))
 
     async def _together(self, steps: Sequence[Awaitable[R]]) -> list[R]:
@@ -261,6 +261,13 @@ class Builder:
             if lost >= STRIKES:
                 log.warning("%s of %s is left alone after %d tries", job.stage, job.item, lost)
                 return None
+
+
+def _is_unchanged(path: Path, fetched: Fetched) -> bool:
+    """Whether the file is still the one that was hashed; content decides, so a copied or touched file is fine."""
+    if not path.is_file() or path.stat().st_size != fetched.num_bytes:
+        return False
+    return sha256_of_file(path) == fetched.sha256
 
 
 class _Tries:

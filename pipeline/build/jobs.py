@@ -5,14 +5,11 @@ result into the workspace and hands back the record alone. So the same jobs run 
 one process, or side by side on a cluster, and end in the same bytes.
 """
 
-import io
-import logging
-import time
-import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -20,12 +17,13 @@ import numpy as np
 
 from pipeline.analyse.listed import plan_listed
 from pipeline.analyse.plan import plan_clips
-from pipeline.analyse.runs import Window, analyse_run, join_runs
-from pipeline.clip.make import make_clip, npy
+from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.analyse.windows import Window
+from pipeline.clip.make import make_clip
 from pipeline.fetch.acquire import fetch
 from pipeline.fetch.politeness import HostTurns
 from pipeline.fetch.probe import probe
-from pipeline.models.files.weights import WeightsStore
+from pipeline.media.arrays import npy, read_npy
 from pipeline.models.registry import ModelSet
 from pipeline.store.tombstones import refuse_forgotten
 from pipeline.store.workspace import Workspace
@@ -34,25 +32,31 @@ from schemas.base import Record
 from schemas.clip import Clip
 from schemas.cliplist import ListedClip
 from schemas.config import BuildConfig
-from schemas.errors import AnitalkError, TransientError, UsageError, WorkspaceError
-from schemas.files import sha256_of_file
-from schemas.ledger import LedgerRow
+from schemas.errors import TransientError, WorkspaceError
 from schemas.media import Video
+from schemas.progress import Report
 from schemas.source import Fetched, Source
 from schemas.uri import uri_scheme
 
-_PACKAGE = Path(__file__).parents[1]  # ``pipeline``: lines of ours in a traceback
-log = logging.getLogger(__name__)
-
 Stage = Literal["acquire", "probe", "analyse", "plan", "clip"]
-Made = tuple[Record, Mapping[str, bytes]]
-# Told how far a job is: what was done, and how much there is in all, in the job's own unit.
-Told = Callable[[float, float | None], None]
+Result = tuple[Record, Mapping[str, bytes]]  # the record, and the files beside it by name
 
 
-def untold(done: float, total: float | None) -> None:
-    """Progress that nobody watches."""
-    del done, total
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a job asks of whoever performs it.
+
+    Attributes:
+        cpus: cores, in shares of what the engine gives a job; 0 for one that waits for a network.
+        gpu: whether it may use one: networks look at pictures or listen to sound.
+        fetches: whether it waits for a host, so that there is a number of such jobs at once and a time of their own.
+        media_s: seconds of media that are read; what a fair time for the job follows from.
+    """
+
+    cpus: float = 1.0
+    gpu: bool = False
+    fetches: bool = False
+    media_s: float = 0.0
 
 
 @dataclass
@@ -61,21 +65,20 @@ class JobContext:
 
     Attributes:
         workspace: where results go.
-        config: all settings.
+        models: of this build.
         tool_version: recorded in the results.
         limiter: hands out turns at hosts, to all processes of the build together.
-        store: where this machine's weights files lie.
     """
 
     workspace: Workspace
-    config: BuildConfig
+    models: ModelSet
     tool_version: str
     limiter: HostTurns
-    store: WeightsStore = field(default_factory=WeightsStore)
-    models: ModelSet = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.models = ModelSet(self.config, self.store)
+    @property
+    def config(self) -> BuildConfig:
+        """All settings."""
+        return self.models.config
 
     def media(self, source: Source, fetched: Fetched) -> Path:
         """The source's file on this machine; brought here where another machine fetched it.
@@ -113,13 +116,13 @@ class Job(ABC):
         return self.source.id
 
     @property
-    def media_s(self) -> float:
-        """Seconds of media that are read; what a fair time for the job follows from."""
-        return 0.0
+    def needs(self) -> Needs:
+        """What it asks of whoever performs it."""
+        return Needs()
 
     @abstractmethod
-    def compute(self, context: JobContext, told: Told) -> Made:
-        """The result's record and files. May raise anything; see :func:`perform`."""
+    def compute(self, context: JobContext, report: Report) -> Result:
+        """The result. May raise anything; see :func:`perform`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +133,22 @@ class AcquireJob(Job):
     kind = Fetched
     again = True
 
-    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
-        into = context.workspace.media_path(self.source.id)
-        with nullcontext() if uri_scheme(self.source.uri) == "file" else context.workspace.fetching(self.source.id):
-            fetched = fetch(self.source, context.config.acquire, into, limiter=context.limiter, progress=told)
-        refuse_forgotten(context.workspace, self.source, fetched)
-        context.workspace.keep_media(self.source.id, fetched.path)
+    @property
+    def needs(self) -> Needs:  # noqa: D102
+        return Needs(cpus=0.0, fetches=True)
+
+    def compute(self, context: JobContext, report: Report) -> Result:  # noqa: D102
+        source, workspace = self.source, context.workspace
+        with nullcontext() if uri_scheme(source.uri) == "file" else workspace.fetching(source.id):
+            fetched = fetch(
+                source,
+                context.config.acquire,
+                workspace.media_path(source.id),
+                limiter=context.limiter,
+                progress=partial(report, self.stage),
+            )
+        refuse_forgotten(workspace, source, fetched)
+        workspace.keep_media(source.id, fetched.path)
         return fetched, {}
 
 
@@ -147,20 +160,36 @@ class ProbeJob(Job):
     kind = Video
     fetched: Fetched
 
-    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
-        del told
+    def compute(self, context: JobContext, report: Report) -> Result:  # noqa: D102
+        del report
         path = context.media(self.source, self.fetched)
         return probe(path, self.source.id, self.fetched.sha256, context.config.probe), {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnalyseJob(Job):
+class LookingJob(Job):
+    """A job in which networks look at a part of a video."""
+
+    fetched: Fetched
+    video: Video
+
+    @property
+    def needs(self) -> Needs:  # noqa: D102
+        start_s, stop_s = self.extent_s
+        return Needs(gpu=True, media_s=stop_s - start_s)
+
+    @property
+    @abstractmethod
+    def extent_s(self) -> tuple[float, float]:
+        """The first second that is looked at, and the one after the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyseJob(LookingJob):
     """Find shots and faces in one window of a video."""
 
     stage = "analyse"
     kind = AnalysisRun
-    fetched: Fetched
-    video: Video
     window: Window
     number: int
 
@@ -169,18 +198,14 @@ class AnalyseJob(Job):
         return f"{self.source.id}/run{self.number:04d}"
 
     @property
-    def media_s(self) -> float:  # noqa: D102
-        start_s, stop_s = self._extent_s()
-        return stop_s - start_s
-
-    def _extent_s(self) -> tuple[float, float]:
+    def extent_s(self) -> tuple[float, float]:  # noqa: D102
         window, video = self.window, self.video
         start_s = video.start_s if window.start_s is None else window.start_s
         return start_s, video.stop_s if window.stop_s is None else min(window.stop_s, video.stop_s)
 
-    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
+    def compute(self, context: JobContext, report: Report) -> Result:  # noqa: D102
         models, domain = context.models, self.source.domain
-        start_s, stop_s = self._extent_s()
+        start_s, stop_s = self.extent_s
         run, times, detections = analyse_run(
             context.media(self.source, self.fetched),
             self.video,
@@ -188,76 +213,82 @@ class AnalyseJob(Job):
             models.detectors(domain),
             models.presence(domain),
             self.window,
-            progress=lambda time_s: told(time_s - start_s, stop_s - start_s),
+            progress=lambda time_s: report(self.stage, time_s - start_s, stop_s - start_s),
         )
         return run, {"times.npy": npy(times), "detections.npy": npy(detections)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanJob(Job):
-    """Join a video's runs, follow its faces, and decide where clips are cut."""
+    """Decide where a video's clips are cut."""
 
     stage = "plan"
     kind = SourcePlan
     video: Video
+
+    def compute(self, context: JobContext, report: Report) -> Result:  # noqa: D102
+        del report
+        return self.plan(context), {}
+
+    @abstractmethod
+    def plan(self, context: JobContext) -> SourcePlan:
+        """Shots, tracks, clips, and what was refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunsPlanJob(PlanJob):
+    """Join a video's runs and follow its faces."""
+
     run_keys: tuple[str, ...]
 
-    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
-        del told
-        place, config = context.workspace, context.config
-        runs = [self._run(place, key) for key in self.run_keys]
-        times = np.concatenate([self._array(place, key, "times.npy") for key in self.run_keys])
-        rows = [self._array(place, key, "detections.npy") for key in self.run_keys]
+    def plan(self, context: JobContext) -> SourcePlan:  # noqa: D102
+        workspace, config = context.workspace, context.config
+        runs = [self._run(workspace, key) for key in self.run_keys]
+        times = np.concatenate([_array(workspace, key, "times.npy") for key in self.run_keys])
+        rows = [_array(workspace, key, "detections.npy") for key in self.run_keys]
         faces = config.domains[self.source.domain].faces
         shots, tracks = join_runs(runs, times, rows, faces)
         clips, refusals = plan_clips(
             self.video, shots, tracks, times, config.crop, stride=faces.stride, wanted=self.source.spans
         )
-        made = SourcePlan(
+        return SourcePlan(
             source_id=self.source.id,
             shots=tuple(shots),
             tracks=tuple(tracks),
             clips=tuple(clips),
             refusals=tuple(refusals),
         )
-        return made, {}
 
-    def _run(self, place: Workspace, key: str) -> AnalysisRun:
-        run = place.result("analyse", key, AnalysisRun)
+    def _run(self, workspace: Workspace, key: str) -> AnalysisRun:
+        run = workspace.result("analyse", key, AnalysisRun)
         if run is None:
             raise WorkspaceError(
                 f"an analysed run of {self.source.id} has gone from the workspace: run the build again"
             )
         return run
 
-    def _array(self, place: Workspace, key: str, name: str) -> np.ndarray:
-        return np.load(io.BytesIO(place.result_file("analyse", key, name)), allow_pickle=False)
+
+def _array(workspace: Workspace, key: str, name: str) -> np.ndarray:
+    return read_npy(workspace.result_file("analyse", key, name))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ListedPlanJob(Job):
+class ListedPlanJob(PlanJob):
     """Take a video's clips from a published list instead of looking for them."""
 
-    stage = "plan"
-    kind = SourcePlan
-    video: Video
     listed: tuple[ListedClip, ...]
 
-    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
-        del told
+    def plan(self, context: JobContext) -> SourcePlan:  # noqa: D102
         clips, refusals = plan_listed(self.video, self.listed, context.config.crop)
-        made = SourcePlan(source_id=self.source.id, shots=(), tracks=(), clips=tuple(clips), refusals=tuple(refusals))
-        return made, {}
+        return SourcePlan(source_id=self.source.id, shots=(), tracks=(), clips=tuple(clips), refusals=tuple(refusals))
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipJob(Job):
+class ClipJob(LookingJob):
     """Cut, crop, encode and annotate one clip."""
 
     stage = "clip"
     kind = Clip
-    fetched: Fetched
-    video: Video
     planned: PlannedClip
 
     @property
@@ -266,77 +297,12 @@ class ClipJob(Job):
         return f"{self.source.id}/shot{plan.shot_index:05d}/track{plan.track_index:03d}/{plan.clip_id}"
 
     @property
-    def media_s(self) -> float:  # noqa: D102
-        return self.planned.plan.span.duration_s
+    def extent_s(self) -> tuple[float, float]:  # noqa: D102
+        span = self.planned.plan.span
+        return span.start_s, span.stop_s
 
-    def compute(self, context: JobContext, told: Told) -> Made:  # noqa: D102
-        del told
+    def compute(self, context: JobContext, report: Report) -> Result:  # noqa: D102
+        del report
         path = context.media(self.source, self.fetched)
         plan, face = self.planned.plan, self.planned.face
         return make_clip(path, self.video, plan, face, self.source.domain, context.models, context.tool_version)
-
-
-def perform(job: Job, context: JobContext, told: Told = untold) -> Record | None:
-    """Do a job and publish its result with a row in the ledger; None when it failed, which is a row as well.
-
-    Raises:
-        WorkspaceError: when the workspace cannot be written; no item is at fault, and the build must end.
-        UsageError: a model that is missing ends the build too; a login that one source lacks costs that source.
-    """
-    row = ledger_row(job, context.tool_version)
-    began = time.monotonic()
-    try:
-        record, files = job.compute(context, told)
-        context.workspace.publish(job.stage, job.key, record, files)
-    except WorkspaceError:
-        raise
-    except AnitalkError as error:
-        if isinstance(error, UsageError) and job.stage != "acquire":
-            raise
-        log_failure(context.workspace, row, error.reason, type(error).__name__, str(error))
-        return None
-    except Exception as error:
-        # The item's boundary: a bug or a decoder's surprise costs this item and is kept for repair.
-        log.info("%s of %s crashed", job.stage, job.item, exc_info=True)
-        message = f"{type(error).__name__}: {error} (in {_place_of(error)}; 'anitalk --verbose build' shows more)"
-        log_failure(context.workspace, row, "crash", type(error).__name__, message)
-        return None
-    took_s = time.monotonic() - began
-    context.workspace.log(row.model_copy(update={"took_s": round(took_s, 3)}))
-    log.info("%s %s done in %.2f s", job.stage, job.item, took_s)
-    return record
-
-
-def ledger_row(job: Job, tool_version: str) -> LedgerRow:
-    """The row of one attempt at a job, as if it had gone well."""
-    return LedgerRow(
-        stage=job.stage,
-        source_id=job.source.id,
-        item=job.item,
-        attempt=1,
-        outcome="done",
-        key=job.key,
-        tool_version=tool_version,
-    )
-
-
-def log_failure(place: Workspace, row: LedgerRow, reason_class: str, reason: str, message: str) -> None:
-    """Enter a failed attempt."""
-    log.warning("%s of %s failed: %s", row.stage, row.item, message)
-    failure = {"outcome": "failed", "reason_class": reason_class, "reason": reason, "message": message}
-    place.log(row.model_copy(update=failure))
-
-
-def _place_of(error: BaseException) -> str:
-    """The innermost line of ours, or of anyone's, that an error passed through."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
-    last = (ours or frames)[-1]
-    return f"{Path(last.filename).name}:{last.lineno}"
-
-
-def is_unchanged(path: Path, fetched: Fetched) -> bool:
-    """Whether the file is still the one that was hashed; content decides, so a copied or touched file is fine."""
-    if not path.is_file() or path.stat().st_size != fetched.num_bytes:
-        return False
-    return sha256_of_file(path) == fetched.sha256

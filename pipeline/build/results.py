@@ -6,16 +6,18 @@ results; whoever knows the sources and the configuration can say what is done.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from pipeline.analyse.runs import Window, windows_of
-from pipeline.clip.router import shipped_router
+from pipeline.analyse import VERSIONS as ANALYSE_VERSIONS
+from pipeline.analyse.windows import Window, windows_of
+from pipeline.clip import VERSIONS as CLIP_VERSIONS
+from pipeline.clip.meters import keys_of, model_files
+from pipeline.fetch import VERSIONS as FETCH_VERSIONS
+from pipeline.models.files.model_files import ModelFiles
 from pipeline.models.files.weights import WeightsStore
-from pipeline.models.registry import ModelSet, domain_prompts
 from pipeline.store.workspace import Workspace
 from schemas.analysis import PlannedClip, SourcePlan
 from schemas.base import FrameSpan, Record, content_hash
@@ -27,8 +29,8 @@ from schemas.landmarkers import UserLandmarker
 from schemas.media import Video
 from schemas.source import Fetched, Source
 
-# Raised when a stage's code changes what it computes; part of every key of that stage.
-STAGE_VERSIONS = {"acquire": 1, "probe": 1, "analyse": 2, "plan": 2, "clip": 3, "trim": 1, "collection": 1}
+# Of the stages whose results lie here; each folder says its own. Part of every key of that stage.
+STAGE_VERSIONS: dict[str, int] = {**FETCH_VERSIONS, **ANALYSE_VERSIONS, **CLIP_VERSIONS}
 
 
 def tool_version() -> str:
@@ -51,22 +53,27 @@ class BuildRecord(Record):
         return {clip.clip_id: clip for clip in self.listed if clip.clip_id is not None}
 
 
-@dataclass
 class Results:
-    """Look up what has been computed for a configuration. Nothing here computes or writes."""
+    """Look up what has been computed for a configuration. Nothing here computes, writes, or loads a network.
 
-    workspace: Workspace
-    config: BuildConfig
-    clip_list: Sequence[ListedClip] = ()
-    store: WeightsStore = field(default_factory=WeightsStore)
-    models: ModelSet = field(init=False)
-    listed: dict[str, tuple[ListedClip, ...]] = field(init=False)  # by source
-    listed_clips: dict[str, ListedClip] = field(init=False)  # those that have an id, by it
+    Args:
+        workspace: where results lie.
+        config: all settings.
+        clip_list: clips of a published list, which take the place of detection.
+        files: the model files of ``config``; in the default weights folder where they are left out.
+    """
 
-    def __post_init__(self) -> None:
-        self.models = ModelSet(self.config, self.store)
-        self.listed = by_source(self.clip_list)
-        self.listed_clips = {clip.clip_id: clip for clip in self.clip_list if clip.clip_id is not None}
+    def __init__(
+        self,
+        workspace: Workspace,
+        config: BuildConfig,
+        clip_list: Sequence[ListedClip] = (),
+        files: ModelFiles | None = None,
+    ) -> None:
+        self.workspace, self.config, self.clip_list = workspace, config, clip_list
+        self.model_files = files or model_files(config)
+        self.listed: dict[str, tuple[ListedClip, ...]] = by_source(clip_list)
+        self.listed_clips = {clip.clip_id: clip for clip in clip_list if clip.clip_id is not None}
 
     # ---- keys ----------------------------------------------------------------------------------
 
@@ -98,7 +105,7 @@ class Results:
                 domain.presence_gate,
                 domain.shots,
                 domain.faces,
-                self.models.detection_files(source.domain),
+                self.model_files.detection_digests(source.domain),
                 window.start_s,
                 window.stop_s,
                 window.open_end,
@@ -128,7 +135,7 @@ class Results:
                 # A user's own file counts by its content (among the files below), wherever it lies.
                 landmarker.model_dump(exclude={"path"}) if isinstance(landmarker, UserLandmarker) else landmarker,
                 config.domains[source.domain].faces.stride,
-                self.models.files(source.domain),
+                self.model_files.digests(source.domain),
                 *self._optional(source.domain),
             ],
         )
@@ -140,24 +147,7 @@ class Results:
     def _optional(self, domain: str) -> list[object]:
         """Settings of stages that are off by default; absent, they leave every key as it was."""
         pose = self.config.domains[domain].pose
-        config = self.config
-        stages = (("speaker", config.speaker), ("expression", config.expression), ("identity", config.identity))
-        return [
-            *([pose] if pose != "mesh" else []),
-            *(
-                [name, stage.model_dump(exclude={"weights", "domains"})]
-                for name, stage in stages
-                if stage is not None and domain in stage.domains
-            ),
-            *([["quality", self.config.quality]] if self.config.quality else []),
-            *([self._router()] if self.config.router else []),
-        ]
-
-    def _router(self) -> list[object]:
-        """What a proposed domain depends on besides its files: the fitted numbers, and the texts that CLIP reads."""
-        router = self.config.router
-        prompts = domain_prompts(self.config) if router and router.clip else {}
-        return ["router", router and router.model_dump(exclude={"clip", "prompts"}), shipped_router(), prompts]
+        return [*([pose] if pose != "mesh" else []), *keys_of(self.config, domain)]
 
     # ---- results -------------------------------------------------------------------------------
 
@@ -211,7 +201,8 @@ def results_of(
     store: WeightsStore | None = None,
 ) -> Results:
     """The results of a build, or of the same sources under other settings; ``store`` is the build's by default."""
-    return Results(workspace, config or build.config, build.listed, store or WeightsStore(build.weights))
+    config = config or build.config
+    return Results(workspace, config, build.listed, model_files(config, store or WeightsStore(build.weights)))
 
 
 def load_build(workspace: Workspace) -> BuildRecord:

@@ -62,28 +62,28 @@ class Survey:
     @property
     def num_stale(self) -> int:
         """Reviews of clips that were made anew since; they decide nothing."""
-        return sum(len(one.stale) for one in self.said.values())
+        return sum(len(standing.stale) for standing in self.said.values())
 
 
 def survey(results: Results, sources: Sequence[Source]) -> Survey:
     """Look at every stage result of a build; nothing is computed."""
-    found = Survey()
+    status = Survey()
     stones = read_tombstones(results.workspace)
     for source in sources:
         if covering(stones, source):
-            found.forgotten.append(source.id)
-            found.rows.append(_forgotten(source))
+            status.forgotten.append(source.id)
+            status.rows.append(_forgotten(source))
             continue
         rows = standing(results.workspace.ledger(source.id))
         tries = [row for row in rows if row.key == results.acquire_key(source)]
         video = results.video(source)
         plan = results.plan(source, video) if video else None
         if _was_lost(tries) and plan is None:
-            _stopped(source, found, [row for row in tries if row.outcome == "failed"])
+            _stopped(source, status, [row for row in tries if row.outcome == "failed"])
             continue
         failures = [row for row in rows if row.outcome == "failed"]
-        _survey_source(results, source, video, plan, failures, found)
-    return found
+        _survey_source(results, source, video, plan, failures, status)
+    return status
 
 
 def _was_lost(tries: Sequence[LedgerRow]) -> bool:
@@ -97,40 +97,40 @@ def _survey_source(
     video: Video | None,
     plan: SourcePlan | None,
     failures: list[LedgerRow],
-    found: Survey,
+    status: Survey,
 ) -> None:
     fetched = results.fetched(source)
     if fetched is None:
-        found.left.append(source.id)
+        status.left.append(source.id)
         return
-    found.rows.append(_done(source, "acquire"))
+    status.rows.append(_done(source, "acquire"))
     if video is None:
         key = results.probe_key(source, fetched)
-        _stopped(source, found, [row for row in failures if row.key == key])
+        _stopped(source, status, [row for row in failures if row.key == key])
         return
-    found.rows.append(_done(source, "probe"))
+    status.rows.append(_done(source, "probe"))
     if plan is None:
         keys = [results.analyse_key(source, video, window) for window in results.windows(source, video)]
         keys.append(results.plan_key(source, video))
-        _stopped(source, found, [row for row in failures if row.key in keys], stage="analyse")
+        _stopped(source, status, [row for row in failures if row.key in keys], stage="analyse")
         return
-    found.rows.append(_done(source, "analyse"))
+    status.rows.append(_done(source, "analyse"))
     refused_shots = {refusal.item for refusal in plan.refusals if "/" not in refusal.item}
     if source.id in results.listed:  # each listed clip stands for a shot, and for its track
-        found.num_shots += len(plan.clips) + len(plan.refusals)
-        found.num_tracks += len(plan.clips)
+        status.num_shots += len(plan.clips) + len(plan.refusals)
+        status.num_tracks += len(plan.clips)
     else:
-        found.num_shots += len(plan.shots)
-        found.num_tracks += sum(f"shot{track.shot_index:05d}" not in refused_shots for track in plan.tracks)
-    found.rows += [_refused(source, refusal) for refusal in plan.refusals]
-    made = [FinishedClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source, video, plan)]
-    found.clips += made
-    missing = {one.plan.clip_id for one in plan.clips} - {one.clip.clip_id for one in made}
+        status.num_shots += len(plan.shots)
+        status.num_tracks += sum(f"shot{track.shot_index:05d}" not in refused_shots for track in plan.tracks)
+    status.rows += [_refused(source, refusal) for refusal in plan.refusals]
+    finished = [FinishedClip(key, clip, source, fetched.sha256) for key, clip in results.clips(source, video, plan)]
+    status.clips += finished
+    missing = {planned.plan.clip_id for planned in plan.clips} - {each.clip.clip_id for each in finished}
     if missing:
         failed = {row.item.rsplit("/", 1)[-1]: row for row in failures if row.stage == "clip"}
-        found.rows += [failed[clip_id] for clip_id in sorted(missing) if clip_id in failed]
+        status.rows += [failed[clip_id] for clip_id in sorted(missing) if clip_id in failed]
         if not missing <= failed.keys():
-            found.left.append(source.id)
+            status.left.append(source.id)
 
 
 def _refused(source: Source, refusal: Refusal) -> LedgerRow:
@@ -163,27 +163,27 @@ def _done(source: Source, stage: Literal["acquire", "probe", "analyse"]) -> Ledg
     return LedgerRow(stage=stage, source_id=source.id, item=source.id, attempt=1, outcome="done")
 
 
-def _stopped(source: Source, found: Survey, failures: list[LedgerRow], stage: str | None = None) -> None:
+def _stopped(source: Source, status: Survey, failures: list[LedgerRow], stage: str | None = None) -> None:
     """A source that did not get further: by its last failure, or because nobody has tried yet."""
     if failures:
         last = max(failures, key=lambda row: row.attempt)
         # A failed run of a video stops the whole source.
-        found.rows.append(last.model_copy(update={"item": source.id}) if stage else last)
+        status.rows.append(last.model_copy(update={"item": source.id}) if stage else last)
         retried = last.reason_class in {"transient", "throttled"}
         if retried:
-            found.left.append(source.id)
+            status.left.append(source.id)
         return
-    found.left.append(source.id)
+    status.left.append(source.id)
 
 
-def find_clip(found: Survey, wanted: str) -> FinishedClip:
+def find_clip(status: Survey, wanted: str) -> FinishedClip:
     """The clip of that id, or the only one whose id contains the text.
 
     Raises:
         UsageError: when there is none, or more than one.
     """
-    matches = [made for made in found.clips if made.clip.clip_id == wanted]
-    matches = matches or [made for made in found.clips if wanted in made.clip.clip_id]
+    matches = [finished for finished in status.clips if finished.clip.clip_id == wanted]
+    matches = matches or [finished for finished in status.clips if wanted in finished.clip.clip_id]
     if len(matches) == 1:
         return matches[0]
     if not matches:

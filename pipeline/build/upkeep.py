@@ -9,10 +9,12 @@ from pipeline.store.workspace import Workspace
 
 def drop_leftovers(workspace: Workspace) -> int:
     """Delete what killed runs left half-written, and return how many files; the caller holds the lock."""
-    places = [workspace.scratch_folder]
+    folders = [workspace.scratch_folder]
     if workspace.storage.is_local:
-        places += [Path(workspace.storage.path(name)) for name in ("results", "ledger", "decisions")]
-    left = [path for place in places for path in place.rglob("*") if path.is_file() and _is_leftover(path, places[0])]
+        folders += [Path(workspace.storage.path(name)) for name in ("results", "ledger", "decisions")]
+    left = [
+        path for folder in folders for path in folder.rglob("*") if path.is_file() and _is_leftover(path, folders[0])
+    ]
     for path in left:
         path.unlink()
     return len(left)

@@ -6,17 +6,22 @@ therefore only those count that stand in a line as letters do.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.clip.meter import Measurement, Meter, Reading
 from schemas.clip import ClipPlan
 from schemas.face import XYXY
 from schemas.quality import QualityConfig
 
+if TYPE_CHECKING:  # starts network runtimes
+    from pipeline.models.registry import ModelSet
+
 _SIDE_PX = 256  # of the picture that sizes below refer to; smaller crops are enlarged to it
-_STROKE = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))  # thicker strokes are no letters
+_STROKE_PX = 9  # thicker strokes are no letters
 _CONTRASTS = (16, 32)  # levels above or below the surroundings; faint marks need the first, busy scenes the second
 _MIN_LETTER_PX, _MAX_LETTER_PX, _MAX_WORD_PX = 4, 48, 90
 _GAPS_PX = (5, 9, 15)  # between letters, from small print to titles
@@ -27,7 +32,24 @@ _FILL = (0.2, 0.8)  # part of a line that its strokes cover
 _DENSITY = (0.5, 2.5)  # strokes within the line's own height; letters have one to two
 
 
-class BurntInMeter:
+@lru_cache(maxsize=1)
+def _stroke() -> UInt8[np.ndarray, "K K"]:
+    import cv2
+
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_STROKE_PX, _STROKE_PX)), np.uint8)
+
+
+class BurntInMeter(Meter[QualityConfig]):
+    """Adds ``overlay``; shares the section ``quality``."""
+
+    name = "quality"
+
+    def start(self, models: "ModelSet", domain: str, plan: ClipPlan, frame_px: int) -> Measurement:  # noqa: D102
+        tap = BurntInTap(plan, frame_px, self.settings_where_on(models.config, domain))
+        return Measurement(tap, lambda _: Reading(scores={"overlay": tap.overlay}))
+
+
+class BurntInTap:
     """Feed every output frame of a clip in order, then read ``overlay``.
 
     Args:
@@ -49,12 +71,14 @@ class BurntInMeter:
 
     def add(self, frame: UInt8[np.ndarray, "H W 3"], face: XYXY) -> None:
         """One RGB frame; its own box is not looked at."""
+        import cv2
+
         del face
         if self._number in self._wanted:
             grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
             if self._size_px != _SIDE_PX:
                 grey = cv2.resize(grey, (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_LINEAR)
-            strokes = [cv2.morphologyEx(grey, how, _STROKE) for how in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)]
+            strokes = [cv2.morphologyEx(grey, how, _stroke()) for how in (cv2.MORPH_TOPHAT, cv2.MORPH_BLACKHAT)]
             # Least over time of either kind: what moves on leaves none behind.
             pairs = zip(self._static, strokes, strict=True) if self._static else ()
             self._static = [np.minimum(before, now) for before, now in pairs] or strokes
@@ -78,6 +102,8 @@ class BurntInMeter:
 
 def _letters(seen: UInt8[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S"]:
     """What is as large as a letter or a word, and no filled block."""
+    import cv2
+
     _, labels, stats, _ = cv2.connectedComponentsWithStats(seen, connectivity=8)
     width, height, area = (stats[:, column] for column in (cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT, cv2.CC_STAT_AREA))
     good = (height >= _MIN_LETTER_PX) & (height <= _MAX_LETTER_PX) & (width <= _MAX_WORD_PX)
@@ -88,6 +114,8 @@ def _letters(seen: UInt8[np.ndarray, "S S"]) -> UInt8[np.ndarray, "S S"]:
 
 def _lines(letters: UInt8[np.ndarray, "S S"]) -> Iterator[float]:
     """Strokes of every line of writing."""
+    import cv2
+
     for gap in _GAPS_PX:
         joined = cv2.morphologyEx(letters, cv2.MORPH_CLOSE, np.ones((1, gap), np.uint8))
         _, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)

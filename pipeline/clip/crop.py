@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from av.video import VideoFrame
 from jaxtyping import UInt8
 
+from pipeline.clip.meter import Tap
 from pipeline.media.decode import Frame, iter_at_rate, iter_frames
 from pipeline.media.encode import ClipWriter
 from pipeline.media.pixels import to_coded, to_rgb
 from schemas.base import Box
 from schemas.clip import ClipPlan
+from schemas.config import CropConfig
 from schemas.face import XYXY, FacePath
 from schemas.media import Video
 
@@ -21,11 +22,9 @@ from schemas.media import Video
 MEASURED_PX = 256
 
 
-class Tap(Protocol):
-    """Looks at every output frame on its way."""
-
-    def add(self, frame: UInt8[np.ndarray, "S S 3"], face: XYXY) -> None:
-        """One RGB frame, in order, and the face box on it."""
+def seen_side_px(config: CropConfig) -> int:
+    """Side of the copy of a crop on which it is measured."""
+    return min(config.size_px, MEASURED_PX)
 
 
 def boxes_on_crop(face: FacePath, plan: ClipPlan, size_px: int) -> list[XYXY]:
@@ -96,11 +95,18 @@ def passing(
     """
     for crop, box in zip(crops, boxes, strict=False):
         writer.add(crop)
-        image = to_rgb(crop, seen_px)
-        for tap in taps:
-            tap.add(image, box)
-        if whole_taps:
-            whole, factor = to_rgb(crop, crop.width), crop.width / seen_px
-            for tap in whole_taps:
-                tap.add(whole, (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor))
-        yield image
+        yield show(crop, box, seen_px, taps, whole_taps)
+
+
+def show(
+    crop: VideoFrame, box: XYXY, seen_px: int, taps: Sequence[Tap], whole_taps: Sequence[Tap]
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Show one crop to all taps, and return the copy; see :func:`passing`."""
+    image = to_rgb(crop, seen_px)
+    for tap in taps:
+        tap.add(image, box)
+    if whole_taps:
+        whole, factor = to_rgb(crop, crop.width), crop.width / seen_px
+        for tap in whole_taps:
+            tap.add(whole, (box[0] * factor, box[1] * factor, box[2] * factor, box[3] * factor))
+    return image

@@ -5,10 +5,12 @@ network can make the numbers again, up to what encoding changed.
 """
 
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from pipeline.clip.meter import Measured, Measurement, Meter, Reading, StoredClip
 from pipeline.models.identity import (
     EMBEDDING_SIZE,
     ArcFace,
@@ -17,9 +19,48 @@ from pipeline.models.identity import (
     five_points,
     mean_embedding,
 )
+from schemas.base import FrameSpan
+from schemas.clip import ClipPlan
+from schemas.config import EmbeddingConfig
 from schemas.face import XYXY
 
+if TYPE_CHECKING:  # starts network runtimes
+    from pipeline.models.registry import ModelSet
+
 EMBEDDING_FILE = "identity.npy"
+NO_IDENTITY = "no_identity"
+
+
+class EmbeddingMeter(Meter[EmbeddingConfig]):
+    """Adds ``identity.npy``, or a flag where there is no telling; a trimmed clip keeps either.
+
+    The whole clip has seen more of the face than its part has.
+    """
+
+    name = "identity"
+    sees = "whole"
+
+    def load(self, models: "ModelSet", domain: str) -> ArcFace:  # noqa: D102
+        settings = self.settings_where_on(models.config, domain)
+        return models.once(self.name, lambda: ArcFace(models.file(settings.weights).path, settings.device))
+
+    def start(self, models: "ModelSet", domain: str, plan: ClipPlan, frame_px: int) -> Measurement:  # noqa: D102
+        del frame_px
+        num_looks = self.settings_where_on(models.config, domain).num_frames
+        tap = EmbeddingTap(self.load(models, domain), plan.num_frames, num_looks)
+
+        def finish(measured: Measured) -> Reading:
+            embedding = tap.finish(measured.points, measured.readable)
+            if embedding is None:
+                return Reading(flags=(NO_IDENTITY,))
+            return Reading(members={EMBEDDING_FILE: embedding})
+
+        return Measurement(tap, finish)
+
+    def cut(self, stored: StoredClip, span: FrameSpan) -> Reading:  # noqa: D102
+        del span
+        members = {EMBEDDING_FILE: stored.read(EMBEDDING_FILE)} if EMBEDDING_FILE in stored.clip.files else {}
+        return Reading(members=members, flags=(NO_IDENTITY,) if NO_IDENTITY in stored.clip.flags else ())
 
 
 def looked_at(num_frames: int, num_looks: int) -> list[int]:
@@ -27,7 +68,7 @@ def looked_at(num_frames: int, num_looks: int) -> list[int]:
     return sorted({(2 * look + 1) * num_frames // (2 * num_looks) for look in range(num_looks)})
 
 
-class EmbeddingMeter:
+class EmbeddingTap:
     """Feed every output frame of a clip in order, then ``finish`` with its points; keeps the frames to look at.
 
     Args:

@@ -4,8 +4,6 @@ The range is decoded once: every frame is cropped, encoded, landmarked and measu
 so memory does not depend on the clip's size. The arrays are made from what that pass leaves behind.
 """
 
-import hashlib
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,51 +11,61 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from pipeline.clip.crop import MEASURED_PX, Tap, boxes_on_crop, iter_crops, passing
-from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingMeter
-from pipeline.clip.expression import ExpressionMeter
+from pipeline.clip.crop import boxes_on_crop, iter_crops, passing, seen_side_px
 from pipeline.clip.headpose import AngleReader, estimate_poses
 from pipeline.clip.landmarks import LandmarkTrack, estimate_landmarks
+from pipeline.clip.meter import ClipSound, Measured, Reading
+from pipeline.clip.meters import Measuring, meters_of, start
 from pipeline.clip.motion import MotionTrack, estimate_motion
-from pipeline.clip.optional_scores import OptionalScores
-from pipeline.clip.prints import PrintMeter, to_bytes
-from pipeline.clip.quality import QualityMeter
-from pipeline.clip.speaker import LowerFaces, heard_frames, score_speaker
-from pipeline.clip.speech import log_mel, speech_envelope, speech_ratio, voice_activity
-from pipeline.clip.sync import score_sync
-from pipeline.media.audio import read_audio, write_flac
+from pipeline.clip.prints import PrintTap
+from pipeline.clip.prints_file import to_bytes
+from pipeline.clip.quality import QualityTap
+from pipeline.clip.record import PREVIEW_RATE_HZ, digests_of, heard_in, loudness_of, silence, sound_members, verdict
+from pipeline.media.arrays import npy, read_npy
+from pipeline.media.audio import read_audio
 from pipeline.media.encode import ClipWriter
 from pipeline.models.landmarkers import Landmarker
 from pipeline.models.layouts import IBUG_68
 from pipeline.models.registry import ModelSet
-from pipeline.models.speaker import LightAsd
-from schemas.clip import Clip, ClipPlan, Provenance, Scores
+from schemas.clip import Clip, ClipPlan, Provenance
 from schemas.config import BuildConfig
 from schemas.errors import DecodeError
-from schemas.face import POSE_FIELDS, XYXY, FacePath, num_points
+from schemas.face import XYXY, FacePath, num_points
 from schemas.media import Video
 from schemas.prints import PRINTS_FILE
-from schemas.router import DOUBTFUL_FLAG
 from schemas.sample import SAMPLE_RATE_HZ
-from schemas.scores import SpeakerScore, SyncScore
 
-PREVIEW_RATE_HZ = 48000
 # A sighting vouches for frames up to this many strides of the detector away.
 _SIGHTING_REACH = 1.01
-FRONTAL_DEG = 30.0
-HIGH_QUALITY_PX = 512
-LOW_RESOLUTION_PX = 256
-NO_IDENTITY = "no_identity"
 
 
 @dataclass(frozen=True, slots=True)
-class Sound:
-    """A clip's audio and what was heard in it."""
+class _Job:
+    """The clip that is to be made, and with what; see :func:`make_clip`."""
 
-    samples: Float32[np.ndarray, " A"]
-    voice: Float32[np.ndarray, " N"]  # probability of speech per 32 ms
-    ratio: float | None
-    rms: float | None
+    path: Path
+    video: Video
+    plan: ClipPlan
+    face: FacePath
+    domain: str
+    models: ModelSet
+
+    @property
+    def config(self) -> BuildConfig:
+        return self.models.config
+
+
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """What the pass over the frames leaves behind. ``seen`` is in pixels of the copy that was measured."""
+
+    writer: ClipWriter
+    seen: LandmarkTrack
+    faces: LandmarkTrack
+    quality: QualityTap
+    prints: PrintTap
+    angles: AngleReader | None
+    measuring: Measuring
 
 
 def make_clip(
@@ -80,71 +88,63 @@ def make_clip(
     Raises:
         DecodeError: when the range yields no frame.
     """
-    config = models.config
-    seen_px = min(config.crop.size_px, MEASURED_PX)
-    boxes = boxes_on_crop(face, plan, seen_px)
-    meter, print_meter = QualityMeter(), PrintMeter(plan.num_frames, plan.fps)
-    writer = ClipWriter(config.crop.size_px, plan.fps, crf=config.crop.crf, preset=config.crop.preset)
-    if video.audio is not None:
-        writer.declare_audio(PREVIEW_RATE_HZ)
-    repeats: list[bool] = []
-    crops = iter_crops(path, video, plan, config.crop.size_px, repeats)
-    speaker, lower_faces = models.speaker(domain), LowerFaces()
-    angles = AngleReader(network) if (network := models.pose_network(domain)) else None
-    expression = ExpressionMeter(network, plan, config.crop.size_px) if (network := models.expression(domain)) else None
-    optional = OptionalScores(models, domain, plan, seen_px)
-    taps: list[Tap] = [meter, print_meter, *([lower_faces] if speaker else []), *([angles] if angles else [])]
-    embedding = _embedding_meter(models, domain, plan)
-    whole_taps: list[Tap] = [*([expression] if expression else []), *([embedding] if embedding else [])]
-    frames = passing(crops, boxes, seen_px, writer, [*taps, *optional.taps], whole_taps)
+    job = _Job(path, video, plan, face, domain, models)
+    passed = _pass(job)
+    motion = estimate_motion(passed.faces.raw, passed.faces.readable, passed.faces.layout or IBUG_68)
+    measured = _measured(job, passed, motion)
+    reading = passed.measuring.finish(measured)
+    scores, flags = verdict(measured, passed.quality, reading)
+    files = _members(job, passed, measured, reading)
     landmarker = models.landmarker(domain)
-    seen = _landmarks(frames, boxes, landmarker, config, plan)
-    if len(repeats) != plan.num_frames:
-        raise DecodeError(f"{path.name} holds no frame at {plan.span.start_s:.3f} s: the file is damaged there")
-    faces = seen.scaled(config.crop.size_px / seen_px)
-    layout = faces.layout or IBUG_68  # without one no frame is readable
-    motion = estimate_motion(faces.raw, faces.readable, layout)
-    valid = _validity(face, plan, video, faces, models.domain(domain).faces.stride, landmarker is not None)
-    sound = _sound(path, video, plan, models)
-    sync = sync_of(motion.mouth_raw, valid, sound, plan, config, faces.layout is not None)
-    turns = angles.angles if angles else "pnp" if models.domain(domain).pose == "pnp" else "mesh"
-    pose = estimate_poses(faces.raw, faces.readable, config.crop.size_px, config.crop.size_px, layout, turns)
-    files = _members(writer, path, video, plan, faces, pose, motion, valid, sound, models)
-    if expression:
-        logits, features = expression.finish()
-        files |= {"emotion.npy": npy(logits), "emotion_feat.npy": npy(features)}
-    known = embedding.finish(faces.points, faces.readable) if embedding else None
-    if known is not None:
-        files[EMBEDDING_FILE] = npy(known)
-    confidence = faces.confidence if landmarker else None
-    scores = scores_of(plan, face, confidence, pose, valid, meter, sound, sync)
-    if speaker:
-        scores = scores.model_copy(update={"speaker": speaker_of(lower_faces, valid, sound, plan, config, speaker)})
-    scores = scores.model_copy(update=optional.measured())
     clip = Clip(
         plan=plan,
         face=face,
         domain=domain,
         landmark_scheme=landmarker.scheme if landmarker else "none",
         scores=scores,
-        provenance=Provenance(
-            tool_version=tool_version,
-            profile=config.profile,
-            models=models.files(domain),
-            native_fps=f"{video.average_fps.numerator}/{video.average_fps.denominator}",
-            detector=face.detector,
-        ),
-        flags=(*flags_of(scores), *((NO_IDENTITY,) if embedding and known is None else ())),
+        provenance=_provenance(job, tool_version),
+        flags=flags,
         files=digests_of(files),
     )
-    mel = None if sound.ratio is None else np.load(io.BytesIO(files["mel.npy"]), allow_pickle=False)
-    prints = print_meter.finish(seen.raw, faces.readable, motion.mouth_raw, mel, layout)
+    mel = None if measured.sound.ratio is None else read_npy(files["mel.npy"])
+    layout = passed.faces.layout or IBUG_68
+    prints = passed.prints.finish(passed.seen.raw, passed.faces.readable, motion.mouth_raw, mel, layout)
     return clip, {**files, PRINTS_FILE: to_bytes(prints)}
 
 
-def _embedding_meter(models: ModelSet, domain: str, plan: ClipPlan) -> EmbeddingMeter | None:
-    network, settings = models.identity(domain), models.config.identity
-    return EmbeddingMeter(network, plan.num_frames, settings.num_frames) if network and settings else None
+def _provenance(job: _Job, tool_version: str) -> Provenance:
+    return Provenance(
+        tool_version=tool_version,
+        profile=job.config.profile,
+        models=job.models.files.digests(job.domain),
+        native_fps=f"{job.video.average_fps.numerator}/{job.video.average_fps.denominator}",
+        detector=job.face.detector,
+    )
+
+
+# ---- frames ------------------------------------------------------------------------------------------------------
+
+
+def _pass(job: _Job) -> _Passed:
+    """Every frame once: cut, encoded, landmarked, and shown to all taps."""
+    config, plan, models = job.config, job.plan, job.models
+    seen_px = seen_side_px(config.crop)
+    boxes = boxes_on_crop(job.face, plan, seen_px)
+    quality, prints = QualityTap(), PrintTap(plan.num_frames, plan.fps)
+    angles = AngleReader(network) if (network := models.pose_network(job.domain)) else None
+    measuring = start(meters_of(config, job.domain), models, job.domain, plan, seen_px)
+    writer = ClipWriter(config.crop.size_px, plan.fps, crf=config.crop.crf, preset=config.crop.preset)
+    if job.video.audio is not None:
+        writer.declare_audio(PREVIEW_RATE_HZ)
+    repeats: list[bool] = []
+    crops = iter_crops(job.path, job.video, plan, config.crop.size_px, repeats)
+    taps = [quality, prints, *([angles] if angles else []), *measuring.taps("copy")]
+    frames = passing(crops, boxes, seen_px, writer, taps, measuring.taps("whole"))
+    seen = _landmarks(frames, boxes, models.landmarker(job.domain), config, plan)
+    if len(repeats) != plan.num_frames:
+        raise DecodeError(f"{job.path.name} holds no frame at {plan.span.start_s:.3f} s: the file is damaged there")
+    faces = seen.scaled(config.crop.size_px / seen_px)
+    return _Passed(writer, seen, faces, quality, prints, angles, measuring)
 
 
 def _landmarks(
@@ -162,158 +162,67 @@ def _landmarks(
     return LandmarkTrack(points, points, points, np.zeros(plan.num_frames, np.float32), None)
 
 
-def _validity(
-    face: FacePath, plan: ClipPlan, video: Video, faces: LandmarkTrack, stride: int, has_landmarker: bool
-) -> Bool[np.ndarray, " T"]:
-    """A face is there: the landmarker saw it, or, where none covers the domain, the detector did nearby."""
-    if has_landmarker:
-        return faces.confidence > 0
-    times: Float64[np.ndarray, " T"] = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
-    gaps = np.abs(times[:, None] - np.array(face.times_s)[None, :]).min(axis=1)
-    return gaps <= _SIGHTING_REACH * stride / float(video.average_fps)
+# ---- what follows from them --------------------------------------------------------------------------------------
 
 
-def _sound(path: Path, video: Video, plan: ClipPlan, models: ModelSet) -> Sound:
-    num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
-    if video.audio is None:
-        return Sound(np.zeros(num_samples, np.float32), np.zeros(0, np.float32), None, None)
-    return sound_of(read_audio(path, video.audio.index, plan.span.start_s, num_samples), models)
-
-
-def sound_of(samples: Float32[np.ndarray, " A"], models: ModelSet) -> Sound:
-    """What is heard in 16 kHz mono samples."""
-    heard = voice_activity(samples, models.vad())
-    ratio = speech_ratio(heard, models.config.speech)
-    return Sound(samples, heard, round(ratio, 4), round(float(np.sqrt(np.mean(np.square(samples)))), 6))
-
-
-def sync_of(
-    opening: Float32[np.ndarray, " T"],
-    valid: Bool[np.ndarray, " T"],
-    sound: Sound,
-    plan: ClipPlan,
-    config: BuildConfig,
-    covered: bool,
-) -> SyncScore:
-    """The untrained sync score; ``covered`` says whether the mouth's opening was measured at all."""
-    if not covered:
-        return SyncScore(status="unknown", why="no landmarks in this domain")
-    if sound.ratio is None:
-        return SyncScore(status="unknown", why="no audio")
-    envelope = speech_envelope(sound.samples, plan.num_frames, plan.fps)
-    return score_sync(opening, valid, envelope, config.sync, plan.fps)
-
-
-def speaker_of(
-    lower_faces: LowerFaces,
-    valid: Bool[np.ndarray, " T"],
-    sound: Sound,
-    plan: ClipPlan,
-    config: BuildConfig,
-    network: LightAsd,
-) -> SpeakerScore | None:
-    """The speaker network's score, where one is configured."""
-    if config.speaker is None:
-        return None
-    if sound.ratio is None:
-        return SpeakerScore(status="unknown", why="no audio")
-    heard = heard_frames(sound.voice, config.speech.vad_threshold, plan.num_frames, plan.fps)
-    loudness = speech_envelope(sound.samples, plan.num_frames, plan.fps)
-    return score_speaker(lower_faces.faces, valid, sound.samples, heard, loudness, network, config.speaker, plan.fps)
-
-
-def _members(
-    writer: ClipWriter,
-    path: Path,
-    video: Video,
-    plan: ClipPlan,
-    faces: LandmarkTrack,
-    pose: Float32[np.ndarray, "T 7"],
-    motion: MotionTrack,
-    valid: Bool[np.ndarray, " T"],
-    sound: Sound,
-    models: ModelSet,
-) -> dict[str, bytes]:
-    config = models.config
-    if video.audio is not None:
-        num_samples = plan.num_frames * PREVIEW_RATE_HZ // plan.fps
-        writer.add_audio(read_audio(path, video.audio.index, plan.span.start_s, num_samples, PREVIEW_RATE_HZ))
-    files = {
-        "mp4": writer.finish(),
-        "flac": write_flac(sound.samples, SAMPLE_RATE_HZ),
-        "landmarks.npy": npy(faces.points),
-        "landmarks_smooth.npy": npy(faces.smoothed),
-        "pose.npy": npy(pose),
-        "motion.npy": npy(motion.channels),
-        "valid.npy": npy(valid),
-        "mel.npy": npy(log_mel(sound.samples, config.speech)),
-    }
-    hubert = models.hubert()
-    if hubert is not None:
-        files["hubert.npy"] = npy(hubert.features(sound.samples, plan.num_frames, config.speech.hubert_rate_conversion))
-    return files
-
-
-def npy(array: np.ndarray) -> bytes:
-    """An array as the bytes of a .npy file, without pickle."""
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
-    return buffer.getvalue()
-
-
-def digests_of(files: dict[str, bytes]) -> dict[str, str]:
-    """SHA-256 of a sample's members by suffix."""
-    return {suffix: hashlib.sha256(data).hexdigest() for suffix, data in sorted(files.items())}
-
-
-def scores_of(
-    plan: ClipPlan,
-    face: FacePath,
-    confidence: Float32[np.ndarray, " T"] | None,
-    pose: Float32[np.ndarray, "T 7"],
-    valid: Bool[np.ndarray, " T"],
-    meter: QualityMeter,
-    sound: Sound,
-    sync: SyncScore,
-) -> Scores:
-    """All scores but the speaker's; ``confidence`` is the landmarker's per frame, None where none covers the domain."""
-    seen = np.zeros(len(valid), bool) if confidence is None else confidence > 0
-    turned = pose[:, POSE_FIELDS.index("confidence")] > 0
-    yaw = pose[turned, POSE_FIELDS.index("yaw_deg")]
-    return Scores(
-        native_crop_px=plan.native_crop_px,
-        padding=round(plan.padding, 5),
-        face_ratio=round(float(valid.mean()), 5),
-        face_px=round(plan.face.height_px, 2),
-        num_neighbours=plan.num_neighbours,
-        landmark_ratio=None if confidence is None else round(float(seen.mean()), 5),
-        landmark_confidence=None if confidence is None or not seen.any() else round(float(confidence[seen].mean()), 5),
-        yaw_abs_median_deg=round(float(np.median(np.abs(yaw))), 3) if turned.any() else None,
-        yaw_range_deg=round(float(np.ptp(yaw)), 3) if turned.any() else None,
-        speech_ratio=sound.ratio,
-        audio_rms=sound.rms,
-        sync=sync,
-        sharpness=round(meter.sharpness, 3),
-        exposure=round(meter.exposure, 5),
-        motion=round(meter.motion, 6),
-        internal_cut=round(meter.internal_cut, 4),
-        duplicate_frame_ratio=round(meter.duplicate_frame_ratio, 4),
-        hold_frames=round(meter.hold_frames, 2),
-        track_purity=round(face.purity, 4),
+def _measured(job: _Job, passed: _Passed, motion: MotionTrack) -> Measured:
+    faces, config = passed.faces, job.config
+    has_landmarker = job.models.landmarker(job.domain) is not None
+    sound = _sound(job)
+    return Measured(
+        plan=job.plan,
+        face=job.face,
+        config=config,
+        points=faces.points,
+        readable=faces.readable,
+        confidence=faces.confidence if has_landmarker else None,
+        pose=_poses(job, passed),
+        motion=motion.channels,
+        opening=motion.mouth_raw,
+        has_opening=faces.layout is not None,
+        valid=_validity(job, faces, has_landmarker),
+        sound=sound,
+        loudness=loudness_of(sound, job.plan),
     )
 
 
-def flags_of(scores: Scores) -> tuple[str, ...]:
-    """What a reader may want to filter by, in words."""
-    flags = []
-    if scores.native_crop_px < LOW_RESOLUTION_PX:
-        flags.append("low_res")
-    if scores.native_crop_px >= HIGH_QUALITY_PX:
-        flags.append("hq")
-    if scores.yaw_abs_median_deg is not None and scores.yaw_abs_median_deg < FRONTAL_DEG:
-        flags.append("frontal")
-    if scores.sync.status == "unknown":
-        flags.append("sync_unknown")
-    if scores.router is not None and scores.router.doubtful:
-        flags.append(DOUBTFUL_FLAG)
-    return tuple(flags)
+def _poses(job: _Job, passed: _Passed) -> Float32[np.ndarray, "T 7"]:
+    faces, side_px = passed.faces, job.config.crop.size_px
+    by_points = "pnp" if job.models.domain(job.domain).pose == "pnp" else "mesh"
+    turns = passed.angles.angles if passed.angles else by_points
+    return estimate_poses(faces.raw, faces.readable, side_px, side_px, faces.layout or IBUG_68, turns)
+
+
+def _validity(job: _Job, faces: LandmarkTrack, has_landmarker: bool) -> Bool[np.ndarray, " T"]:
+    """A face is there: the landmarker saw it, or, where none covers the domain, the detector did nearby."""
+    if has_landmarker:
+        return faces.confidence > 0
+    plan, stride = job.plan, job.models.domain(job.domain).faces.stride
+    times: Float64[np.ndarray, " T"] = plan.span.start_s + np.arange(plan.num_frames) / plan.fps
+    gaps = np.abs(times[:, None] - np.array(job.face.times_s)[None, :]).min(axis=1)
+    return gaps <= _SIGHTING_REACH * stride / float(job.video.average_fps)
+
+
+def _sound(job: _Job) -> ClipSound:
+    plan, audio = job.plan, job.video.audio
+    num_samples = plan.num_frames * SAMPLE_RATE_HZ // plan.fps
+    if audio is None:
+        return silence(np.zeros(num_samples, np.float32))
+    return heard_in(read_audio(job.path, audio.index, plan.span.start_s, num_samples), job.models)
+
+
+def _members(job: _Job, passed: _Passed, measured: Measured, reading: Reading) -> dict[str, bytes]:
+    plan, audio = job.plan, job.video.audio
+    if audio is not None:
+        num_samples = plan.num_frames * PREVIEW_RATE_HZ // plan.fps
+        passed.writer.add_audio(read_audio(job.path, audio.index, plan.span.start_s, num_samples, PREVIEW_RATE_HZ))
+    return {
+        "mp4": passed.writer.finish(),
+        "landmarks.npy": npy(passed.faces.points),
+        "landmarks_smooth.npy": npy(passed.faces.smoothed),
+        "pose.npy": npy(measured.pose),
+        "motion.npy": npy(measured.motion),
+        "valid.npy": npy(measured.valid),
+        **sound_members(measured.sound.samples, plan, job.models),
+        **{name: npy(array) for name, array in reading.members.items()},
+    }

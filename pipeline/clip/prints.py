@@ -4,10 +4,6 @@ A talking head before a still wall looks like itself all day long, so one pictur
 takes apart: the print of a clip is what its pictures look like, how they change, and how it sounds.
 """
 
-import io
-import zipfile
-from dataclasses import fields
-
 import cv2
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Float64, UInt8, UInt32
@@ -31,7 +27,7 @@ _LEAST_LOUDNESS = -9.0  # ln of a band's magnitude; the floor, where 16-bit dith
 _HOG = cv2.HOGDescriptor((_PATCH_PX, _PATCH_PX), (16, 16), (16, 16), (8, 8), 9)
 
 
-class PrintMeter:
+class PrintTap:
     """Feed every output frame of a clip in order, then finish with what the other stages found.
 
     Args:
@@ -229,26 +225,3 @@ def _chords(
     bits = np.diff(steps, axis=0, prepend=steps[:1]) > 0
     chords = (bits.astype(np.uint32) << np.arange(bits.shape[1], dtype=np.uint32)).sum(axis=1, dtype=np.uint32)
     return chords, 0.5 * np.log(np.maximum(spread.max(axis=1), 1e-30)) > _LEAST_LOUDNESS
-
-
-# ---- storage -------------------------------------------------------------------------------------------------------
-
-
-def to_bytes(prints: Prints) -> bytes:
-    """The prints as an .npz file, whose checksums notice damage; the same prints give the same bytes."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **{field.name: getattr(prints, field.name) for field in fields(prints)})
-    return buffer.getvalue()
-
-
-def from_bytes(data: bytes) -> Prints:
-    """The prints in an .npz file.
-
-    Raises:
-        ValueError: for bytes that are no prints, or damaged.
-    """
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return Prints.from_arrays(dict(archive))
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"expected an .npz file of prints, found {error}") from error

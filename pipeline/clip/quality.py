@@ -15,7 +15,7 @@ _BIN = np.minimum(np.arange(256) * _BINS // 255, _BINS - 1)
 _CHANNEL = np.tile(np.arange(3) * _BINS, _THUMB_PX * _THUMB_PX)
 
 
-class QualityMeter:
+class QualityTap:
     """Feed every output frame of a clip in order, then read the scores.
 
     sharpness: median variance of the Laplacian of luma (0 to 255) inside the face box at 256 px crop size.

@@ -8,16 +8,32 @@ only teach people to ignore the flag: that a face is no animal's is plain long b
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from pipeline.models.domain_evidence import EVIDENCE_PX, frame_evidence
-from pipeline.models.zero_shot import ZeroShot
+from pipeline.clip.meter import Measured, Measurement, Meter, Reading
+from pipeline.models.files.model_files import FolderModel
 from schemas.clip import ClipPlan
+from schemas.config import BuildConfig
 from schemas.face import XYXY
-from schemas.router import UNSURE, DomainChance, DomainEvidence, RouterConfig, RouterModel, RouterScore
+from schemas.router import (
+    DOUBTFUL_FLAG,
+    UNSURE,
+    DomainChance,
+    DomainEvidence,
+    RouterConfig,
+    RouterModel,
+    RouterScore,
+)
+
+if TYPE_CHECKING:  # starts network runtimes
+    from pipeline.models.registry import ModelSet
+    from pipeline.models.zero_shot import ZeroShot
+
+# The packaged files that the evidence is read with; see ``pipeline.models.domain_evidence``.
+EVIDENCE_FILES = ("face_detection_short_range", "face_landmark", "haarcascade_frontalcatface.xml")
 
 _DIGITS = 4
 # CLIP is sure of everything. With its say bounded it can tip the scales, and alone it can't flag a clip.
@@ -30,7 +46,57 @@ def shipped_router() -> RouterModel:
     return RouterModel.model_validate_json(files("manifests").joinpath("router.json").read_text(encoding="utf-8"))
 
 
-class RouterMeter:
+def domain_prompts(config: BuildConfig) -> dict[str, tuple[str, ...]]:
+    """What CLIP compares pictures with, by domain."""
+    given = config.router.prompts if config.router else {}
+    return {name: given.get(name) or (f"a picture of {domain.description}",) for name, domain in config.domains.items()}
+
+
+class RouterMeter(Meter[RouterConfig]):
+    """Adds the score ``router``, and a flag where the pictures speak against the claimed domain."""
+
+    name = "router"
+
+    def files(self, config: BuildConfig, domain: str) -> tuple[str, ...]:  # noqa: D102
+        return EVIDENCE_FILES if self.settings(config, domain) is not None else ()
+
+    def folders(self, config: BuildConfig) -> tuple[FolderModel, ...]:  # noqa: D102
+        router = config.router
+        return (FolderModel("clip", router.clip, "router.clip"),) if router and router.clip else ()
+
+    def key(self, config: BuildConfig, domain: str) -> list[object] | None:
+        """Besides its files, the fitted numbers, and the texts that CLIP reads."""
+        del domain
+        router = config.router
+        if router is None:
+            return None
+        prompts = domain_prompts(config) if router.clip else {}
+        settings = router.model_dump(exclude={"clip", "prompts"})
+        return [self.name, settings, shipped_router(), prompts, *self.versions()]
+
+    def load(self, models: "ModelSet", domain: str) -> "ZeroShot | None":
+        """CLIP with the texts of all domains, where it is to be asked."""
+        del domain
+        router = models.config.router
+        if router is None or not router.clip:
+            return None
+        from pipeline.models.zero_shot import ZeroShot
+
+        return models.once(self.name, lambda: ZeroShot(router.clip, domain_prompts(models.config)))
+
+    def start(self, models: "ModelSet", domain: str, plan: ClipPlan, frame_px: int) -> Measurement:  # noqa: D102
+        del frame_px
+        tap = RouterTap(self.settings_where_on(models.config, domain), domain, plan, self.load(models, domain))
+
+        def finish(measured: Measured) -> Reading:
+            del measured
+            score = tap.finish()
+            return Reading(scores={"router": score}, flags=(DOUBTFUL_FLAG,) if score.doubtful else ())
+
+        return Measurement(tap, finish)
+
+
+class RouterTap:
     """Feed every output frame of a clip in order, then ``finish``.
 
     Args:
@@ -40,7 +106,7 @@ class RouterMeter:
         zero_shot: CLIP, where it is to be asked.
     """
 
-    def __init__(self, config: RouterConfig, claimed: str, plan: ClipPlan, zero_shot: ZeroShot | None = None) -> None:
+    def __init__(self, config: RouterConfig, claimed: str, plan: ClipPlan, zero_shot: "ZeroShot | None" = None) -> None:
         self._config, self._claimed, self._zero_shot = config, claimed, zero_shot
         # The middles of equal parts: first and last frames are the ones that fades and cuts spoil.
         middles = (np.arange(config.num_frames) + 0.5) * plan.num_frames / config.num_frames
@@ -52,6 +118,10 @@ class RouterMeter:
     def add(self, frame: UInt8[np.ndarray, "H W 3"], face: XYXY) -> None:
         """One square RGB frame and the face box on it."""
         if self._number in self._wanted:
+            import cv2
+
+            from pipeline.models.domain_evidence import EVIDENCE_PX, frame_evidence
+
             scale = EVIDENCE_PX / frame.shape[0]
             if scale != 1:
                 how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -5,16 +5,57 @@ Light-ASD's logit is high for any face that looks like talking: a foreign voice,
 loudness of the face's own voice and of no other.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
-from pipeline.models.speaker import LightAsd, lower_face
-from schemas.config import SpeakerConfig
+from pipeline.clip.meter import Measured, Measurement, Meter, Reading
+from schemas.clip import ClipPlan
+from schemas.config import BuildConfig, SpeakerConfig
+from schemas.errors import UsageError
 from schemas.face import XYXY
 from schemas.scores import SpeakerScore
 
+if TYPE_CHECKING:  # starts network runtimes
+    from pipeline.models.registry import ModelSet
+    from pipeline.models.speaker import LightAsd
+
+_KNOWN_FPS = 25  # of Light-ASD
+
 _VAD_STEP_S = 0.032
 _STEADY = 1e-6
+
+
+class SpeakerMeter(Meter[SpeakerConfig]):
+    """Adds the score ``speaker``."""
+
+    name = "speaker"
+
+    def check(self, config: BuildConfig) -> None:  # noqa: D102
+        if config.speaker and config.crop.fps != _KNOWN_FPS:
+            raise UsageError(
+                f"the speaker network reads {_KNOWN_FPS} frames per second: leave crop.fps at that, or speaker out"
+            )
+
+    def load(self, models: "ModelSet", domain: str) -> "LightAsd":  # noqa: D102
+        from pipeline.models.speaker import LightAsd
+
+        weights = self.settings_where_on(models.config, domain).weights
+        return models.once(self.name, lambda: LightAsd(models.file(weights).path))
+
+    def start(self, models: "ModelSet", domain: str, plan: ClipPlan, frame_px: int) -> Measurement:  # noqa: D102
+        del plan, frame_px
+        settings, network, tap = self.settings_where_on(models.config, domain), self.load(models, domain), LowerFaces()
+        return Measurement(tap, lambda measured: Reading(scores={"speaker": _scored(measured, tap, network, settings)}))
+
+
+def _scored(measured: Measured, seen: "LowerFaces", network: "LightAsd", settings: SpeakerConfig) -> SpeakerScore:
+    config, plan, sound, loudness = measured.config, measured.plan, measured.sound, measured.loudness
+    if loudness is None:
+        return SpeakerScore(status="unknown", why="no audio")
+    heard = heard_frames(sound.voice, config.speech.vad_threshold, plan.num_frames, plan.fps)
+    return score_speaker(seen.faces, measured.valid, sound.samples, heard, loudness, network, settings, plan.fps)
 
 
 class LowerFaces:
@@ -25,6 +66,8 @@ class LowerFaces:
 
     def add(self, frame: UInt8[np.ndarray, "H W 3"], face: XYXY) -> None:
         """One RGB frame; ``face`` is the face box on it."""
+        from pipeline.models.speaker import lower_face
+
         self._faces.append(lower_face(frame, face))
 
     @property
@@ -39,7 +82,7 @@ def score_speaker(
     samples: Float32[np.ndarray, " A"],
     heard: Bool[np.ndarray, " T"],
     loudness: Float32[np.ndarray, " T"],
-    network: LightAsd,
+    network: "LightAsd",
     config: SpeakerConfig,
     fps: int = 25,
 ) -> SpeakerScore:

@@ -5,13 +5,19 @@ fro. So the face is followed from frame to frame by its picture alone (the same 
 landmarker's own noise), and only what a parabola over a third of a second does not explain is counted.
 """
 
-import cv2
-import numpy as np
-from jaxtyping import Float64, UInt8
-from scipy.signal import savgol_filter
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from pipeline.clip.meter import Measurement, Meter, Reading
 from schemas.clip import ClipPlan
 from schemas.face import XYXY
+from schemas.quality import QualityConfig
+
+if TYPE_CHECKING:  # starts network runtimes
+    from pipeline.models.registry import ModelSet
 
 _PATCH_PX = 96
 # A parabola through 9 frames (.36 s) lets movement up to about 3 Hz pass, which is what heads and hands do.
@@ -20,10 +26,28 @@ _WINDOW_FRAMES = 9
 _MIN_RESPONSE = 0.05
 # Of the face's height: the tremble at which stability is one half.
 HALF_TREMBLE = 0.01
-_HANN = cv2.createHanningWindow((_PATCH_PX, _PATCH_PX), cv2.CV_32F)
 
 
-class StabilityMeter:
+@lru_cache(maxsize=1)
+def _fading() -> Float32[np.ndarray, "P P"]:
+    """What fades a patch to its edges."""
+    import cv2
+
+    return np.asarray(cv2.createHanningWindow((_PATCH_PX, _PATCH_PX), cv2.CV_32F))
+
+
+class StabilityMeter(Meter[QualityConfig]):
+    """Adds ``stability``; shares the section ``quality``."""
+
+    name = "quality"
+
+    def start(self, models: "ModelSet", domain: str, plan: ClipPlan, frame_px: int) -> Measurement:  # noqa: D102
+        del models, domain
+        tap = StabilityTap(plan, frame_px)
+        return Measurement(tap, lambda _: Reading(scores={"stability": round(tap.stability, 4)}))
+
+
+class StabilityTap:
     """Feed every output frame of a clip in order, then read ``stability``.
 
     Args:
@@ -44,11 +68,13 @@ class StabilityMeter:
 
     def add(self, frame: UInt8[np.ndarray, "H W 3"], face: XYXY) -> None:
         """One RGB frame; its own box is not looked at, since boxes tremble by themselves."""
+        import cv2
+
         del face
         x0, y0, x1, y1 = self._window
         grey = cv2.cvtColor(np.ascontiguousarray(frame[y0:y1, x0:x1]), cv2.COLOR_RGB2GRAY)
         # Faded to its edges here: given the window, OpenCV's function would apply it to its inputs in place.
-        patch = cv2.resize(grey, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_AREA) * _HANN
+        patch = cv2.resize(grey, (_PATCH_PX, _PATCH_PX), interpolation=cv2.INTER_AREA) * _fading()
         if self._before is not None:
             (dx, dy), response = cv2.phaseCorrelate(self._before, patch)
             # Of two equal pictures it says 0 only nearly, and of two flat ones anything.
@@ -69,6 +95,8 @@ def tremble(path: Float64[np.ndarray, "T 2"]) -> float:
     A step that is taken once in a while (a cut in the drawing, one lost frame) does not count: it is the median over
     the frames, of both axes together. Paths shorter than the filter's window do not tremble.
     """
+    from scipy.signal import savgol_filter
+
     if len(path) < _WINDOW_FRAMES:
         return 0.0
     moved = np.flatnonzero(np.any(np.diff(path, axis=0, prepend=path[:1] - 1) != 0, axis=1))

@@ -7,45 +7,36 @@ range of the longer clip, which has seen more of the character than its part has
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
 import numpy as np
-from jaxtyping import Float32, UInt8
+from av.video import VideoFrame
+from jaxtyping import Float32
 
-from pipeline.clip.crop import MEASURED_PX, Tap, boxes_on_crop
-from pipeline.clip.embedding import EMBEDDING_FILE
-from pipeline.clip.make import (
-    NO_IDENTITY,
-    PREVIEW_RATE_HZ,
-    Sound,
-    digests_of,
-    flags_of,
-    npy,
-    scores_of,
-    sound_of,
-    speaker_of,
-    sync_of,
-)
-from pipeline.clip.optional_scores import OptionalScores
-from pipeline.clip.prints import PrintMeter, from_bytes, to_bytes
-from pipeline.clip.quality import QualityMeter
-from pipeline.clip.speaker import LowerFaces
-from pipeline.clip.speech import log_mel
-from pipeline.media.audio import read_audio, read_flac, write_flac
+from pipeline.clip.crop import boxes_on_crop, seen_side_px, show
+from pipeline.clip.meter import ClipSound, Measured, StoredClip, Tap
+from pipeline.clip.meters import cut, joined, start
+from pipeline.clip.prints import PrintTap
+from pipeline.clip.prints_file import from_bytes, to_bytes
+from pipeline.clip.quality import QualityTap
+from pipeline.clip.record import PREVIEW_RATE_HZ, digests_of, heard_in, loudness_of, silence, sound_members, verdict
+from pipeline.media.arrays import npy, read_npy
+from pipeline.media.audio import read_audio, read_flac
 from pipeline.media.encode import cut_clip
-from pipeline.media.pixels import to_rgb
 from pipeline.models.registry import ModelSet
 from schemas.base import FrameSpan, TimeSpan
 from schemas.clip import Clip, ClipPlan
+from schemas.config import BuildConfig
 from schemas.face import FacePath
-from schemas.prints import MOUTH_FIELDS, PRINTS_FILE
-from schemas.sample import FIELDS, SAMPLE_RATE_HZ
+from schemas.prints import MOUTH_FIELDS, PRINTS_FILE, Prints
+from schemas.sample import SAMPLE_RATE_HZ
 
 _CLOCK_S = 1e-6  # rounding of sums of times; far below a frame
-_CUT = frozenset(field.suffix for field in FIELDS if field.suffix.endswith(".npy") and field.axes[0] == "T")
+# What every clip has per frame.
+_PER_FRAME = ("landmarks.npy", "landmarks_smooth.npy", "pose.npy", "motion.npy", "valid.npy")
 _NAMED_POINTS = "ibug68"  # the scheme whose landmarkers say where the mouth is
 
 ReadMember = Callable[[str], bytes]
@@ -70,7 +61,7 @@ def trim_clip(
         span: the frames to keep, all of them the clip's.
         read: gives the clip's members by suffix, and its prints.
         domain: whose models made the clip.
-        models: the same ones; the speech detector always runs, others where the clip has their fields.
+        models: the same ones; the speech detector always runs, others where a meter measures the part anew.
         scratch: folder for a temporary file.
 
     Returns:
@@ -80,47 +71,52 @@ def trim_clip(
         DecodeError: when the clip's video is damaged.
         FileNotFoundError: when one of its members is gone.
     """
-    part, config = _Part(*_cut_plan(clip.plan, clip.face, span), span), models.config
-    samples, sound = _sound(clip, read("flac"), span, models)
-    files = _members(clip, part, read, samples, models, scratch)
-    valid, pose, landmarks = (_load(files[f"{name}.npy"]) for name in ("valid", "pose", "landmarks"))
-    meter, print_meter = QualityMeter(), PrintMeter(part.plan.num_frames, part.plan.fps)
-    network, lower_faces = models.speaker(domain), LowerFaces()
-    seen_px = min(config.crop.size_px, MEASURED_PX)
-    optional = OptionalScores(models, domain, part.plan, seen_px)
-    taps: list[Tap] = [meter, print_meter, *([lower_faces] if network else []), *optional.taps]
-    _measure(files["mp4"], part, seen_px, taps)
-    mel = None if sound.ratio is None else _load(files["mel.npy"])
-    prints = print_meter.finish_part(from_bytes(read(PRINTS_FILE)), span, mel)
-    opening = prints.mouth[:, MOUTH_FIELDS.index("opening")]
-    sync = sync_of(opening, valid, sound, part.plan, config, clip.landmark_scheme == _NAMED_POINTS)
-    confidence = None if clip.landmark_scheme == "none" else landmarks[:, :, 2].mean(axis=1)
-    scores = scores_of(part.plan, part.face, confidence, pose, valid, meter, sound, sync)
-    if network:
-        speaks = speaker_of(lower_faces, valid, sound, part.plan, config, network)
-        scores = scores.model_copy(update={"speaker": speaks})
-    scores = scores.model_copy(update=optional.measured())
-    flags = (*flags_of(scores), *((NO_IDENTITY,) if NO_IDENTITY in clip.flags else ()))
-    changes = {"plan": part.plan, "face": part.face, "scores": scores, "flags": flags}
-    made = clip.model_copy(update={**changes, "files": digests_of(files)})
-    return made, {**files, PRINTS_FILE: to_bytes(prints)}
+    part, seen_px = _Part(*_cut_plan(clip.plan, clip.face, span), span), seen_side_px(models.config.crop)
+    stored = StoredClip(clip, lambda name: read_npy(read(name)))
+    sound = _sound(clip, read("flac"), span, models)
+    mp4 = _cut_video(read("mp4"), part, scratch)
+    again, kept = cut(models.config, domain, stored, span)
+    measuring = start(again, models, domain, part.plan, seen_px)
+    quality, prints_tap = QualityTap(), PrintTap(part.plan.num_frames, part.plan.fps)
+    _measure(mp4, part, seen_px, [quality, prints_tap, *measuring.taps("copy")], measuring.taps("whole"))
+    arrays = stored.sliced(span, _PER_FRAME)
+    members = sound_members(sound.samples, part.plan, models)
+    mel = None if sound.ratio is None else read_npy(members["mel.npy"])
+    prints = prints_tap.finish_part(from_bytes(read(PRINTS_FILE)), span, mel)
+    measured = _measured(clip, part, arrays, prints, sound, models.config)
+    reading = joined([kept, measuring.finish(measured)])
+    scores, flags = verdict(measured, quality, reading)
+    files = {"mp4": mp4, **members, **{name: npy(array) for name, array in {**arrays, **reading.members}.items()}}
+    changes = {"plan": part.plan, "face": part.face, "scores": scores, "flags": flags, "files": digests_of(files)}
+    return clip.model_copy(update=changes), {**files, PRINTS_FILE: to_bytes(prints)}
 
 
-def _members(
-    clip: Clip, part: _Part, read: ReadMember, samples: Float32[np.ndarray, " A"], models: ModelSet, scratch: Path
-) -> dict[str, bytes]:
-    span, plan, speech, mp4 = part.span, part.plan, models.config.speech, read("mp4")
-    files = {name: npy(_load(read(name))[span.start : span.stop]) for name in clip.files if name in _CUT}
-    files |= {
-        "mp4": cut_clip(mp4, span, _preview(mp4, span, plan.fps, scratch), PREVIEW_RATE_HZ),
-        "flac": write_flac(samples, SAMPLE_RATE_HZ),
-        "mel.npy": npy(log_mel(samples, speech)),
-    }
-    if "hubert.npy" in clip.files and (hubert := models.hubert()):  # attention is global: a slice would be another
-        files["hubert.npy"] = npy(hubert.features(samples, plan.num_frames, speech.hubert_rate_conversion))
-    if EMBEDDING_FILE in clip.files:  # the whole clip has seen more of the face
-        files[EMBEDDING_FILE] = read(EMBEDDING_FILE)
-    return files
+def _measured(
+    clip: Clip, part: _Part, arrays: Mapping[str, np.ndarray], prints: Prints, sound: ClipSound, config: BuildConfig
+) -> Measured:
+    points = arrays["landmarks.npy"]
+    certainty: Float32[np.ndarray, " T"] = points[:, :, 2].mean(axis=1)
+    is_named = clip.landmark_scheme == _NAMED_POINTS
+    return Measured(
+        plan=part.plan,
+        face=part.face,
+        config=config,
+        points=points,
+        readable=certainty if is_named else np.zeros_like(certainty),
+        confidence=None if clip.landmark_scheme == "none" else certainty,
+        pose=arrays["pose.npy"],
+        motion=arrays["motion.npy"],
+        opening=prints.mouth[:, MOUTH_FIELDS.index("opening")],
+        has_opening=is_named,
+        valid=arrays["valid.npy"],
+        sound=sound,
+        loudness=loudness_of(sound, part.plan),
+    )
+
+
+def _cut_video(mp4: bytes, part: _Part, scratch: Path) -> bytes:
+    preview = _preview(mp4, part.span, part.plan.fps, scratch)
+    return cut_clip(mp4, part.span, preview, PREVIEW_RATE_HZ)
 
 
 def _cut_plan(plan: ClipPlan, face: FacePath, span: FrameSpan) -> tuple[ClipPlan, FacePath]:
@@ -140,17 +136,11 @@ def _cut_plan(plan: ClipPlan, face: FacePath, span: FrameSpan) -> tuple[ClipPlan
     return plan.model_copy(update=part), path
 
 
-def _load(data: bytes) -> np.ndarray:
-    return np.load(io.BytesIO(data), allow_pickle=False)
-
-
-def _sound(clip: Clip, flac: bytes, span: FrameSpan, models: ModelSet) -> tuple[Float32[np.ndarray, " A"], Sound]:
+def _sound(clip: Clip, flac: bytes, span: FrameSpan, models: ModelSet) -> ClipSound:
     """The part's samples, which the FLAC holds exactly, and what is heard in them."""
     per_frame = SAMPLE_RATE_HZ // clip.plan.fps
     samples = read_flac(flac)[span.start * per_frame : span.stop * per_frame]
-    if clip.scores.speech_ratio is None:
-        return samples, Sound(samples, np.zeros(0, np.float32), None, None)
-    return samples, sound_of(samples, models)
+    return silence(samples) if clip.scores.speech_ratio is None else heard_in(samples, models)
 
 
 def _preview(mp4: bytes, span: FrameSpan, fps: int, scratch: Path) -> Float32[np.ndarray, " N"] | None:
@@ -166,14 +156,13 @@ def _preview(mp4: bytes, span: FrameSpan, fps: int, scratch: Path) -> Float32[np
         return read_audio(Path(file.name), index, span.start / fps, num_samples, PREVIEW_RATE_HZ)
 
 
-def _measure(mp4: bytes, part: _Part, seen_px: int, taps: list[Tap]) -> None:
-    for image, box in zip(_pictures(mp4, seen_px), boxes_on_crop(part.face, part.plan, seen_px), strict=True):
-        for tap in taps:
-            tap.add(image, box)
+def _measure(mp4: bytes, part: _Part, seen_px: int, taps: list[Tap], whole_taps: list[Tap]) -> None:
+    boxes = boxes_on_crop(part.face, part.plan, seen_px)
+    for frame, box in zip(_frames(mp4), boxes, strict=True):
+        show(frame, box, seen_px, taps, whole_taps)
 
 
-def _pictures(mp4: bytes, size_px: int) -> Iterator[UInt8[np.ndarray, "S S 3"]]:
+def _frames(mp4: bytes) -> Iterator[VideoFrame]:
     with av.open(io.BytesIO(mp4), "r", format="mp4") as container:
         container.streams.video[0].codec_context.thread_count = 1
-        for frame in container.decode(video=0):
-            yield to_rgb(frame, size_px)
+        yield from container.decode(video=0)

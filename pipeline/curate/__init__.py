@@ -2,3 +2,6 @@
 
 In: the clips of a workspace and what reviewers said. Out: a decision and a split for every clip.
 """
+
+# Raised when code here changes what is told of a collection; part of every such key.
+VERSIONS = {"collection": 1}

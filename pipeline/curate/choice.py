@@ -139,4 +139,4 @@ def as_listed(members: Sequence[Member], build: BuildRecord) -> SplitResult | No
 
 def model_cards(results: Results, found: Survey) -> list[ModelCard]:
     """The models that made the clips; a clip that people put elsewhere was made by those of its source's domain."""
-    return results.models.cards({made.source.domain for made in found.clips})
+    return results.model_files.cards({made.source.domain for made in found.clips})

@@ -11,10 +11,11 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float
 
-from pipeline.build.results import STAGE_VERSIONS, Results
+from pipeline.build.results import Results
 from pipeline.build.survey import FinishedClip, Survey
 from pipeline.clip.embedding import EMBEDDING_FILE, read_embedding
-from pipeline.clip.prints import from_bytes
+from pipeline.clip.prints_file import from_bytes
+from pipeline.curate import VERSIONS
 from pipeline.curate.distributions import calibrate
 from pipeline.curate.duplicates import Take, components, find_duplicates
 from pipeline.curate.identities import Sighting, distance_of, identify, seen_in_both
@@ -45,7 +46,7 @@ def collection_key(results: Results, found: Survey) -> str:
     embedded = any(_is_embedded(made) for made in found.clips)
     # Said by value only where they count: defaults are left out of the configuration's JSON.
     cosines = [[limits.min_cosine, limits.min_tie_cosine]] if embedded else []
-    return content_hash(["collection", STAGE_VERSIONS["collection"], settings, clips, *cosines])
+    return content_hash(["collection", VERSIONS["collection"], settings, clips, *cosines])
 
 
 def _put_in(made: FinishedClip) -> list[str]:

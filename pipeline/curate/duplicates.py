@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt64
-from scipy.ndimage import gaussian_filter1d
 
 from schemas.base import Box, TimeSpan
 from schemas.collection import DuplicateGroup, DuplicateKind, DuplicateLink
@@ -121,6 +120,8 @@ def _near(hashes: UInt64[np.ndarray, " N"], max_bits: int) -> Iterator[tuple[int
 
 def motion_of(prints: Prints) -> Series:
     """How the mean luma of every cell of the picture changes from frame to frame, smoothed; 0 where it is still."""
+    from scipy.ndimage import gaussian_filter1d  # half a second, which a look at stored results must not wait for
+
     smooth = gaussian_filter1d(prints.grid.astype(np.float32), _SMOOTHING, axis=0, mode="nearest")
     return np.diff(smooth, axis=0, prepend=smooth[:1])
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from schemas.base import MAX_ID_LENGTH, TimeSpan
 
@@ -109,6 +107,10 @@ def _people(tracks: Sequence[Sequence[Sighting]], max_distance: float) -> list[i
             for other in mates[i + 1 :]:
                 if _together(tracks[number], tracks[other]):
                     distances[number, other] = distances[other, number] = _NEVER
+    # Half a second, which a look at stored results must not wait for.
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
     tree = linkage(squareform(distances, checks=False), "complete")
     return [int(label) for label in fcluster(tree, max_distance, "distance")]
 

@@ -6,16 +6,19 @@ made, once, when a release wants it; everything else is looked up.
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline.build.results import Results
 from pipeline.build.survey import FinishedClip, Survey, survey
-from pipeline.clip.trim import trim_clip
 from pipeline.store.reviews import ReviewLog, Standing, standing
 from schemas.base import FrameSpan
 from schemas.clip import Clip
 from schemas.errors import UsageError, WorkspaceError
 from schemas.review import Review
 from schemas.source import Source
+
+if TYPE_CHECKING:
+    from pipeline.models.registry import ModelSet
 
 Report = Callable[[str, float | None, float | None], None]
 
@@ -40,11 +43,12 @@ def reviewed(results: Results, found: Survey, *, make_trims: bool = False, repor
     said = standing(ReviewLog(results.workspace).read(), {made.clip.clip_id: made.key for made in found.clips})
     relabelled = [_in_domain(results, made, said.get(made.clip.clip_id, Standing())) for made in found.clips]
     waiting = sum(one.trim is not None for one in said.values()) if make_trims else 0
+    models = _models(results) if waiting else None
     clips, num_done = [], 0
     for made in relabelled:
         review = said.get(made.clip.clip_id, Standing()).trim
         if review is not None and (span := _span(review, made)) is not None:
-            made = _trimmed(results, made, span, make=make_trims)  # noqa: PLW2901 - the same clip, shorter
+            made = _trimmed(results, made, span, models)  # noqa: PLW2901 - the same clip, shorter
         if review is not None and waiting and report:
             num_done += 1
             report("trim", num_done, waiting)
@@ -79,25 +83,33 @@ def _span(review: Review, made: FinishedClip) -> FrameSpan | None:
     return span
 
 
-def _trimmed(results: Results, made: FinishedClip, span: FrameSpan, *, make: bool) -> FinishedClip:
-    """The part that is wanted; the whole clip where the part is not there and is not to be made."""
+def _trimmed(results: Results, made: FinishedClip, span: FrameSpan, models: "ModelSet | None") -> FinishedClip:
+    """The part that is wanted; the whole clip where the part is not there and no models are given to make it."""
     workspace, key = results.workspace, results.trim_key(made.key, span)
     clip = workspace.result("trim", key, Clip)
-    if clip is None and make:
-        clip = _make(results, made, span, key)
+    if clip is None and models is not None:
+        clip = _make(results, made, span, key, models)
     if clip is None:
         return made
     return replace(made, trim_key=key, clip=clip.model_copy(update={"domain": made.clip.domain}))
 
 
-def _make(results: Results, made: FinishedClip, span: FrameSpan, key: str) -> Clip:
+def _models(results: Results) -> "ModelSet":
+    from pipeline.models.registry import (
+        ModelSet,  # brings what runs networks, which a look at results must not wait for
+    )
+
+    return ModelSet(results.model_files)
+
+
+def _make(results: Results, made: FinishedClip, span: FrameSpan, key: str, models: "ModelSet") -> Clip:
+    from pipeline.clip.trim import trim_clip  # as above
+
     workspace, domain = results.workspace, made.source.domain
     whole = made.clip.model_copy(update={"domain": domain})  # what is stored does not depend on the domain it is put in
     try:
         with workspace.scratch() as scratch:
-            clip, files = trim_clip(
-                whole, span, lambda name: made.read(workspace, name), domain, results.models, scratch
-            )
+            clip, files = trim_clip(whole, span, lambda name: made.read(workspace, name), domain, models, scratch)
     except FileNotFoundError as error:
         raise WorkspaceError(
             f"clip {made.clip.clip_id} cannot be trimmed, since one of its files is missing from the workspace: "

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float64
-from scipy.ndimage import gaussian_filter1d
 
 from schemas.config import RidgeConfig
 from schemas.prints import MOUTH_FIELDS, NUM_BANDS, Prints
@@ -145,6 +144,8 @@ def _away(config: RidgeConfig, fps: int) -> int:
 
 def _talk(prints: Prints, config: RidgeConfig, fps: int) -> _Talk:
     """Everything in units of the clip's own spread, so that loud and quiet, large and small talkers teach alike."""
+    from scipy.ndimage import gaussian_filter1d  # half a second, which a look at stored results must not wait for
+
     at, seen = np.arange(len(prints.seen)), prints.seen
     mouth = np.stack([np.interp(at, at[seen], series[seen]) for series in prints.mouth.astype(np.float64).T], axis=1)
     speed = gaussian_filter1d(np.abs(np.gradient(mouth[:, 0])), _MOVEMENT_SIGMA)

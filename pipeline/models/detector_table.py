@@ -1,18 +1,22 @@
 """Which face detectors there are, what each is made of, and how a choice becomes one.
 
 Some live in installed packages, some in weights files that somebody fetched, and some belong to the user. The
-difference ends here: what reads pictures only ever sees a ``Detector``.
+difference ends here: what reads pictures only ever sees a ``Detector``. Code that runs a detector is imported when it
+is built, since keys are computed from the names alone.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pipeline.models.detectors import BlazeFace, CatCascade, Detector
 from pipeline.models.files.model_file import FindModel
 from pipeline.models.files.packaged import packaged_model
 from schemas.detectors import DetectorChoice
 from schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from pipeline.models.detectors import Detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,42 +27,48 @@ class DetectorModel:
     ``takes_input_px`` says that the side of the picture that it sees is a choice.
     """
 
-    build: Callable[[DetectorChoice, Path], Detector]
+    build: "Callable[[DetectorChoice, Path], Detector]"
     file: str
     measured: str
     takes_input_px: bool = False
 
 
-def _scrfd(choice: DetectorChoice, path: Path, *, dense: bool) -> Detector:
+def _blazeface(choice: DetectorChoice, path: Path) -> "Detector":
+    from pipeline.models.detectors import BlazeFace
+
+    return BlazeFace(choice.min_score, path)
+
+
+def _cat_cascade(choice: DetectorChoice, path: Path) -> "Detector":
+    from pipeline.models.detectors import CatCascade
+
+    return CatCascade(choice.min_score, path)
+
+
+def _scrfd(choice: DetectorChoice, path: Path, *, dense: bool) -> "Detector":
     from pipeline.models.face_networks import Scrfd
 
     side = choice.input_px or Scrfd.default_input_px
     return Scrfd(path, choice.model, choice.min_score, side, dense=dense)
 
 
-def _yunet(choice: DetectorChoice, path: Path) -> Detector:
+def _yunet(choice: DetectorChoice, path: Path) -> "Detector":
     from pipeline.models.face_networks import YuNet
 
     return YuNet(path, choice.min_score, choice.input_px or YuNet.default_input_px)
 
 
-def _anime(choice: DetectorChoice, path: Path) -> Detector:
+def _anime(choice: DetectorChoice, path: Path) -> "Detector":
     from pipeline.models.face_networks import AnimeCascade
 
     return AnimeCascade(path, choice.min_score)
 
 
 DETECTORS: dict[str, DetectorModel] = {
-    BlazeFace.name: DetectorModel(
-        lambda choice, path: BlazeFace(choice.min_score, path),
-        "face_detection_short_range",
-        "people, meshes, anime; weak on the rest",
+    "blazeface_short": DetectorModel(
+        _blazeface, "face_detection_short_range", "people, meshes, anime; weak on the rest"
     ),
-    CatCascade.name: DetectorModel(
-        lambda choice, path: CatCascade(choice.min_score, path),
-        "haarcascade_frontalcatface.xml",
-        "real cats, about six frames in ten",
-    ),
+    "cat_cascade": DetectorModel(_cat_cascade, "haarcascade_frontalcatface.xml", "real cats, about six frames in ten"),
     "scrfd_500m": DetectorModel(
         lambda choice, path: _scrfd(choice, path, dense=True),
         "scrfd_500m_kps",
@@ -77,7 +87,7 @@ DETECTORS: dict[str, DetectorModel] = {
 }
 
 
-def build_detectors(choices: Sequence[DetectorChoice], find: FindModel = packaged_model) -> list[Detector]:
+def build_detectors(choices: Sequence[DetectorChoice], find: FindModel = packaged_model) -> "list[Detector]":
     """Load the chosen detectors, in the order of ``choices``.
 
     Args:
@@ -103,7 +113,7 @@ def detector_files(choice: DetectorChoice) -> tuple[str, ...]:
     return (choice.onnx.path if choice.onnx else DETECTORS[choice.model].file,)
 
 
-def _build(choice: DetectorChoice, find: FindModel) -> Detector:
+def _build(choice: DetectorChoice, find: FindModel) -> "Detector":
     if choice.onnx is not None:
         from pipeline.models.onnx_detector import OnnxDetector
 

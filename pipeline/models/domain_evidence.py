@@ -16,8 +16,6 @@ from pipeline.models.landmarkers import load_mesh_network, roi_from_box
 from schemas.face import XYXY
 from schemas.router import DomainEvidence
 
-# The packaged files that the evidence is read with.
-EVIDENCE_FILES = ("face_detection_short_range", "face_landmark", "haarcascade_frontalcatface.xml")
 EVIDENCE_PX = 256
 _CAT_PX = 160  # the cascade's cost grows with the area, and the face fills most of a crop
 _MIN_IOU = 0.3  # of a detection with the face that the clip follows

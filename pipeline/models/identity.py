@@ -7,7 +7,6 @@ a clip's are the point that lies closest to all of them.
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
@@ -110,6 +109,8 @@ class ArcFace:
         Raises:
             NoIdentityError: when the points coincide, or the network answers with zeros or NaN.
         """
+        import cv2  # here, since whoever only compares stored embeddings does without
+
         square = cv2.warpAffine(image, alignment(points, self._size_px), (self._size_px, self._size_px))
         raw = self._model.get_feat(cv2.cvtColor(square, cv2.COLOR_RGB2BGR))[0].astype(np.float64)
         if not _has_direction(raw):

@@ -11,17 +11,16 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float16, Float32
 
+from pipeline.models.files.folders import local_folder
 from pipeline.models.files.packaged import packaged_model
 from pipeline.models.one_thread import one_thread
 from pipeline.models.torch_device import check_torch_device
 from schemas.errors import UsageError
-from schemas.files import sha256_of_file
 from schemas.models import Device
 
 VAD_STEP = 512  # samples at 16 kHz: 32 ms
@@ -83,13 +82,11 @@ class Hubert:
 
     def __init__(self, name: str, layers: Sequence[int], device: Device = "cpu", *, half: bool = False) -> None:
         import torch
-        from huggingface_hub import snapshot_download
         from transformers import AutoConfig, AutoFeatureExtractor, HubertModel
 
         self._torch = torch
         try:
-            # Given a hub name, transformers asks the hub even with local_files_only; given a folder it asks nobody.
-            folder = name if Path(name).is_dir() else snapshot_download(name, local_files_only=True)
+            folder = local_folder(name)
             kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
             if kind != "hubert":
                 raise UsageError(f"speech.hubert: {name!r} holds a model of type {kind!r}, expected 'hubert'")
@@ -114,7 +111,14 @@ class Hubert:
         self._half = half
         self._model = self._model.eval()
         self._is_placed = False
-        self.sha256 = _weights_hash(folder, self._model)
+
+    def tensors_sha256(self) -> str:
+        """SHA-256 of all tensors by name, in float32: the digest of a folder whose files have them in another way."""
+        digest = hashlib.sha256()
+        for key, value in sorted(self._model.state_dict().items()):
+            digest.update(key.encode())
+            digest.update(value.float().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def prepare(self) -> None:
         """Bring the model to its device.
@@ -230,15 +234,3 @@ def _check_rates(name: str, rate_hz: int, stride: int) -> None:
             f"speech.hubert: {name!r} takes {rate_hz} Hz and steps by {stride} samples, "
             f"expected {_RATE_HZ} Hz and {_HUBERT_STRIDE}"
         )
-
-
-def _weights_hash(folder: str, model: Any) -> str:
-    """SHA-256 of the weights file, or of the weights where they lie in several."""
-    file = Path(folder) / "model.safetensors"
-    if file.is_file():
-        return sha256_of_file(file)
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.float().cpu().numpy().tobytes())
-    return digest.hexdigest()

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from pipeline.models.files.folders import WEIGHTS_FILE
 from pipeline.models.one_thread import one_thread
 from schemas.errors import UsageError
-from schemas.files import sha256_of_file
 
-WEIGHTS_FILE = "model.safetensors"
 _FILES = ("config.json", WEIGHTS_FILE, "preprocessor_config.json")
 
 
@@ -36,8 +35,7 @@ class ZeroShot:
         from transformers import AutoConfig, CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
         self._torch = torch
-        place = Path(folder)
-        if missing := [name for name in _FILES if not (place / name).is_file()]:
+        if missing := [name for name in _FILES if not (Path(folder) / name).is_file()]:
             raise UsageError(
                 f"router.clip: {folder!r} lacks {', '.join(missing)}: name a local folder of a CLIPModel with its "
                 "tokenizer and processor (the build downloads no weights by itself)"
@@ -63,7 +61,6 @@ class ZeroShot:
         self._model.eval()
         self._domains = sorted(prompts)
         self._texts = torch.stack([self._read(tokenizer, prompts[domain]) for domain in self._domains])
-        self.sha256 = sha256_of_file(place / WEIGHTS_FILE)
 
     def chances(self, pictures: Sequence[UInt8[np.ndarray, "S S 3"]]) -> dict[str, float]:
         """Probability of every domain, over the mean of some RGB pictures of one clip; at least one picture."""

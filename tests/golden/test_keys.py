@@ -7,20 +7,24 @@ the file anew and say so in the changelog: ``python -m tests.golden.test_keys AS
 import json
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
 
-from pipeline.analyse.runs import Window
+from pipeline.analyse.windows import Window
 from pipeline.build.results import Results
+from pipeline.clip.meters import model_files
 from pipeline.models.files.weights import WeightsStore
 from schemas.analysis import PlannedClip
 from schemas.base import Box, FrameSpan, TimeSpan
 from schemas.clip import ClipPlan
-from schemas.config import WeightsConfig
+from schemas.config import BuildConfig, EmbeddingConfig, ExpressionConfig, SpeakerConfig, WeightsConfig
 from schemas.face import FacePath
 from schemas.media import AudioStream, Video
 from schemas.profiles import PROFILES
+from schemas.quality import QualityConfig
+from schemas.router import RouterConfig
 from schemas.source import Fetched, FetchProvenance, Source
 
 KEYS = Path(__file__).parent / "keys.json"
@@ -52,8 +56,11 @@ PLANNED = PlannedClip(
 
 def keys_of(profile: str, store: WeightsStore | None = None) -> dict[str, dict[str, str]]:
     """By domain, the key of every stage."""
-    config = PROFILES[profile]
-    results = Results(SimpleNamespace(), config, store=store or WeightsStore())
+    return keys_under(PROFILES[profile], store)
+
+
+def keys_under(config: BuildConfig, store: WeightsStore | None = None) -> dict[str, dict[str, str]]:
+    results = Results(SimpleNamespace(), config, files=model_files(config, store))
     keys = {}
     for domain in config.domains:
         source = Source(id="film", uri="file:///film.mp4", domain=domain, license="CC0-1.0", title="Film")
@@ -67,6 +74,27 @@ def keys_of(profile: str, store: WeightsStore | None = None) -> dict[str, dict[s
             "trim": results.trim_key(clip, FrameSpan(start=5, stop=40)),
         }
     return keys
+
+
+def with_all_meters(folder: Path) -> BuildConfig:
+    """Every stage that is off by default, over files that count by their content alone."""
+    own = {name: folder / f"{name}.onnx" for name in ("expression", "identity", "speaker")}
+    for name, path in own.items():
+        path.write_bytes(name.encode())
+    base = PROFILES["embedded"]
+    return base.model_copy(
+        update={
+            "speaker": SpeakerConfig(weights=str(own["speaker"])),
+            "expression": ExpressionConfig(weights=str(own["expression"])),
+            "identity": EmbeddingConfig(weights=str(own["identity"])),
+            "quality": QualityConfig(),
+            "router": RouterConfig(),
+            "domains": {
+                name: domain.model_copy(update={"pose": "mesh" if domain.landmarker == "none" else "pnp"})
+                for name, domain in base.domains.items()
+            },
+        }
+    )
 
 
 def with_assets(assets: Path) -> WeightsStore:
@@ -84,8 +112,15 @@ def test_standard(domain: str, assets: Path):
     assert keys_of("standard", with_assets(assets))[domain] == json.loads(KEYS.read_text())["standard"][domain]
 
 
+@pytest.mark.parametrize("domain", PROFILES["embedded"].domains)
+def test_with_all_meters(domain: str, tmp_path: Path):
+    assert keys_under(with_all_meters(tmp_path))[domain] == json.loads(KEYS.read_text())["all meters"][domain]
+
+
 if __name__ == "__main__":
     import sys
 
     every = {"embedded": keys_of("embedded"), "standard": keys_of("standard", with_assets(Path(sys.argv[1])))}
+    with TemporaryDirectory() as folder:
+        every["all meters"] = keys_under(with_all_meters(Path(folder)))
     KEYS.write_text(json.dumps(every, indent=1) + "\n")

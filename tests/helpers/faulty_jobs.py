@@ -6,8 +6,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.build.jobs import Job, JobContext, Made, Told
+from pipeline.build.jobs import Job, JobContext, Result
 from schemas.analysis import SourcePlan
+from schemas.progress import Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,18 +20,18 @@ class FaultyJob(Job):
     notes: str  # a folder
     num_faults: int = 1000
 
-    def compute(self, context: JobContext, told: Told) -> Made:
+    def compute(self, context: JobContext, report: Report) -> Result:
         del context
         folder = Path(self.notes)
         begun = len(list(folder.iterdir()))
         (folder / f"{begun}-{os.getpid()}").touch()
         if begun < self.num_faults:
-            self.misbehave(told)
+            self.misbehave(report)
         return SourcePlan(source_id=self.source.id, shots=(), tracks=(), clips=(), refusals=()), {}
 
-    def misbehave(self, told: Told) -> None:
+    def misbehave(self, report: Report) -> None:
         """Nothing wrong."""
-        del told
+        del report
 
     def tries(self) -> int:
         return len(list(Path(self.notes).iterdir()))
@@ -39,33 +40,33 @@ class FaultyJob(Job):
 class AbortJob(FaultyJob):
     """Ends its process as a decoder's failed assertion does."""
 
-    def misbehave(self, told: Told) -> None:
-        del told
+    def misbehave(self, report: Report) -> None:
+        del report
         os.abort()
 
 
 class SegmentationFaultJob(FaultyJob):
     """Reads where nothing is."""
 
-    def misbehave(self, told: Told) -> None:
-        del told
+    def misbehave(self, report: Report) -> None:
+        del report
         ctypes.string_at(0)
 
 
 class HangJob(FaultyJob):
     """Never comes back."""
 
-    def misbehave(self, told: Told) -> None:
+    def misbehave(self, report: Report) -> None:
         for step in range(3600):
-            told(step, 3600)
+            report(self.stage, step, 3600)
             time.sleep(1)
 
 
 class HogJob(FaultyJob):
     """Takes memory until somebody stops it; by itself it stops at 2 GiB."""
 
-    def misbehave(self, told: Told) -> None:
-        del told
+    def misbehave(self, report: Report) -> None:
+        del report
         taken = []
         for _ in range(64):
             taken.append(bytearray(os.urandom(1024)) * (32 * 1024))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints import PrintTap
 from pipeline.clip.speech import log_mel
 from pipeline.demo.speech import synthesise_speech
 from schemas.config import SpeechConfig
@@ -44,7 +44,7 @@ def talking_prints(seed: int, duration_s: float = 6.0, *, noise: float = 0.0) ->
     num_frames = round(duration_s * FPS)
     rng = np.random.default_rng(seed)
     opening = speech.opening_at(np.arange(num_frames) / FPS) + noise * rng.normal(size=num_frames)
-    meter = PrintMeter(num_frames, FPS)
+    meter = PrintTap(num_frames, FPS)
     for _ in range(num_frames):
         meter.add(np.zeros((64, 64, 3), np.uint8), FULL)
     mesh = np.zeros((num_frames, 468, 3), np.float32)

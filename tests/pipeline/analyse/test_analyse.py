@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from pipeline.analyse.plan import overlap, plan_clips
-from pipeline.analyse.runs import Window, analyse_run, join_runs, windows_of
-from pipeline.clip.make import npy
+from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.analyse.windows import Window, windows_of
 from pipeline.fetch.probe import probe
+from pipeline.media.arrays import npy
 from pipeline.media.decode import iter_frames
 from pipeline.models.detectors import BlazeFace, FaceBox
 from schemas.analysis import AnalysisRun

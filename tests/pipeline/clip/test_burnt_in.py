@@ -8,7 +8,7 @@ import pytest
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.clip.burnt_in import BurntInMeter
+from pipeline.clip.burnt_in import BurntInTap
 from pipeline.demo.portrait import Camera, film_photograph, photograph
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import iter_frames
@@ -27,7 +27,7 @@ def overlay_of(frames, face=FACE, size=SIZE, config=None):
     plan = make_clip(num_frames=len(frames)).plan
     x0, y0, x1, y1 = face
     square, box = Box(x0=0, y0=0, x1=SIZE, y1=SIZE), Box(x0=x0, y0=y0, x1=x1, y1=y1)
-    meter = BurntInMeter(plan.model_copy(update={"square": square, "face": box}), size, config or QualityConfig())
+    meter = BurntInTap(plan.model_copy(update={"square": square, "face": box}), size, config or QualityConfig())
     for frame in frames:
         meter.add(np.ascontiguousarray(frame), (0.0, 0.0, 1.0, 1.0))
     return meter.overlay

@@ -8,7 +8,8 @@ import pytest
 from flows.settings import checked
 from pipeline.bench.models import asset_models
 from pipeline.clip.make import make_clip
-from pipeline.clip.prints import from_bytes
+from pipeline.clip.meters import model_files
+from pipeline.clip.prints_file import from_bytes
 from pipeline.fetch.probe import probe
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.registry import ModelSet
@@ -67,7 +68,7 @@ def clip_with(film, store: WeightsStore | None = None, **domain: object) -> tupl
     )
     times = tuple(k / 25 for k in range(NUM_FRAMES))
     face = FacePath(times_s=times, boxes=tuple(boxes), detector="blazeface_short", purity=1.0)
-    models = ModelSet(config, store or WeightsStore())
+    models = ModelSet(model_files(config, store))
     clip, files = make_clip(path, video, plan, face, "mesh", models, "test")
     arrays = {name: np.load(io.BytesIO(data)) for name, data in files.items() if name.endswith(".npy")}
     assert files.keys() - {PRINTS_FILE} >= {
@@ -116,7 +117,7 @@ def test_the_head_turns_alike_whichever_points_and_angles_are_chosen(film):
 @pytest.mark.assets
 def test_pfld_and_fsanet_make_a_clip_like_the_meshs(film, assets):
     _, by_mesh = clip_with(film)
-    clip, arrays = clip_with(film, asset_models(assets).store, landmarker="pfld", pose="fsanet")
+    clip, arrays = clip_with(film, asset_models(assets).files.store, landmarker="pfld", pose="fsanet")
     assert clip.landmark_scheme == "ibug68"
     assert {"pfld", "fsanet_1x1", "fsanet_var"} <= clip.provenance.models.keys()
     assert "face_landmark" in clip.provenance.models, "the presence gate still needs it"
@@ -138,6 +139,6 @@ def test_where_no_weights_lie_the_missing_ones_are_named(tmp_path):
         ({"landmarker": "fan3d"}, "fan3d"),
     ):
         store = WeightsStore(WeightsConfig(dir=str(tmp_path)))
-        models = ModelSet(checked({"domains": {"real": change}}, "config.yaml"), store)
+        models = ModelSet(model_files(checked({"domains": {"real": change}}, "config.yaml"), store))
         with pytest.raises(UsageError, match=rf"missing from the weights folder.*\n  {name}: "):
             models.check()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from flows.cli import application as cli
 from pipeline.build.results import Results, load_build
 from pipeline.build.survey import Survey, survey
-from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingMeter, looked_at, read_embedding
+from pipeline.clip.embedding import EMBEDDING_FILE, EmbeddingTap, looked_at, read_embedding
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import collect, collection_key, ridge_groups, stored_collection
 from pipeline.models.files.model_file import sha256_of
@@ -73,7 +73,7 @@ def picture(red: int, green: int = 0, blue: int = 0) -> np.ndarray:
 
 
 def finished(network, frames, readable, num_looks=8):
-    meter = EmbeddingMeter(network, len(frames), num_looks)
+    meter = EmbeddingTap(network, len(frames), num_looks)
     for frame in frames:
         meter.add(frame, FACE)
     return meter.finish(np.stack([IBUG] * len(frames)), np.array(readable, np.float32))
@@ -93,7 +93,7 @@ def test_a_clip_of_which_no_frame_says_anything_has_none(afraid_of_light):
     np.testing.assert_array_equal(
         finished(afraid_of_light, [light, dark, light], [1, 1, 1]), finished(afraid_of_light, [dark], [1])
     )
-    meter = EmbeddingMeter(afraid_of_light, 1, 1)
+    meter = EmbeddingTap(afraid_of_light, 1, 1)
     meter.add(dark, FACE)
     assert meter.finish(np.ones((1, 68, 3), np.float32), np.ones(1, np.float32)) is None, "points in one place"
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from pipeline.clip.expression import ExpressionMeter
+from pipeline.clip.expression import ExpressionTap
 from pipeline.models.expression import ExpressionNetwork, prepare
 from pipeline.models.files.model_file import sha256_of
 from pipeline.models.resnet import NUM_FEATURES, ResNet50
@@ -99,7 +99,7 @@ def test_a_trainers_copy_agrees_within_a_thousandth(resnet, face, scale):
 
 def test_the_square_stays_where_it_is_whatever_the_faces_own_boxes_do(resnet):
     plan = make_clip().plan
-    one, other = (ExpressionMeter(resnet, plan, 200) for _ in range(2))
+    one, other = (ExpressionTap(resnet, plan, 200) for _ in range(2))
     for step in range(3):
         one.add(picture(), (0.0, 0.0, 50.0, 50.0))
         other.add(picture(), (10.0 * step, 0.0, 150.0, 150.0))
@@ -108,14 +108,14 @@ def test_the_square_stays_where_it_is_whatever_the_faces_own_boxes_do(resnet):
 
 
 def test_frames_in_batches_give_the_numbers_of_single_frames(resnet):
-    meter = ExpressionMeter(resnet, make_clip().plan, 200)
+    meter = ExpressionTap(resnet, make_clip().plan, 200)
     pictures = [np.roll(picture(), 7 * k, axis=1) for k in range(17)]
     for one in pictures:
         meter.add(one, (0.0, 0.0, 1.0, 1.0))
     logits, features = meter.finish()
     assert logits.shape == (17, 8)
     assert features.shape == (17, NUM_FEATURES)
-    last = ExpressionMeter(resnet, make_clip().plan, 200)
+    last = ExpressionTap(resnet, make_clip().plan, 200)
     last.add(pictures[16], (0.0, 0.0, 1.0, 1.0))
     np.testing.assert_allclose(logits[16:], last.finish()[0], atol=1e-4)
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipeline.clip.quality import QualityMeter
+from pipeline.clip.quality import QualityTap
 from pipeline.demo.portrait import Camera, film_photograph, photograph
 from pipeline.fetch.probe import probe
 from pipeline.media.decode import iter_frames
@@ -13,8 +13,8 @@ from schemas.config import ProbeConfig, SelectLimits
 FACE = (60.0, 40.0, 200.0, 220.0)
 
 
-def metered(frames, face=FACE) -> QualityMeter:
-    meter = QualityMeter()
+def metered(frames, face=FACE) -> QualityTap:
+    meter = QualityTap()
     for frame in frames:
         meter.add(frame, face)
     return meter

@@ -13,10 +13,11 @@ from flows.cli import application as cli
 from pipeline.bench.routing import Take, fit, gather, router_rows, to_markdown
 from pipeline.build.results import Results
 from pipeline.card.claims import proposed_domains
-from pipeline.clip.router import RouterMeter, combined, judge, likelihoods, shipped_router
+from pipeline.clip.meters import model_files
+from pipeline.clip.router import EVIDENCE_FILES, RouterTap, combined, domain_prompts, judge, likelihoods, shipped_router
 from pipeline.demo.portrait import Camera, face_box, film_talker, photograph
-from pipeline.models.domain_evidence import EVIDENCE_FILES, frame_evidence
-from pipeline.models.registry import ModelSet, domain_prompts
+from pipeline.models.domain_evidence import frame_evidence
+from pipeline.models.registry import ModelSet
 from pipeline.models.zero_shot import WEIGHTS_FILE, ZeroShot
 from schemas.config import EMBEDDED_DOMAINS, BuildConfig
 from schemas.errors import UsageError
@@ -166,7 +167,7 @@ def talking(num, size=SIZE):
 
 
 def looked_at(frames, box, claimed, **settings):
-    meter = RouterMeter(RouterConfig(**settings), claimed, make_clip(num_frames=len(frames)).plan)
+    meter = RouterTap(RouterConfig(**settings), claimed, make_clip(num_frames=len(frames)).plan)
     for frame in frames:
         meter.add(frame, box)
     return meter.finish()
@@ -196,7 +197,8 @@ def test_clips_of_any_length_are_looked_at(num):
 def test_only_the_asked_number_of_frames_is_looked_at(monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "pipeline.clip.router.frame_evidence", lambda frame, box: seen.append(1) or frame_evidence(frame, box)
+        "pipeline.models.domain_evidence.frame_evidence",
+        lambda frame, box: seen.append(1) or frame_evidence(frame, box),
     )
     frames, box = talking(30)
     looked_at(frames, box, "real", num_frames=3)
@@ -319,7 +321,7 @@ def test_a_clips_key_depends_on_what_was_asked_for_and_on_nothing_else(tmp_path)
 
     def asked(**settings):
         results = Results(Workspace(tmp_path / "ws", create=True), BuildConfig(**settings))
-        return results._optional("real"), results.models.files("real").keys()
+        return results._optional("real"), results.model_files.digests("real").keys()
 
     plain, files = asked()
     assert plain == []
@@ -396,7 +398,7 @@ def test_what_was_not_asked_for_leaves_no_trace(tmp_path):
 
 def test_a_missing_clip_folder_is_said_before_any_work(tmp_path):
     with pytest.raises(UsageError, match=r"router\.clip: .*lacks config\.json"):
-        ModelSet(BuildConfig(router=RouterConfig(clip=str(tmp_path / "none")))).check()
+        ModelSet(model_files(BuildConfig(router=RouterConfig(clip=str(tmp_path / "none"))))).check()
 
 
 @pytest.mark.assets

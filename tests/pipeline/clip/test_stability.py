@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.clip.stability import HALF_TREMBLE, StabilityMeter, tremble
+from pipeline.clip.stability import HALF_TREMBLE, StabilityTap, tremble
 from pipeline.demo.portrait import Camera, face_box, film_photograph, photograph
 from schemas.base import Box
 from tests.helpers.release_items import make_clip
@@ -26,7 +26,7 @@ def filmed(centres, zoom=1.3, hold=1):
     """The astronaut before a camera that looks at ``centres`` (pixels of the photograph), each held for some frames."""
     picture, camera = photograph("astronaut"), Camera((226.0, 130.0), zoom)
     box = face_box(camera, (SIZE, SIZE))
-    meter = StabilityMeter(plan_of(box), SIZE)
+    meter = StabilityTap(plan_of(box), SIZE)
     for x, y in centres:
         frame = film_photograph(picture, Camera((226.0 + x, 130.0 + y), zoom), (SIZE, SIZE))
         for _ in range(hold):
@@ -92,7 +92,7 @@ def test_the_size_of_the_frames_does_not_matter():
     for scale in (1, 2):
         size = (SIZE * scale, SIZE * scale)
         plan = plan_of(face_box(camera, (SIZE, SIZE)))
-        meter = StabilityMeter(plan, SIZE * scale)
+        meter = StabilityTap(plan, SIZE * scale)
         for x, y in path:
             view = Camera((226.0 + x, 130.0 + y), 1.3 * scale)
             meter.add(film_photograph(photograph("astronaut"), view, size), (0.0, 0.0, 1.0, 1.0))
@@ -101,14 +101,14 @@ def test_the_size_of_the_frames_does_not_matter():
 
 
 def test_pictures_without_anything_in_them_are_steady():
-    meter = StabilityMeter(plan_of((60, 60, 180, 200)), SIZE)
+    meter = StabilityTap(plan_of((60, 60, 180, 200)), SIZE)
     for level in [0, 255] * 10:
         meter.add(np.full((SIZE, SIZE, 3), level, np.uint8), (0.0, 0.0, 1.0, 1.0))
     assert meter.stability == pytest.approx(1)
 
 
 def test_a_face_beyond_the_edge_is_measured_on_the_whole_picture():
-    meter = StabilityMeter(plan_of((-300, -300, -200, -200)), SIZE)
+    meter = StabilityTap(plan_of((-300, -300, -200, -200)), SIZE)
     for _ in range(10):
         meter.add(np.full((SIZE, SIZE, 3), 9, np.uint8), (0.0, 0.0, 1.0, 1.0))
     assert meter.stability == pytest.approx(1)

@@ -224,6 +224,7 @@ def mouths_and_voices(assets) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]
 def _measure(path: Path, domain: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Opening, validity and loudness of six seconds, by the pipeline's own stages."""
     from pipeline.clip.landmarks import estimate_landmarks
+    from pipeline.clip.meters import model_files
     from pipeline.clip.motion import estimate_motion
     from pipeline.fetch.probe import probe
     from pipeline.media.decode import iter_at_rate, iter_frames
@@ -231,7 +232,7 @@ def _measure(path: Path, domain: str) -> tuple[np.ndarray, np.ndarray, np.ndarra
     from schemas.config import BuildConfig
 
     config = BuildConfig()
-    models = ModelSet(config)
+    models = ModelSet(model_files(config))
     video = probe(path, "film", "0" * 64, config.probe)
     size = (512, round(512 * video.height_px / video.width_px))
     num_frames = 150

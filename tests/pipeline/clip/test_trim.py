@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from pipeline.build.results import load_build, results_of
 from pipeline.build.survey import survey
-from pipeline.clip.make import npy
-from pipeline.clip.prints import from_bytes
+from pipeline.clip.meters import model_files
+from pipeline.clip.prints_file import from_bytes
 from pipeline.clip.trim import trim_clip
+from pipeline.media.arrays import npy
 from pipeline.media.audio import read_audio, read_flac
 from pipeline.media.encode import ClipWriter, cut_clip
 from pipeline.media.pixels import to_coded
@@ -51,7 +52,7 @@ def whole(built, tmp_path_factory):
     return (
         replace(talker, clip=clip),
         files,
-        lambda span: trim_clip(clip, span, files.__getitem__, "real", results.models, scratch),
+        lambda span: trim_clip(clip, span, files.__getitem__, "real", ModelSet(results.model_files), scratch),
     )
 
 
@@ -131,7 +132,7 @@ def test_hubert_listens_anew(whole, tmp_path):
     folder = random_hubert(tmp_path / "random-hubert-for-tests")
     config = BuildConfig(speech=SpeechConfig(hubert=str(folder), hubert_layers=(0, -1)))
     clip = made.clip.model_copy(update={"files": made.clip.files | {"hubert.npy": "0" * 64}})
-    models, span = ModelSet(config), FrameSpan(start=10, stop=60)
+    models, span = ModelSet(model_files(config)), FrameSpan(start=10, stop=60)
     part = trim_clip(clip, span, files.__getitem__, "real", models, tmp_path)[1]
     samples = read_flac(files["flac"])[640 * 10 : 640 * 60]
     assert np.array_equal(load(part["hubert.npy"]), models.hubert().features(samples, 50, "mean"))

@@ -13,7 +13,8 @@ from flows.cli import application as cli
 from flows.cli import listings
 from pipeline.build.results import Results, load_build
 from pipeline.build.survey import FinishedClip, Survey, survey
-from pipeline.clip.prints import PrintMeter, from_bytes, to_bytes
+from pipeline.clip.prints import PrintTap
+from pipeline.clip.prints_file import from_bytes, to_bytes
 from pipeline.curate import collect as collect_module
 from pipeline.curate.choice import ReleaseOptions, choose
 from pipeline.curate.collect import collect, collection_key, copied_sources, ridge_groups, stored_collection
@@ -275,7 +276,7 @@ def test_missing_prints_end_a_release_with_a_remedy(twins, tmp_path):
 
 
 def test_a_clip_that_is_shorter_than_the_frames_to_remember_has_prints():
-    meter = PrintMeter(3, 25)
+    meter = PrintTap(3, 25)
     for level in (0, 100, 200):
         meter.add(np.full((32, 32, 3), level, np.uint8), (4.0, 4.0, 28.0, 28.0))
     prints = meter.finish(np.zeros((3, 468, 3), np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32), None)

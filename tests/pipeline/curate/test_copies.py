@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.clip.crop import cut_square
-from pipeline.clip.prints import PrintMeter
+from pipeline.clip.prints import PrintTap
 from pipeline.clip.speech import log_mel
 from pipeline.curate.duplicates import Take, agreement, find_duplicates, motion_of, sound_of, typical_hash
 from pipeline.fetch.probe import probe
@@ -66,7 +66,7 @@ def printed(path: Path) -> Prints:
     side = min(video.width_px, video.height_px)
     x0, y0 = (video.width_px - side) // 2, (video.height_px - side) // 2
     square = Box(x0=x0, y0=y0, x1=x0 + side, y1=y0 + side)
-    meter = PrintMeter(num_frames, 25)
+    meter = PrintTap(num_frames, 25)
     for frame, _ in iter_at_rate(iter_frames(path, video, start_s=video.start_s), video.start_s, 25, num_frames):
         crop = to_rgb(cut_square(frame, (video.width_px, video.height_px), square, SIDE_PX), SIDE_PX)
         meter.add(crop, (0.0, 0.0, float(SIDE_PX), float(SIDE_PX)))

@@ -115,7 +115,7 @@ def test_models_and_lists_tell_who_made_the_clip(screened):
     about = json.loads((screened.release / "about.json").read_text())
     place = Workspace(screened.workspace)
     made = load_build(place)
-    raw = results_of(place, made).models.cards({"real", "mesh"})
+    raw = results_of(place, made).model_files.cards({"real", "mesh"})
     assert {card["name"] for card in about["models"]} == {card.name for card in raw}
     rows = [json.loads(line) for line in (screened.release / "clips.jsonl").read_text().splitlines()]
     domains = {row["plan"]["source_id"]: (row["domain"], row.get("reviewed_domain")) for row in rows}

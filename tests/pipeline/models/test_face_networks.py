@@ -11,7 +11,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from pipeline.analyse.runs import WHOLE
+from pipeline.analyse.windows import WHOLE
 from pipeline.bench.models import asset_models
 from pipeline.build.results import Results
 from pipeline.models.detector_table import build_detectors, detector_files
@@ -105,7 +105,7 @@ def test_a_users_own_detector_is_on_the_card(tmp_path):
     path = constant_answers(tmp_path / "a.onnx", {"output0": np.zeros((1, 5, 84))})
     own = OnnxDetectorConfig(path=str(path), width_px=64, height_px=64, layout="yolo_face")
     config = with_detectors(DetectorChoice(model="mine", min_score=0.5, onnx=own))
-    cards = {card.name: card for card in Results(SimpleNamespace(), config).models.cards({"real"})}
+    cards = {card.name: card for card in Results(SimpleNamespace(), config).model_files.cards({"real"})}
     [mine] = [card for name, card in cards.items() if name.startswith("a-")]
     assert mine.file == "a.onnx"
     assert mine.commercial_use is None

@@ -67,7 +67,6 @@ def test_the_number_of_states_is_the_models_own(batching, num_samples):
 @pytest.mark.skipif(HAS_CUDA, reason="has CUDA")
 def test_cuda_that_is_not_there_is_said_before_any_work(hubert_folder, tmp_path, capsys):
     network = Hubert(str(hubert_folder), (-1,), "cuda", half=True)
-    assert network.sha256, "who only looks at results needs no GPU"
     with pytest.raises(UsageError, match=r"speech.hubert_device is cuda, and torch finds no CUDA .* to cpu"):
         network.features(noise(640), 1)
     manifest = write_manifest(tmp_path / "manifest.yaml", [{"id": "a", "uri": str(tmp_path / "a.mp4")}])

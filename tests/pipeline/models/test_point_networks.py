@@ -10,6 +10,7 @@ import pytest
 
 from flows.settings import checked
 from pipeline.clip.landmarks import estimate_landmarks
+from pipeline.clip.meters import model_files
 from pipeline.models import point_networks
 from pipeline.models.landmarkers import Roi
 from pipeline.models.layouts import FACE_MESH_468, IBUG_68, FacePoints
@@ -137,9 +138,9 @@ def test_a_configured_file_is_looked_at_before_any_work(tmp_path):
     own = {"path": str(path), "input_px": SIDE, "num_points": 4}
     config = checked({"domains": {"real": {"landmarker": own}}}, "config.yaml")
     with pytest.raises(UsageError, match=r"domains\.real\.landmarker .*expected 4 points"):
-        ModelSet(config).check()
+        ModelSet(model_files(config)).check()
     onnx_files.constant(path, CORNERS)
-    ModelSet(config).check()
+    ModelSet(model_files(config)).check()
 
 
 def test_a_landmarker_that_nobody_knows_is_one_line():
@@ -163,11 +164,11 @@ def test_angles_of_another_source_need_points_that_tell_the_heads_place(points, 
 def test_a_file_that_changes_is_another_model(tmp_path):
     path = onnx_files.constant(tmp_path / "own.onnx", CORNERS)
     own = {"path": str(path), "input_px": SIDE, "num_points": 4}
-    models = ModelSet(checked({"domains": {"mesh": {"landmarker": own}}}, "config.yaml"))
-    before = models.files("mesh")
+    models = ModelSet(model_files(checked({"domains": {"mesh": {"landmarker": own}}}, "config.yaml")))
+    before = models.files.digests("mesh")
     onnx_files.constant(path, CORNERS / 2)
-    assert models.files("mesh") != before
-    assert not any(name.startswith("own-") for name in models.files("real"))
+    assert models.files.digests("mesh") != before
+    assert not any(name.startswith("own-") for name in models.files.digests("real"))
 
 
 # --- the tracker ---------------------------------------------------------------------------------------------------

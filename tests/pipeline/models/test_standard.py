@@ -7,9 +7,10 @@ import pytest
 
 from flows.cli import application as cli
 from flows.settings import overlaid, read_settings
+from pipeline.clip.meters import model_files
+from pipeline.models.files.model_files import ModelFiles
 from pipeline.models.files.packaged import PACKAGED_MODELS
 from pipeline.models.files.weights import WeightsStore, shipped_registry
-from pipeline.models.registry import ModelSet
 from pipeline.release.verify import verify_release
 from schemas.config import BuildConfig, WeightsConfig
 from schemas.profiles import PROFILES
@@ -20,12 +21,12 @@ films = films_module.films  # a fixture
 NEEDED = {"scrfd_500m_kps", "yunet_n", "pfld", "light_asd"}
 
 
-def needed(models: ModelSet) -> set[str]:
+def needed(models: ModelFiles) -> set[str]:
     return {name for domain in models.config.domains for name in models.needed(domain)} - set(PACKAGED_MODELS)
 
 
 def test_standard_is_on_by_default_only_with_what_was_run_with_real_weights():
-    assert needed(ModelSet(PROFILES["standard"])) == NEEDED
+    assert needed(model_files(PROFILES["standard"])) == NEEDED
     assert all(shipped_registry()[name].at_hand for name in NEEDED)
     assert PROFILES["standard"].expression is None
     assert PROFILES["standard"].identity is None
@@ -75,10 +76,10 @@ def test_a_clips_key_depends_on_every_weights_file(name, monkeypatch):
     other = shipped_registry()[name].model_copy(
         update={"files": tuple(file.model_copy(update={"sha256": "0" * 64}) for file in shipped_registry()[name].files)}
     )
-    before = ModelSet(config).files("real")
-    changed = ModelSet(config, WeightsStore(registry={**shipped_registry(), name: other}))
-    assert changed.files("real") == before | {name: "0" * 64}
-    seen = changed.detection_files("real") != ModelSet(config).detection_files("real")
+    before = model_files(config).digests("real")
+    changed = model_files(config, WeightsStore(registry={**shipped_registry(), name: other}))
+    assert changed.digests("real") == before | {name: "0" * 64}
+    seen = changed.detection_digests("real") != model_files(config).detection_digests("real")
     assert seen == (name == "scrfd_500m_kps")
 
 
@@ -94,7 +95,7 @@ def test_own_files_are_named_from_the_root_on(tmp_path, monkeypatch):
             "identity.weights=./i.onnx",
         ],
     ).build
-    found = needed(ModelSet(settings, WeightsStore(WeightsConfig(dir=str(tmp_path)))))
+    found = needed(model_files(settings, WeightsStore(WeightsConfig(dir=str(tmp_path)))))
     assert found == {str(tmp_path / name) for name in ("own.onnx", "face.onnx", "e.onnx", "i.onnx")}
 
 

@@ -16,6 +16,7 @@ import yaml
 from flows.cli import application as cli
 from flows.cli import weights as command
 from flows.settings import overlaid, read_settings
+from pipeline.clip.meters import model_files
 from pipeline.fetch.acquire import HostLimiter
 from pipeline.models.detector_table import DETECTORS, DetectorModel
 from pipeline.models.detectors import BlazeFace
@@ -318,29 +319,29 @@ def test_a_users_own_file_counts_by_its_content_and_not_by_its_place(tmp_path, s
     first, moved = put(tmp_path / "a", "own.tflite", network), put(tmp_path / "b", "own.tflite", network)
     found = []
     for path in (first, moved):
-        models = ModelSet(stand_in(str(path)), store_of(tmp_path))
+        models = ModelSet(model_files(stand_in(str(path)), store_of(tmp_path)))
         models.check()
-        found.append(models.detection_files("real"))
+        found.append(models.files.detection_digests("real"))
         assert models.detectors("real")[0].name == "blazeface_short"
-        [card] = [card for card in models.cards({"real"}) if card.file == "own.tflite"]
+        [card] = [card for card in models.files.cards({"real"}) if card.file == "own.tflite"]
         assert (card.commercial_use, str(tmp_path) in card.model_dump_json()) == (None, False)
     own = {f"own-{sha(network)[:12]}": sha(network)}
     assert found == [own | {"face_landmark": packaged_model("face_landmark").sha256}] * 2
     put(tmp_path / "b", "own.tflite", BODY)
-    assert models.detection_files("real") != found[0]
+    assert models.files.detection_digests("real") != found[0]
 
 
 def test_embedded_needs_no_weights_and_reads_no_registry(tmp_path, monkeypatch):
     monkeypatch.setattr(weights_module, "shipped_registry", lambda: pytest.fail("the registry was read"))
-    models = ModelSet(BuildConfig(), WeightsStore(WeightsConfig(dir=str(tmp_path / "none"))))
+    models = ModelSet(model_files(BuildConfig(), WeightsStore(WeightsConfig(dir=str(tmp_path / "none")))))
     models.check()
-    assert {name for domain in BuildConfig().domains for name in models.files(domain)} == set(PACKAGED_MODELS)
+    assert {name for domain in BuildConfig().domains for name in models.files.digests(domain)} == set(PACKAGED_MODELS)
 
 
 def test_hubert_can_be_named_by_the_registry(tmp_path):
     config = BuildConfig.model_validate({"speech": {"hubert": "net"}})
-    models = ModelSet(config, store_of(tmp_path, entry("net")))
-    assert models.files("real")["net"] == sha(BODY)
+    models = ModelSet(model_files(config, store_of(tmp_path, entry("net"))))
+    assert models.files.digests("real")["net"] == sha(BODY)
     with pytest.raises(UsageError, match=r"1 model is missing .*\n  net: "):
         models.check()
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from pipeline.clip.expression import ExpressionMeter
+from pipeline.clip.expression import ExpressionTap
 from pipeline.models.expression import ExpressionNetwork
 from pipeline.models.resnet import ResNet50
 from schemas.errors import UsageError
@@ -52,7 +52,7 @@ def shards(weights, tmp_path_factory):
     network, folder = ExpressionNetwork(weights, GIVEN), tmp_path_factory.mktemp("shards")
 
     def looked_at(key, members):
-        meter = ExpressionMeter(network, make_clip(key).plan, SIZE_PX)
+        meter = ExpressionTap(network, make_clip(key).plan, SIZE_PX)
         with av.open(io.BytesIO(members["mp4"])) as container:
             for frame in container.decode(video=0):
                 exact = frame.reformat(format="rgb24", **CONVERSION)
