@@ -12,7 +12,10 @@ from anitalk import PACKAGES
 from tests.conftest import ROOT
 
 PUBLIC = {
-    "training.data": {"AugmentConfig", "Batch", "PairLoader", "PairsConfig", "Side", "as_float", "augment", "pairs"},
+    "training.data": {
+        *("AugmentConfig", "Batch", "BatchLoader", "Draw", "FramePairs", "PairLoader", "PairsConfig", "Quota", "Side"),
+        *("WindowBatch", "WindowSide", "Windows", "as_float", "augment", "open_batches", "pairs"),
+    },
     "training.engine.trained": {"SavedCheckpoint", "find_checkpoint", "load_driver", "recipe_of"},
     "training.engine.animator": {"SAFE_DEG", "AnimateConfig", "Animator", "Picture", "Pictures"},
 }
