@@ -9,13 +9,14 @@ TSC := $(VENV)/node/$(TYPESCRIPT)/node_modules/typescript/lib/tsc.js
 
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 
-.PHONY: help setup demo test test-slow lint types scripts imports schemas clean
+.PHONY: help setup demo test test-slow lint types scripts imports docs clean
 
 help:
 	@echo "make demo    set up, then run the whole pipeline on films rendered here (no network, no weights)"
 	@echo "make test    set up, then run the tests"
 	@echo "make test-slow  the tests that take minutes each: many kills, thousands of damaged files"
-	@echo "make lint    ruff, formatting;  make types: pyright;  make scripts: the pages' JavaScript;  make imports: import rules"
+	@echo "make lint    ruff, formatting;  make types: pyright;  make scripts: the pages JavaScript;  make imports: import rules"
+	@echo "make docs    print the pages of commands and settings from the program"
 	@echo "make clean   remove the environment and what the demo made"
 
 setup: $(STAMP)
@@ -55,6 +56,9 @@ $(TSC): | $(STAMP)
 
 imports: setup
 	$(BIN)/lint-imports
+
+docs: setup
+	$(BIN)/python -m flows.cli.reference --write
 
 clean:
 	rm -rf $(VENV) out

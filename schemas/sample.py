@@ -1,6 +1,6 @@
 """The shard field table: the contract between the builder and every reader.
 
-One definition serves the writer, the verifier, the README and the loaders. ``T`` is the number of
+One definition serves the writer, the verifier, docs/release-format.md and the loaders. ``T`` is the number of
 video frames of the clip, ``A`` its audio samples, ``Tm`` its log-mel frames, ``P`` the points of its
 landmark scheme, ``M`` the motion channels, ``L`` the stored HuBERT layers, and ``C`` and ``D`` the
 widths of HuBERT and expression features, which depend on the models.

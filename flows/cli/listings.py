@@ -185,7 +185,7 @@ def clip_rows(results: "Results", build: "BuildRecord") -> Listed:
         )
     # Scores that were not asked for have no column.
     optional = {name for name, field in Scores.model_fields.items() if not field.is_required()}
-    absent = {name for name in optional if all(getattr(clip.clip.scores, name) is None for clip in surveyed.clips)}
+    absent = {name for name in optional if all(getattr(row.clip.scores, name) is None for row in surveyed.clips)}
     scored = [name for name in Scores.model_fields if name not in {"sync", "speaker", "router"} | absent]
     judged = [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
     judged += [f"router_{name}" for name in _ROUTED] if routed else []
@@ -241,7 +241,7 @@ def decision_rows(results: "Results", build: "BuildRecord") -> Listed:
         {
             **decision.model_dump(mode="json"),
             "overrules": str(decision.overrules or ""),
-            "stale": len(surveyed.reviews[decision.clip_id].stale) if decision.clip_id in surveyed.reviews else 0,
+            "stale": len(surveyed.reviews[decision.clip_id].stale) if decision.clip_id in surveyed.said else 0,
         }
         for decision in choice.decisions
     ]

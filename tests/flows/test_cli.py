@@ -22,6 +22,7 @@ from pipeline.build.results import load_build
 from pipeline.store.workspace import Workspace
 from tests.helpers import films as films_module
 from tests.helpers.films import QUICK, ROOT, Built, build, copied, digests, start, write_manifest
+from training.engine.events import FailedEvent, read_events
 
 films, built = films_module.films, films_module.built  # fixtures
 SHOT_FIELDS = ["source_id", "start_frame", "stop_frame", "start_s", "stop_s", "boundary"]
@@ -414,6 +415,13 @@ def test_schema_prints_one_or_all(run, refused):
     for name, schema in schemas.items():
         assert json.loads(run("schema", name)[1]) == schema
     assert "there is no record 'nothing': choose from " in refused("schema", "nothing")
+
+
+def test_a_training_that_cannot_begin_says_so_in_its_events(tmp_path, refused):
+    places = ("--shards", tmp_path, "-o", tmp_path / "run", "--events", tmp_path / "events.jsonl")
+    sentence = refused("train", "nothing", *places)
+    assert "there is no recipe 'nothing': choose from anytalk" in sentence
+    assert read_events(tmp_path / "events.jsonl")[0] == [FailedEvent(sentence=sentence, exit_code=2)]
 
 
 @pytest.mark.parametrize("command", ["build", "shots", "schema", "status"])

@@ -1,4 +1,4 @@
-"""Small commands load little: which modules are there once they have answered (times: ``benchmarks/startup.py``)."""
+"""Small commands load little: the modules that are there at their end (``benchmarks/startup.py`` has the times)."""
 
 import subprocess
 import sys

@@ -115,9 +115,9 @@ def rows_of(text: str, after: str) -> dict[str, dict[str, str]]:
     return {row[0].split(" (")[0]: dict(zip(table[0][1:], row[1:], strict=True)) for row in table[2:]}
 
 
-def test_the_readme_tells_the_figures_of_the_page():
-    page, readme = ((ROOT / name).read_text() for name in ("docs/accuracy.md", "README.md"))
-    told = rows_of(readme, "labelled faces found, and false alarms")
+def test_the_page_of_models_repeats_the_figures_of_the_page_of_accuracy():
+    page, models = ((ROOT / name).read_text() for name in ("docs/accuracy.md", "docs/models-and-weights.md"))
+    told = rows_of(models, "labelled faces found, and false alarms")
     measured = rows_of(page, "## Faces, in short")
     assert {"embedded", "standard"} <= told.keys()
     for name, row in told.items():
