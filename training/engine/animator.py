@@ -97,7 +97,7 @@ class Animator:
         for batch in driving:
             if self.config.relative and reference is None:
                 raise UsageError("relative motion needs the motion that it is relative to")
-            yield from self._made(batch, reference)
+            yield from self._rendered(batch, reference)
 
     def nearest(self, driving: Iterable[Picture]) -> tuple[int, Any]:
         """The number of the driving frame that is most like the source, and its motion, to move relative to it.
@@ -131,11 +131,11 @@ class Animator:
         """What makes the pictures of one batch; ``reference`` as for :meth:`frames`, where it has to be given here."""
 
         def step(frames: Pictures) -> Pictures:
-            return self._made(Driving(_as_input(frames)), reference)
+            return self._rendered(Driving(_as_input(frames)), reference)
 
         return step
 
-    def _made(self, driving: Driving, reference: Any) -> Pictures:
+    def _rendered(self, driving: Driving, reference: Any) -> Pictures:
         motion = self.driver.carried(self.looked, self.follow(driving), reference, self.config)
         with torch.no_grad(), halved(self._device, on=self.config.half):
             return _as_picture(self.driver.render(self.looked, motion))

@@ -60,7 +60,7 @@ def train(request: RunRequest, report_line: Callable[[str], None]) -> tuple[Outc
     where = request.shards[0] if len(request.shards) == 1 else request.shards
     beginning = find_beginning(request.recipe, config, request.output, request.init, resume=request.resume)
     fabric = start(config, request.accelerator)
-    builds_on = None if config.place.inherits else beginning.builds_on
+    builds_on = None if config.stage_plan.inherits else beginning.builds_on
     draw, made_from = recipe.draw(config, builds_on), beginning.made_from()
     feed = open_feed(where, draw, config, fabric.device)
     learner = recipe.learner(config, replace(feed.facts(), checkpoint=builds_on))

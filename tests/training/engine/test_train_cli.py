@@ -231,7 +231,10 @@ def test_settings_lie_over_one_another(config):
 MISTAKES = {
     "no such release": (["--shards", "/nowhere"], "no finished release at /nowhere"),
     "two releases": (["--shards", "/one", "--shards", "/two"], "/one is no shard: name one release alone"),
-    "stage": (["--stage", "finetune"], "begins with the first stage's weights: name a checkpoint by --init"),
+    "stage": (
+        ["--stage", "finetune"],
+        "begins with the weights of the stage pretrain: name a checkpoint of it by --init",
+    ),
     "no checkpoint": (["--init", "/nowhere"], "--init: /nowhere is no checkpoint of this trainer"),
     "frozen": (["--set", "losses.perceptual.weight=1"], "losses.perceptual.file.path is not set"),
     "frozen file": (

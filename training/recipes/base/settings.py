@@ -87,7 +87,7 @@ class TrainConfig(Record):
         return getattr(self, self.stage)
 
     @property
-    def place(self) -> Stage:
+    def stage_plan(self) -> Stage:
         """How this run's stage begins."""
         return self.STAGES[self.stage]
 
