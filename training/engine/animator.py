@@ -26,9 +26,12 @@ SAFE_DEG = {"yaw": 45.0, "pitch": 20.0, "roll": 20.0}
 class AnimateConfig(MotionConfig):
     """How a source is moved, and how fast."""
 
-    batch_size: int = Field(default=1, ge=1)  # frames made at once; a picture waits for the others of its batch
-    half: bool = False  # networks in bfloat16, coordinates not; GPU only
-    graph: bool = False  # record the step once and play it again; GPU only
+    batch_size: int = Field(default=1, ge=1)
+    """Frames made at once; a picture waits for the others of its batch."""
+    half: bool = False
+    """Networks in bfloat16, coordinates not; GPU only."""
+    graph: bool = False
+    """Record the step once and play it again; GPU only."""
 
     @property
     def doubts(self) -> str | None:

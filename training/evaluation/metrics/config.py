@@ -12,7 +12,8 @@ from training.networks.frozen import FrozenFile
 class LpipsConfig(Record):
     """LPIPS: the features of a network, and the weights per channel that its authors publish."""
 
-    backbone: Literal["alexnet", "squeezenet1_1"] = "alexnet"  # what papers report
+    backbone: Literal["alexnet", "squeezenet1_1"] = "alexnet"
+    """The network whose features are compared; AlexNet is what papers report."""
     file: FrozenFile = FrozenFile()
     heads: FrozenFile = FrozenFile()
 
@@ -48,19 +49,27 @@ class MetricsConfig(Record):
     """A file for every metric that needs one."""
 
     lpips: LpipsConfig = LpipsConfig()
-    fid: FrozenFile = FrozenFile()  # Inception-v3 as pytorch-fid publishes it
-    points: FrozenFile = FrozenFile()  # 2DFAN-4, the state dict of face-alignment 1.5
+    fid: FrozenFile = FrozenFile()
+    """Inception-v3 as pytorch-fid publishes it."""
+    points: FrozenFile = FrozenFile()
+    """2DFAN-4, the state dict of face-alignment 1.5."""
     identity: IdentityConfig = IdentityConfig()
     expression: ExpressionConfig = ExpressionConfig()
-    niqe: FrozenFile = FrozenFile()  # .npz or .safetensors with mu_pris_param and cov_pris_param
+    niqe: FrozenFile = FrozenFile()
+    """Statistics of natural pictures: .npz or .safetensors with mu_pris_param and cov_pris_param."""
 
 
 class EvaluationConfig(Record):
     """Every setting of an evaluation."""
 
-    seed: NonNegativeInt = 0  # of the pairs
-    num_pairs: PositiveInt = 200  # per group of domains; the paper's videos of a test of one domain
-    num_frames: PositiveInt = 32  # of each driving clip, evenly spread; 200 pairs are then 6400, more than FID's 2048
-    batch_size: PositiveInt = 8  # frames at once; beside speed only the last digits depend on it
-    cache_dir: str | None = None  # of fetched shards; None: the user's cache folder
+    seed: NonNegativeInt = 0
+    """Of the drawing of pairs."""
+    num_pairs: PositiveInt = 200
+    """Pairs per group of domains; the paper's videos of a test of one domain."""
+    num_frames: PositiveInt = 32
+    """Frames of each driving clip, evenly spread; 200 pairs are then 6400, more than FID's 2048."""
+    batch_size: PositiveInt = 8
+    """Frames at once; beside speed only the last digits depend on it."""
+    cache_dir: str | None = None
+    """Where fetched shards lie; None: the user's cache folder."""
     metrics: MetricsConfig = MetricsConfig()
