@@ -243,7 +243,7 @@ MISTAKES = {
     ),
     "workers": (["--set", "data.num_workers=3"], "the domain 'real' has 2 shards for 3 readers"),
     "domain": (["--set", "pretrain.domains=[disney_human]"], "there is no domain 'disney_human' in the split 'train'"),
-    "renamed": (["--set", "losses.spread=1"], "--set: losses.spread is called losses.keypoint_prior now: rename it"),
+    "renamed": (["--set", "losses.spread=1"], "losses.spread is called losses.keypoint_prior now: rename it"),
     "setting": (["--set", "losses.pixels=1"], "losses.pixels: Extra inputs are not permitted"),
     "value": (["--set", "clip=-1"], "clip: Input should be greater than 0, found -1"),
     "size": (["--set", "data.size_px=64"], "data.size_px 64 is not the model's 32"),
