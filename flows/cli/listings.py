@@ -241,7 +241,7 @@ def decision_rows(results: "Results", build: "BuildRecord") -> Listed:
         {
             **decision.model_dump(mode="json"),
             "overrules": str(decision.overrules or ""),
-            "stale": len(surveyed.reviews[decision.clip_id].stale) if decision.clip_id in surveyed.said else 0,
+            "stale": len(surveyed.reviews[decision.clip_id].stale) if decision.clip_id in surveyed.reviews else 0,
         }
         for decision in choice.decisions
     ]

@@ -54,19 +54,29 @@ def read_numbers(frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return frame.round().astype(int), clip.round().astype(int)
 
 
-def numbered_files(clip: int, *, num_frames: int = NUM_FRAMES, valid=None, emotion=False) -> dict[str, bytes]:
-    """All visual and speech files of a clip; ``pose[t]`` begins with frame and clip number, as do all labels."""
-    sizes = {"T": num_frames, "P": 68, "M": 6, "Tm": 4 * num_frames}
+def numbered_files(
+    clip: int, *, num_frames: int = NUM_FRAMES, valid=None, emotion=False, hubert=False
+) -> dict[str, bytes]:
+    """All visual and speech files of a clip; ``pose[t]`` begins with frame and clip number, as do all labels.
+
+    So do ``mel``, whose first number is that of the mel frame, and ``hubert[l, t]``, whose third is the layer.
+    """
+    sizes = {"T": num_frames, "P": 68, "M": 6, "Tm": 4 * num_frames, "L": 2, "C": 5}
+    wanted = {"emotion.npy": emotion, "hubert.npy": hubert}
     files = {"mp4": numbered_mp4(clip, num_frames), "flac": _silence(num_frames)}
     frames = np.arange(num_frames, dtype=np.float32)
     for field in FIELDS:
-        if field.suffix.endswith(".npy") and (not field.optional or (emotion and field.suffix == "emotion.npy")):
+        if field.suffix.endswith(".npy") and (not field.optional or wanted.get(field.suffix)):
             array = np.ones(field.shape(sizes), field.dtype)
             if field.suffix == "valid.npy":
                 array = array if valid is None else np.asarray(valid, bool)
             elif field.dtype == "f4" and field.axes[0] == "T":
                 array[..., 0] = frames.reshape(-1, *[1] * (array.ndim - 2))
                 array[..., 1] = clip
+            elif field.suffix == "mel.npy":
+                array[:, 0], array[:, 1] = np.arange(len(array)), clip
+            elif field.suffix == "hubert.npy":
+                array[..., 0], array[..., 1], array[..., 2] = frames, clip, np.arange(2)[:, None]
             files[field.suffix] = encode_npy(array)
     return files
 
@@ -115,11 +125,11 @@ def shards_of(release: Path, split: str = "train") -> list[Path]:
     return sorted((release / split).glob("*/*-visual-*.tar"))
 
 
-def rewritten(release: Path, folder: Path, change) -> list[str]:
+def rewritten(release: Path, folder: Path, change, series: str = "visual") -> list[str]:
     """Copies of the training shards that belong to no release; ``change(key, members)`` may change the members."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for shard in shards_of(release):
+    for shard in sorted((release / "train").glob(f"*/*-{series}-*.tar")):
         samples: dict[str, dict[str, bytes]] = {}
         with tarfile.open(shard) as tar:
             for member in tar:

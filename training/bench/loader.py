@@ -66,20 +66,20 @@ class LoaderFigures:
         """As Markdown."""
         rows = [("loader", self.loader_ms), ("bare decoding", self.bare_ms), ("a clip opened per pair", self.usual_ms)]
         rows += self.others_ms.items()
-        told = ["| one core | ms per pair | pairs/s | ÷ bare decoding |", "| --- | --- | --- | --- |"]
-        told += [f"| {name} | {ms:.2f} | {1000 / ms:.0f} | {self.bare_ms / ms:.2f} |" for name, ms in rows]
-        told += [
+        lines = ["| one core | ms per pair | pairs/s | ÷ bare decoding |", "| --- | --- | --- | --- |"]
+        lines += [f"| {name} | {ms:.2f} | {1000 / ms:.0f} | {self.bare_ms / ms:.2f} |" for name, ms in rows]
+        lines += [
             "",
             f"{self.num_pairs} pairs of {self.size_px} px; the loader reaches {self.share:.0%} of bare decoding.",
         ]
         if self.step_ms:
             waits = {"loader": self.wait_ratio, **self.others_wait_ratio}
             shares = ", ".join(f"{name} {share:.1%}" for name, share in waits.items())
-            told.append(
+            lines.append(
                 f"{self.num_workers} workers beside steps of {self.step_ms:.0f} ms, part of the time spent waiting for "
                 f"data: {shares}."
             )
-        return told
+        return lines
 
     @property
     def share(self) -> float:

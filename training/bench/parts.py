@@ -116,17 +116,17 @@ def known_peak(device: torch.device) -> tuple[float, str] | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    found = next((peak for part, peak in _PEAKS_TFLOPS.items() if part in name), None)
-    return None if found is None else (found, "dense bfloat16 by the data sheet")
+    known = next((peak for part, peak in _PEAKS_TFLOPS.items() if part in name), None)
+    return None if known is None else (known, "dense bfloat16 by the data sheet")
 
 
 def measured_peak(device: torch.device) -> tuple[float, str]:
     """TFLOP/s of one large matrix product, the best of some; single precision on a processor, bfloat16 on a GPU."""
     dtype, side = (torch.bfloat16, 8 * _MATRIX) if device.type == "cuda" else (torch.float32, _MATRIX)
-    one, other = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     best_s = float("inf")
     for _ in range(_MATRIX_RUNS):
         began = now_s(device)
-        torch.mm(one, other)
+        torch.mm(left, right)
         best_s = min(best_s, now_s(device) - began)
     return 2 * side**3 / best_s / 1e12, f"a {str(dtype).removeprefix('torch.')} matrix product of {side}² in this run"

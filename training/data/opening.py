@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from schemas.errors import DataError
 from schemas.uri import redact
 from training.data.cache import DamagedShardError, ShardCache
-from training.data.clips import CorruptError, TarEntry, index_tar
+from training.data.clips import ClipInfo, CorruptError, TarEntry, index_tar, parse_info, read_member
 from training.data.shards import Shard
 
 
@@ -23,6 +23,19 @@ class Sample:
     shard: Shard
     index: int
     members: Mapping[str, tuple[int, TarEntry]]
+
+
+def sample_info(sample: Sample) -> ClipInfo:
+    """What a sample says of itself.
+
+    Raises:
+        CorruptError: when it does not.
+        DataError: for another schema version or pose convention.
+    """
+    descriptor, entry = sample.members["visual"]
+    if "json" not in entry.members:
+        raise CorruptError("missing", f"{entry.key}.json is not in the shard")
+    return parse_info(read_member(descriptor, entry, "json"), entry.key)
 
 
 class ShardFiles:

@@ -12,9 +12,9 @@ from schemas.errors import DataError
 from schemas.release import MANIFEST_FILE
 from schemas.uri import redact
 from training.data.cache import ShardCache
-from training.data.clips import CorruptError, parse_info, read_member
+from training.data.clips import CorruptError
 from training.data.config import PairsConfig
-from training.data.opening import ShardFiles
+from training.data.opening import ShardFiles, sample_info
 from training.data.remote import Patience, read_file
 from training.data.shards import Shard, ShardSet, Where, release_root
 
@@ -101,9 +101,8 @@ def _of_shard(files: ShardFiles, shard: Shard, number: int) -> list[Row]:
     rows: list[Row] = []
     for place in range(shard.num_clips):
         try:
-            descriptor, entry = files.sample(shard, place).members["visual"]
-            info = parse_info(read_member(descriptor, entry, "json"), entry.key)
-        except (CorruptError, KeyError):
+            info = sample_info(files.sample(shard, place))
+        except CorruptError:
             continue
         rows.append((info.identity_id, number, place, info.num_frames))
     files.keep(())

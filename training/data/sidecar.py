@@ -25,7 +25,7 @@ from training.data.cache import ShardCache
 from training.data.clips import CorruptError, index_tar
 from training.data.config import PairsConfig
 from training.data.draws import Windows
-from training.data.opening import Sample, ShardFiles
+from training.data.opening import Sample, ShardFiles, sample_info
 from training.data.remote import Patience, read_file
 from training.data.shards import Shard, ShardSet, Where, locate, release_root, release_sha256, sibling, split_domains
 
@@ -194,8 +194,7 @@ class SidecarWriter:
         try:
             with aside.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
                 for index in range(shard.num_clips):
-                    sample = self._sample(shard, index)
-                    _add(tar, sample.key, self._checked(sample.key, encode(sample)))
+                    _add(tar, *self._encoded(shard, index, encode))
                 tar.close()
                 file.flush()
                 os.fsync(file.fileno())
@@ -240,19 +239,24 @@ class SidecarWriter:
     def _path(self, shard: Shard) -> Path:
         return self._folder / sibling(shard.name, "sidecar")
 
-    def _sample(self, shard: Shard, index: int) -> Sample:
+    def _encoded(self, shard: Shard, index: int, encode: Encode) -> tuple[str, dict[str, bytes]]:
         try:
-            return self._files.sample(shard, index)
+            sample = self._files.sample(shard, index)
+            num_frames = sample_info(sample).num_frames
+            arrays = encode(sample)
         except CorruptError as error:
             raise DataError(f"{redact(shard.uri)}: {error}: verify the release, or copy it again") from error
+        return sample.key, self._checked(sample.key, num_frames, arrays)
 
-    def _checked(self, key: str, arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
-        if tuple(sorted(arrays)) != self._record.fields:
-            raise DataError(
-                f"the encoding of {key} has {', '.join(sorted(arrays))}, not {', '.join(self._record.fields)}"
-            )
+    def _checked(self, key: str, num_frames: int, arrays: Mapping[str, np.ndarray]) -> dict[str, bytes]:
+        given, fields = tuple(sorted(arrays)), self._record.fields
+        if given != fields:
+            raise DataError(f"the encoding of {key} has {', '.join(given)}, and the sidecar {', '.join(fields)}")
         members: dict[str, bytes] = {}
         for suffix, array in arrays.items():
+            if array.ndim < 1 or len(array) != num_frames:
+                rows = len(array) if array.ndim else 0
+                raise DataError(f"the encoding of {key} has {rows} rows in {suffix} for {num_frames} frames")
             if array.dtype.kind == "f" and not np.isfinite(array).all():
                 raise DataError(f"the encoding of {key} holds NaN or infinity in {suffix}")
             buffer = io.BytesIO()

@@ -10,11 +10,11 @@ from schemas.face import num_points
 from schemas.sample import FIELDS, fields_of
 from training.data.arrays import StoredArray, open_field, open_series
 from training.data.cache import ShardCache
-from training.data.clips import ClipInfo, CorruptError, parse_info, read_member
+from training.data.clips import ClipInfo, CorruptError
 from training.data.config import PairsConfig
 from training.data.draws import Windows
 from training.data.layout import BatchLayout, FieldLayout, common_size
-from training.data.opening import Sample, ShardFiles
+from training.data.opening import Sample, ShardFiles, sample_info
 from training.data.shards import Shard, ShardSet
 
 POINT_FIELDS = ("landmarks.npy", "landmarks_smooth.npy")  # [T, P, 3], of as many points as their scheme has
@@ -58,10 +58,7 @@ def open_arrays(sample: Sample, draw: Windows) -> ClipArrays:
         CorruptError: when the record or a header cannot be used.
         DataError: for another schema version or pose convention.
     """
-    descriptor, entry = sample.members["visual"]
-    if "json" not in entry.members:
-        raise CorruptError("missing", f"{entry.key}.json is not in the shard")
-    info = parse_info(read_member(descriptor, entry, "json"), entry.key)
+    info = sample_info(sample)
     stored: dict[str, StoredArray] = {}
     for suffix in dict.fromkeys((_VALID, *draw.fields)):
         field = _VISUAL[suffix] if suffix in _VISUAL else _SPEECH[suffix]

@@ -28,9 +28,12 @@ SAFE_DEG = {"yaw": 45.0, "pitch": 20.0, "roll": 20.0}
 class AnimateConfig(MotionConfig):
     """How a source is moved, and how fast."""
 
-    batch_size: int = Field(default=1, ge=1)  # frames made at once; a picture waits for the others of its batch
-    half: bool = False  # networks in bfloat16, coordinates not; GPU only
-    graph: bool = False  # record the step once and play it again; GPU only
+    batch_size: int = Field(default=1, ge=1)
+    """Frames made at once; a picture waits for the others of its batch."""
+    half: bool = False
+    """Networks in bfloat16, coordinates not; GPU only."""
+    graph: bool = False
+    """Record the step once and play it again; GPU only."""
 
     @property
     def doubts(self) -> str | None:
@@ -99,7 +102,7 @@ class Animator:
         for batch in driving:
             if self.config.relative and reference is None:
                 raise UsageError("relative motion needs the motion that it is relative to")
-            yield from self._made(batch, reference)
+            yield from self._rendered(batch, reference)
 
     def nearest(self, driving: Iterable[Picture]) -> tuple[int, Any]:
         """The number of the driving frame that is most like the source, and its motion, to move relative to it.
@@ -133,11 +136,11 @@ class Animator:
         """What makes the pictures of one batch; ``reference`` as for :meth:`frames`, where it has to be given here."""
 
         def step(frames: Pictures) -> Pictures:
-            return self._made(Driving(_as_input(frames)), reference)
+            return self._rendered(Driving(_as_input(frames)), reference)
 
         return step
 
-    def _made(self, driving: Driving, reference: Any) -> Pictures:
+    def _rendered(self, driving: Driving, reference: Any) -> Pictures:
         motion = self.driver.carried(self.looked, self.follow(driving), reference, self.config)
         with torch.no_grad(), halved(self._device, on=self.config.half):
             return _as_picture(self.driver.render(self.looked, motion))

@@ -92,7 +92,7 @@ def find_beginning(recipe: str, config: TrainConfig, output: Path, init: Path | 
         if not resume:
             raise UsageError(f"{output} holds a run already: go on with it by --resume, or name another folder")
         _check_same(record, recipe, config, output)
-    inherits = config.place.inherits
+    inherits = config.stage_plan.inherits
     named = init or (Path(record.init) if record is not None and record.init is not None else None)
     newest = Store(output / "checkpoints").latest() if record is not None else None
     builds_on = None
@@ -102,13 +102,10 @@ def find_beginning(recipe: str, config: TrainConfig, output: Path, init: Path | 
             raise UsageError(f"--init: {named} is not the checkpoint that the run in {output} was begun with")
     if newest is not None:
         return Beginning(SavedCheckpoint(newest), builds_on, inherits)
-    if builds_on is None and config.place.after is not None:
-        raise UsageError(
-            f"the stage {config.stage} begins with the weights of the stage {config.place.after}: name a checkpoint by "
-            "--init"
-            if inherits
-            else f"the stage {config.stage} builds on the stage {config.place.after}: name a checkpoint of it by --init"
-        )
+    after = config.stage_plan.after
+    if builds_on is None and after is not None:
+        needs = "begins with the weights of" if inherits else "builds on"
+        raise UsageError(f"the stage {config.stage} {needs} the stage {after}: name a checkpoint of it by --init")
     return Beginning(None, builds_on, inherits)
 
 
@@ -118,15 +115,15 @@ def _builds_on(path: Path, recipe: str, config: TrainConfig) -> SavedCheckpoint:
     try:
         checkpoint = find_checkpoint(path, newest=True) if inside else SavedCheckpoint(path)
         recipe_there, stage_there = checkpoint.recipe, checkpoint.stage
-        if recipe_there == recipe and config.place.inherits:
+        if recipe_there == recipe and config.stage_plan.inherits:
             check_config(checkpoint.path, config.networks)
     except (CheckpointError, UsageError) as error:
         raise UsageError(f"--init: {error}") from error
     if recipe_there != recipe:
         raise UsageError(f"--init: {path} is of the recipe {recipe_there}, and this run is of {recipe}: name another")
-    if not config.place.inherits and stage_there != config.place.after:
+    if not config.stage_plan.inherits and stage_there != config.stage_plan.after:
         raise UsageError(
-            f"--init: {path} is of the stage {stage_there}, and {config.stage} builds on {config.place.after}: "
+            f"--init: {path} is of the stage {stage_there}, and {config.stage} builds on {config.stage_plan.after}: "
             "name another"
         )
     return checkpoint

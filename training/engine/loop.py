@@ -241,8 +241,8 @@ class Trainer:
         if self.board is not None:
             self.board.scalars({**figures, **extra}, state.step)
             terms = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
-            place = f"step {state.step}: {state.pairs} of {self.config.length.num_pairs} pairs"
-            log.info("%s, %.3g pairs/s, %.0f%% of the time waiting for data; %s", place, pairs_s, 100 * wait, terms)
+            reached = f"step {state.step}: {state.pairs} of {self.config.length.num_pairs} pairs"
+            log.info("%s, %.3g pairs/s, %.0f%% of the time waiting for data; %s", reached, pairs_s, 100 * wait, terms)
         self.events.write(
             StepEvent(
                 step=state.step,

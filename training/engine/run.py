@@ -60,7 +60,7 @@ def train(request: RunRequest, report_line: Callable[[str], None]) -> tuple[Outc
     where = request.shards[0] if len(request.shards) == 1 else request.shards
     beginning = find_beginning(request.recipe, config, request.output, request.init, resume=request.resume)
     fabric = start(config, request.accelerator)
-    builds_on = None if config.place.inherits else beginning.builds_on
+    builds_on = None if config.stage_plan.inherits else beginning.builds_on
     draw, made_from = recipe.draw(config, builds_on), beginning.made_from()
     feed = open_feed(where, draw, config, fabric.device)
     learner = recipe.learner(config, replace(feed.facts(), checkpoint=builds_on))
@@ -78,11 +78,7 @@ def train(request: RunRequest, report_line: Callable[[str], None]) -> tuple[Outc
             report_line(line)
         _write_started(request, trainer, lines, events)
     outcome = trainer.run(feed)
-    sentence = _ending(outcome, trainer, feed)
-    ending = FinishedEvent if outcome == "finished" else StoppedEvent
-    events.write(ending(step=trainer.state.step, sentence=sentence))
-    events.close()
-    return outcome, sentence
+    return outcome, _ended(outcome, trainer, feed, events)
 
 
 # ---- what is reported ------------------------------------------------------------------------------------------------
@@ -134,7 +130,12 @@ def _machine(fabric: Fabric, config: TrainConfig) -> str:
     return f"{config.precision} on {number} {fabric.device.type}{'' if number == 1 else ' processes'}"
 
 
-def _ending(outcome: Outcome, trainer: Trainer, feed: Feed) -> str:
+def _ended(outcome: Outcome, trainer: Trainer, feed: Feed, events: EventLog) -> str:
+    """Say how a run ended, to programs and in a sentence."""
     figures = f"; {trainer.learner.validation_line(trainer.validated)}" if trainer.validated else ""
     skipped = f"; unusable samples skipped: {dict(feed.loader.skipped)}" if feed.loader.skipped else ""
-    return f"{outcome} after step {trainer.state.step}{figures}{skipped}"
+    sentence = f"{outcome} after step {trainer.state.step}{figures}{skipped}"
+    event = FinishedEvent if outcome == "finished" else StoppedEvent
+    events.write(event(step=trainer.state.step, sentence=sentence))
+    events.close()
+    return sentence

@@ -90,11 +90,11 @@ class Evaluator:
             real = _as_float(self._stills.frames(pair.driving_clip, numbers), self._device)
             motion = self._driver.follow(Driving(pictures=real), pair.driving_domain)
             levels = to_levels(self._driver.render(looked, motion))
-            made = _as_float(levels, self._device)
-            sights.add("made", self._look(made, pair.driving_clip, whole=True))
+            generated = _as_float(levels, self._device)
+            sights.add("made", self._look(generated, pair.driving_clip, whole=True))
             sights.add("real", self._look(real, pair.driving_clip, whole=pair.protocol == "same-identity"))
             copied = source.expand(len(numbers), -1, -1, -1)
-            for name, pictures in (("beside", made), ("source_beside", copied)):
+            for name, pictures in (("beside", generated), ("source_beside", copied)):
                 sights.add(
                     name, {metric: measure(pictures, real).cpu().numpy() for metric, measure in self._beside.items()}
                 )
@@ -110,7 +110,7 @@ class Evaluator:
 
     def finish(self, sights: GroupSights, pairs: Sequence[EvaluationPair], driving: str, source: str) -> Direction:
         """The figures of a group."""
-        made, real, sources = (sights.joined(name) for name in ("made", "real", "source"))
+        generated, real, sources = (sights.joined(name) for name in ("made", "real", "source"))
         copied = {look: values[sights.sources] for look, values in sources.items()}
         if pairs[0].protocol == "same-identity":
             reference, owners, num_real = real, sights.sources, len(sights.sources)
@@ -118,7 +118,7 @@ class Evaluator:
             reference, owners, num_real = self._reference(pairs, len(sights.sources))
         own = {look: values[owners] for look, values in sources.items()}
         views = {
-            "made": Views(made, real, copied, reference, sights.joined("beside")),
+            "made": Views(generated, real, copied, reference, sights.joined("beside")),
             "source": Views(copied, real, copied, reference, sights.joined("source_beside")),
             "truth": Views(reference, None, own, reference),
         }

@@ -101,11 +101,11 @@ def _direction(about: Measured, group: Direction, names: Sequence[str], literatu
         f"| | {' | '.join(heads)} |",
         f"|---|{'---:|' * len(columns)}",
     ]
-    for row, told in _ROWS.items():
+    for row, title_of_row in _ROWS.items():
         figures = group.rows.get(row, {})
         if figures:
             cells = [_cell(name, figures[name], group, row) if name in figures else "–" for name in columns]
-            lines.append(f"| {told} | {' | '.join(cells)} |")
+            lines.append(f"| {title_of_row} | {' | '.join(cells)} |")
     for who, values in published.items():
         cells = [f"{values[name]:g}" if name in values else "–" for name in columns]
         lines.append(f"| *{who}, published* | {' | '.join(cells)} |")
@@ -115,11 +115,11 @@ def _direction(about: Measured, group: Direction, names: Sequence[str], literatu
 def _cell(name: str, figure: Figure, group: Direction, row: Row) -> str:
     if figure.value is None:
         return "∞" if name == "psnr" and figure.count else "none"
-    told = f"{figure.value:.3f}" if abs(figure.value) >= 1 else f"{figure.value:.4f}"
+    text = f"{figure.value:.3f}" if abs(figure.value) >= 1 else f"{figure.value:.4f}"
     if name == "fid":
-        return told + ("†" if figure.count < MIN_FID_PICTURES else "")
+        return text + ("†" if figure.count < MIN_FID_PICTURES else "")
     whole = group.num_real_frames if row == "truth" else group.num_frames
-    return told if figure.count == whole else f"{told} ({figure.count})"
+    return text if figure.count == whole else f"{text} ({figure.count})"
 
 
 def _notes(results: EvaluationResults, literature: Literature) -> list[str]:
@@ -130,8 +130,10 @@ def _notes(results: EvaluationResults, literature: Literature) -> list[str]:
     if unverified:
         notes.append(f"**Not verified against a reference**: {', '.join(unverified)}.")
     if any("truth" in group.rows for group in results.groups):
-        told = "the driving frames" if about.protocol == "same-identity" else "frames of the sources' own clips"
-        notes.append(f"*Real frames* are {told} in the place of what was made; their fid is of one half to the other.")
+        frames = "the driving frames" if about.protocol == "same-identity" else "frames of the sources' own clips"
+        notes.append(
+            f"*Real frames* are {frames} in the place of what was made; their fid is of one half to the other."
+        )
     if any("source" in group.rows for group in results.groups):
         notes.append("*The source itself* is what a model would get that moves nothing.")
     if any("fid" in figures and figures["fid"].count < MIN_FID_PICTURES for figures in every):

@@ -203,8 +203,8 @@ def _as_picture(frame: av.VideoFrame, size_px: int) -> Picture:
     matrix = tagged if tagged != _UNSPECIFIED else _BT709 if frame.height >= 720 else _BT601
     full = _FULL if int(frame.color_range) == _FULL else _LIMITED
     coding = {"src_colorspace": matrix, "src_color_range": full, "interpolation": EXACT, "threads": 1}
-    made = frame.reformat(size_px, size_px, "rgb24", **coding).to_ndarray()
-    return to_tensor(np.rot90(made, (frame.rotation // 90) % 4))
+    pixels = frame.reformat(size_px, size_px, "rgb24", **coding).to_ndarray()
+    return to_tensor(np.rot90(pixels, (frame.rotation // 90) % 4))
 
 
 @contextmanager

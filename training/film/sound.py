@@ -48,8 +48,8 @@ class Sound:
             missing = num_samples - self._left.shape[1]
             block = next(self._blocks, _silence(self._num_channels, missing))
             self._left = np.concatenate([self._left, block], axis=1)
-        found, self._left = self._left[:, :num_samples], self._left[:, num_samples:]
-        return np.ascontiguousarray(found)
+        samples, self._left = self._left[:, :num_samples], self._left[:, num_samples:]
+        return np.ascontiguousarray(samples)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -66,19 +66,19 @@ def _blocks(path: Path, index: int, start_s: float, layout: str, num_channels: i
     with opened(path) as container:
         resampler = _resampler(layout)
         for frame in tolerant(container, container.streams[index], path.name):
-            told = at if frame.time is None else round((frame.time - start_s) * SOUND_HZ)
-            at, begun = at if begun else min(told, 0), True
-            while told - at > _GAP_S * SOUND_HZ:
-                gap = min(told - at, SOUND_HZ)  # a wrong time stamp may be hours away
+            begins = at if frame.time is None else round((frame.time - start_s) * SOUND_HZ)
+            at, begun = at if begun else min(begins, 0), True
+            while begins - at > _GAP_S * SOUND_HZ:
+                gap = min(begins - at, SOUND_HZ)  # a wrong time stamp may be hours away
                 yield _silence(num_channels, gap)
                 at += gap
             frame.pts = None
             try:
-                made = resampler.resample(frame)
+                resampled = resampler.resample(frame)
             except ValueError:  # the stream has changed its rate or channels
                 resampler = _resampler(layout)
-                made = resampler.resample(frame)
-            for block in made:
+                resampled = resampler.resample(frame)
+            for block in resampled:
                 samples = block.to_ndarray()
                 at += samples.shape[1]
                 if at > 0:

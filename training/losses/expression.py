@@ -30,14 +30,14 @@ class ExpressionLoss(nn.Module):
 
     def logits(self, pictures: Pictures, faces: Boxes | None = None) -> Float[Tensor, "B 8"]:
         """φ of pictures in [0, 1], looked at where their face is, or whole."""
-        found, _ = self.network(seen(pictures, self.given, faces))
-        return found[:, self.order].float()
+        logits, _ = self.network(seen(pictures, self.given, faces))
+        return logits[:, self.order].float()
 
     def forward(
-        self, made: Pictures, wanted: Float[Tensor, "B 8"], weight: Float[Tensor, " B"], faces: Boxes | None = None
+        self, generated: Pictures, wanted: Float[Tensor, "B 8"], weight: Float[Tensor, " B"], faces: Boxes | None = None
     ) -> Float[Tensor, ""]:
-        """The loss of ``made`` against the driving frames' logits; frames of weight 0 count nothing."""
-        off = torch.linalg.vector_norm(self.logits(made, faces) - wanted.float().detach(), dim=1)
+        """The loss of ``generated`` against the driving frames' logits; frames of weight 0 count nothing."""
+        off = torch.linalg.vector_norm(self.logits(generated, faces) - wanted.float().detach(), dim=1)
         return torch.where(weight > 0, off * weight, torch.zeros_like(off)).mean()
 
 
@@ -58,7 +58,7 @@ def seen(pictures: Pictures, given: ExpressionInput, faces: Boxes | None) -> Flo
     pixels = pixels.maximum(first[:, None]).minimum(last[:, None] - 1)  # the square is cut out before it is scaled
     x, y = (2 * pixels / (size - 1) - 1).unbind(dim=-1)
     grid = torch.stack([x[:, None].expand(-1, given.size_px, -1), y[:, :, None].expand(-1, -1, given.size_px)], dim=-1)
-    mean, spread = (torch.tensor(one, device=pictures.device).view(3, 1, 1) for one in (given.mean, given.spread))
+    mean, spread = (torch.tensor(values, device=pictures.device).view(3, 1, 1) for values in (given.mean, given.spread))
     return (sample(pictures, grid) - mean) / spread
 
 

@@ -27,15 +27,15 @@ class PerceptualLoss(nn.Module):
         self.num_scales = num_scales
         self.shrink = Shrink(2)
 
-    def forward(self, made: Pictures, real: Pictures) -> Float[Tensor, ""]:
-        """The loss of ``made``; ``real`` gets no gradient."""
-        total = torch.zeros((), device=made.device)
+    def forward(self, generated: Pictures, real: Pictures) -> Float[Tensor, ""]:
+        """The loss of ``generated``; ``real`` gets no gradient."""
+        total = torch.zeros((), device=generated.device)
         for scale in range(self.num_scales):
             if scale:
-                made, real = self.shrink(made), self.shrink(real)
+                generated, real = self.shrink(generated), self.shrink(real)
             with torch.no_grad():
                 wanted = self.backbone(real)
-            for mine, theirs in zip(self.backbone(made), wanted, strict=True):
+            for mine, theirs in zip(self.backbone(generated), wanted, strict=True):
                 total = total + functional.l1_loss(mine.float(), theirs.float())
         return total
 

@@ -18,18 +18,18 @@ _K1, _K2 = 0.01, 0.03
 
 
 @single_precision
-def l1(made: Pictures, real: Pictures) -> Figures:
+def l1(generated: Pictures, real: Pictures) -> Figures:
     """Mean |Δ|."""
-    return (made - real).abs().mean(dim=(1, 2, 3))
+    return (generated - real).abs().mean(dim=(1, 2, 3))
 
 
 @single_precision
-def psnr_db(made: Pictures, real: Pictures) -> Figures:
+def psnr_db(generated: Pictures, real: Pictures) -> Figures:
     """Peak signal to noise ratio for a peak of 1; infinite for equal pictures."""
-    return -10 * (made - real).square().mean(dim=(1, 2, 3)).log10()
+    return -10 * (generated - real).square().mean(dim=(1, 2, 3)).log10()
 
 
-def ssim(made: Pictures, real: Pictures) -> Figures:
+def ssim(generated: Pictures, real: Pictures) -> Figures:
     """Structural similarity with a Gaussian window of 11, σ = 1.5 (Wang et al., IEEE TIP 2004), mean over RGB.
 
     Only windows that lie inside the picture count. In double precision: variances are small differences.
@@ -37,9 +37,11 @@ def ssim(made: Pictures, real: Pictures) -> Figures:
     Raises:
         ValueError: for pictures smaller than the window.
     """
-    if min(made.shape[2:]) < _WINDOW:
-        raise ValueError(f"SSIM needs pictures of {_WINDOW} px and more, found {made.shape[3]}×{made.shape[2]}")
-    mine, theirs = made.double(), real.double()
+    if min(generated.shape[2:]) < _WINDOW:
+        raise ValueError(
+            f"SSIM needs pictures of {_WINDOW} px and more, found {generated.shape[3]}×{generated.shape[2]}"
+        )
+    mine, theirs = generated.double(), real.double()
     mean_mine, mean_theirs = _blurred(mine), _blurred(theirs)
     var_mine = _blurred(mine**2) - mean_mine**2
     var_theirs = _blurred(theirs**2) - mean_theirs**2

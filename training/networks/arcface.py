@@ -30,8 +30,8 @@ class _Block(nn.Module):
         self.downsample = shortcut if bends else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        found = self.prelu(self.bn2(self.conv1(self.bn1(x))))
-        return self.bn3(self.conv2(found)) + self.downsample(x)
+        features = self.prelu(self.bn2(self.conv1(self.bn1(x))))
+        return self.bn3(self.conv2(features)) + self.downsample(x)
 
 
 class ArcFace(nn.Module):
@@ -75,7 +75,7 @@ def aligned(pictures: Float[Tensor, "B 3 S S"], points: Float[np.ndarray, "B 68 
     """
     y, x = np.mgrid[:_SQUARE_PX, :_SQUARE_PX]
     square = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])
-    pixels = np.stack([_from_square(five_points(one)) @ square for one in points])
+    pixels = np.stack([_from_square(five_points(face)) @ square for face in points])
     last = np.array([[pictures.shape[3] - 1], [pictures.shape[2] - 1]])
     grid = (2 * pixels / last - 1).transpose(0, 2, 1).reshape(-1, _SQUARE_PX, _SQUARE_PX, 2)
     return sample(pictures, torch.from_numpy(grid).to(pictures))
@@ -90,8 +90,8 @@ def _from_square(five: Float[np.ndarray, "5 2"]) -> Float[np.ndarray, "2 3"]:
     """From pixels of the aligned square to those of the picture, inverting the least-squares similarity."""
     # x' = a x - b y + s, y' = b x + a y + t carries the picture's points to their places
     x, y = five.T
-    one, zero = np.ones(5), np.zeros(5)
-    rows = np.concatenate([np.stack([x, -y, one, zero], 1), np.stack([y, x, zero, one], 1)])
+    ones, zeros = np.ones(5), np.zeros(5)
+    rows = np.concatenate([np.stack([x, -y, ones, zeros], 1), np.stack([y, x, zeros, ones], 1)])
     a, b, s, t = np.linalg.lstsq(rows, _PLACES.T.ravel(), rcond=None)[0]
     turn = np.array([[a, b], [-b, a]]) / (a * a + b * b)
     return np.concatenate([turn, turn @ np.array([[-s], [-t]])], axis=1)

@@ -32,12 +32,12 @@ class _Tapped(nn.Module):
 
     def forward(self, pictures: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B C h w"]]:
         """Features after every tapped layer, first to last."""
-        x, found = (pictures - self.mean) / self.spread, []
+        x, taps = (pictures - self.mean) / self.spread, []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in self.taps:
-                found.append(x)
-        return found
+                taps.append(x)
+        return taps
 
 
 class Vgg19(_Tapped):
@@ -125,9 +125,9 @@ class _Bottleneck(nn.Module):
         self.downsample = shortcut if bends else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        found = functional.relu(self.bn1(self.conv1(x)))
-        found = functional.relu(self.bn2(self.conv2(found)))
-        return functional.relu(self.bn3(self.conv3(found)) + self.downsample(x))
+        features = functional.relu(self.bn1(self.conv1(x)))
+        features = functional.relu(self.bn2(self.conv2(features)))
+        return functional.relu(self.bn3(self.conv3(features)) + self.downsample(x))
 
 
 class ExpressionResNet(nn.Module):
@@ -184,8 +184,8 @@ class EmocaResNet(ExpressionResNet):
         The head has AffectNet's eight expressions first, then whatever else it was trained for: perhaps a class for
         none, then valence and arousal. The body's own classifier, of faces, is never asked.
         """
-        found = {name.removeprefix("backbone."): value for name, value in tensors.items() if "linear." not in name}
-        found = {name: value for name, value in found.items() if not name.startswith("fc.")}
-        return found | {
+        renamed = {name.removeprefix("backbone."): value for name, value in tensors.items() if "linear." not in name}
+        renamed = {name: value for name, value in renamed.items() if not name.startswith("fc.")}
+        return renamed | {
             f"fc.{part}": tensors[f"linear.{part}"][:8] for part in ("weight", "bias") if f"linear.{part}" in tensors
         }

@@ -74,16 +74,16 @@ class EnlargedConv(nn.Conv2d):
     def forward(self, input: Float[Tensor, "B C h w"], factor: int = 1) -> Float[Tensor, "B E H W"]:  # noqa: A002, D102
         if factor == 1:
             return super().forward(input)
-        kernels = [_pair_kernels(one, 3, factor) for one in _pair_kernels(self.weight, 2, factor)]
+        kernels = [_pair_kernels(kernel, 3, factor) for kernel in _pair_kernels(self.weight, 2, factor)]
         kinds, (height, width) = len(kernels), input.shape[2:]
         every = torch.stack([kernel for row in kernels for kernel in row]).flatten(0, 1)
         bias = None if self.bias is None else self.bias.repeat(kinds**2)
         # Output i of a convolution of two cells sees the cells i - 1 and i: the last pixel of a cell looks ahead.
-        found = functional.conv2d(input, every, bias, padding=1).chunk(kinds**2, dim=1)
-        places = [(0, 0), *[(1, 0)] * (factor - 2), (kinds - 1, 1)]
+        planes = functional.conv2d(input, every, bias, padding=1).chunk(kinds**2, dim=1)
+        offsets = [(0, 0), *[(1, 0)] * (factor - 2), (kinds - 1, 1)]
         rows = [
-            torch.stack([found[i * kinds + j][:, :, y : y + height, x : x + width] for j, x in places], dim=-1)
-            for i, y in places
+            torch.stack([planes[i * kinds + j][:, :, y : y + height, x : x + width] for j, x in offsets], dim=-1)
+            for i, y in offsets
         ]
         return torch.stack(rows, dim=3).flatten(4, 5).flatten(2, 3)
 

@@ -38,11 +38,11 @@ class _Block(nn.Module):
         self.downsample = nn.Identity() if width_in == width else shortcut
 
     def forward(self, x: Tensor) -> Tensor:
-        found, last = [], x
+        parts, last = [], x
         for number in (1, 2, 3):
             last = self.get_submodule(f"conv{number}")(functional.relu(self.get_submodule(f"bn{number}")(last)))
-            found.append(last)
-        return torch.cat(found, dim=1) + self.downsample(x)
+            parts.append(last)
+        return torch.cat(parts, dim=1) + self.downsample(x)
 
 
 class _Hourglass(nn.Module):
@@ -87,11 +87,11 @@ class FaceAlignment(nn.Module):
         maps = x
         for index in range(_NUM_HOURGLASSES):
             part = self.get_submodule
-            found = part(f"top_m_{index}")(part(f"m{index}")(x))
-            found = functional.relu(part(f"bn_end{index}")(part(f"conv_last{index}")(found)))
-            maps = part(f"l{index}")(found)
+            features = part(f"top_m_{index}")(part(f"m{index}")(x))
+            features = functional.relu(part(f"bn_end{index}")(part(f"conv_last{index}")(features)))
+            maps = part(f"l{index}")(features)
             if index < _NUM_HOURGLASSES - 1:
-                x = x + part(f"bl{index}")(found) + part(f"al{index}")(maps)
+                x = x + part(f"bl{index}")(features) + part(f"al{index}")(maps)
         return maps
 
     def locate(self, pictures: Float[Tensor, "B 3 S S"], faces: Float[Tensor, "B 4"]) -> Float[Tensor, "B 68 3"]:
@@ -125,8 +125,8 @@ def _peaks(maps: Float[Tensor, "B P M M"]) -> Float[Tensor, "B P 2"]:
     inside = (row > 0) & (row < size - 1) & (column > 0) & (column < size - 1)
 
     def at(down: int, across: int) -> Tensor:
-        place = (row + down).clamp(0, size - 1) * size + (column + across).clamp(0, size - 1)
-        return maps.flatten(2).gather(2, place[..., None])[..., 0]
+        pixel = (row + down).clamp(0, size - 1) * size + (column + across).clamp(0, size - 1)
+        return maps.flatten(2).gather(2, pixel[..., None])[..., 0]
 
     step = torch.stack([(at(0, 1) - at(0, -1)).sign(), (at(1, 0) - at(-1, 0)).sign()], dim=-1)
     return torch.stack([column, row], dim=-1) + 0.5 + 0.25 * step * inside[..., None]

@@ -75,8 +75,8 @@ def read(file: FrozenFile, *, key: str) -> dict[str, Tensor]:
     path = Path(file.path).expanduser()
     if not path.is_file():
         raise UsageError(f"{key}.path: {path} is not there: name a local weights file, or set the weight to 0")
-    if file.sha256 is not None and (found := sha256_of_file(path)) != file.sha256:
-        raise UsageError(f"{key}: {path} has SHA-256 {found}, expected {file.sha256}: fetch it again")
+    if file.sha256 is not None and (digest := sha256_of_file(path)) != file.sha256:
+        raise UsageError(f"{key}: {path} has SHA-256 {digest}, expected {file.sha256}: fetch it again")
     if path.suffix == ".safetensors":
         try:
             return load_file(path)
@@ -100,22 +100,28 @@ def fill(
     Raises:
         UsageError: naming the first tensor that differs.
     """
-    wanted = {one: tuple(value.shape) for one, value in network.state_dict().items() if not one.endswith(_COUNTER)}
-    given = {one: value for one, value in tensors.items() if not one.endswith(_COUNTER) and not one.startswith(unused)}
-    shapes = {one: tuple(value.shape) for one, value in given.items()}
-    wrong = sorted(one for one in wanted.keys() | shapes.keys() if wanted.get(one) != shapes.get(one))
+    wanted = {
+        tensor: tuple(value.shape) for tensor, value in network.state_dict().items() if not tensor.endswith(_COUNTER)
+    }
+    given = {
+        tensor: value
+        for tensor, value in tensors.items()
+        if not tensor.endswith(_COUNTER) and not tensor.startswith(unused)
+    }
+    shapes = {tensor: tuple(value.shape) for tensor, value in given.items()}
+    wrong = sorted(tensor for tensor in wanted.keys() | shapes.keys() if wanted.get(tensor) != shapes.get(tensor))
     if wrong:
         raise UsageError(
             f"{key}: the file does not hold {name}: {len(wrong)} tensors differ, such as {wrong[0]} "
             f"(expected {wanted.get(wrong[0], 'none')}, found {shapes.get(wrong[0], 'none')})"
         )
-    network.load_state_dict({one: value.float() for one, value in given.items()}, strict=False)
+    network.load_state_dict({tensor: value.float() for tensor, value in given.items()}, strict=False)
     return network.float().eval().requires_grad_(False)
 
 
 def _unpickled(path: Path, key: str) -> dict[str, Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UsageError(
             f"{key}: {path} holds more than tensors and could run a program when read: convert it to safetensors "
@@ -123,6 +129,6 @@ def _unpickled(path: Path, key: str) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise UsageError(f"{key}: {path} is no readable weights file: fetch it again") from error
-    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise UsageError(f"{key}: {path} is not a plain table of tensors: save its state dict as safetensors")
-    return dict(found)
+    return dict(loaded)

@@ -128,7 +128,7 @@ def gaussian_heatmaps(
         torch.exp(-0.5 * (axis_coordinates(size, points.device) - points[..., index, None]) ** 2 / variance)
         for index, size in enumerate(reversed(shape))
     )
-    x, y, z = (torch.where(one < _FAINT, torch.zeros_like(one), one) for one in (x, y, z))
+    x, y, z = (torch.where(factor < _FAINT, torch.zeros_like(factor), factor) for factor in (x, y, z))
     return torch.einsum("bkx,bky,bkz->bkzyx", x, y, z)
 
 

@@ -40,20 +40,22 @@ class _Block(nn.Module):
     def __init__(self, pool: Callable[[Tensor], Tensor], *chains: dict[str, _Conv]) -> None:
         super().__init__()
         self._pool = pool
-        self._chains = [[f"branch{name}" if name[0].isdigit() else f"branch_{name}" for name in one] for one in chains]
+        self._chains = [
+            [f"branch{name}" if name[0].isdigit() else f"branch_{name}" for name in chain] for chain in chains
+        ]
         for chain, names in zip(chains, self._chains, strict=True):
             for name, convolution in zip(names, chain.values(), strict=True):
                 self.add_module(name, convolution)
 
     def forward(self, x: Tensor) -> Tensor:
-        pooled, found = self._pool(x), []
+        pooled, ends = self._pool(x), []
         for names in self._chains:
             end = pooled if names == ["branch_pool"] else x
             forks = [name for name in names if name[-1] in "ab"]
             for name in names[: len(names) - len(forks)]:
                 end = self.get_submodule(name)(end)
-            found += [self.get_submodule(name)(end) for name in forks] or [end]
-        return torch.cat(found if ["branch_pool"] in self._chains else [*found, pooled], dim=1)
+            ends += [self.get_submodule(name)(end) for name in forks] or [end]
+        return torch.cat(ends if ["branch_pool"] in self._chains else [*ends, pooled], dim=1)
 
 
 _average = partial(functional.avg_pool2d, kernel_size=3, stride=1, padding=1, count_include_pad=False)
@@ -150,6 +152,6 @@ class Inception(nn.Module):
 
 
 def _unpadded(width_in: int, width: int) -> _Conv:
-    made = _Conv(width_in, width, 3)
-    made.conv.padding = (0, 0)
-    return made
+    conv = _Conv(width_in, width, 3)
+    conv.conv.padding = (0, 0)
+    return conv

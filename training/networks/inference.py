@@ -62,10 +62,10 @@ class Captured:
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._made = step(self._given)
+            self._result = step(self._given)
 
     def __call__(self, frames: UInt8[Tensor, "B 3 S S"]) -> UInt8[Tensor, "B 3 S S"]:
         """Play the step for other frames of the same shape."""
         self._given.copy_(frames)
         self._graph.replay()
-        return self._made.clone()
+        return self._result.clone()

@@ -22,8 +22,8 @@ def single_precision(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        devices = {one.device.type for one in (*args, *kwargs.values()) if isinstance(one, Tensor)} - {"meta"}
+        devices = {value.device.type for value in (*args, *kwargs.values()) if isinstance(value, Tensor)} - {"meta"}
         with torch.autocast(min(devices, default="cpu"), enabled=False):
-            return function(*map(widened, args), **{name: widened(one) for name, one in kwargs.items()})  # pyright: ignore[reportCallIssue]
+            return function(*map(widened, args), **{name: widened(value) for name, value in kwargs.items()})  # pyright: ignore[reportCallIssue]
 
     return call

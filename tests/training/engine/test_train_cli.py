@@ -231,7 +231,10 @@ def test_settings_lie_over_one_another(config):
 MISTAKES = {
     "no such release": (["--shards", "/nowhere"], "no finished release at /nowhere"),
     "two releases": (["--shards", "/one", "--shards", "/two"], "/one is no shard: name one release alone"),
-    "stage": (["--stage", "finetune"], "begins with the first stage's weights: name a checkpoint by --init"),
+    "stage": (
+        ["--stage", "finetune"],
+        "begins with the weights of the stage pretrain: name a checkpoint of it by --init",
+    ),
     "no checkpoint": (["--init", "/nowhere"], "--init: /nowhere is no checkpoint of this trainer"),
     "frozen": (["--set", "losses.perceptual.weight=1"], "losses.perceptual.file.path is not set"),
     "frozen file": (
@@ -240,7 +243,7 @@ MISTAKES = {
     ),
     "workers": (["--set", "data.num_workers=3"], "the domain 'real' has 2 shards for 3 readers"),
     "domain": (["--set", "pretrain.domains=[disney_human]"], "there is no domain 'disney_human' in the split 'train'"),
-    "renamed": (["--set", "losses.spread=1"], "--set: losses.spread is called losses.keypoint_prior now: rename it"),
+    "renamed": (["--set", "losses.spread=1"], "losses.spread is called losses.keypoint_prior now: rename it"),
     "setting": (["--set", "losses.pixels=1"], "losses.pixels: Extra inputs are not permitted"),
     "value": (["--set", "clip=-1"], "clip: Input should be greater than 0, found -1"),
     "size": (["--set", "data.size_px=64"], "data.size_px 64 is not the model's 32"),

@@ -22,12 +22,12 @@ class Chosen:
     @property
     def names(self) -> frozenset[str]:
         """Of the metrics."""
-        return frozenset(one.name for one in self.metrics)
+        return frozenset(metric.name for metric in self.metrics)
 
     @property
     def looks(self) -> frozenset[str]:
         """What has to be seen of every picture."""
-        return frozenset(look for one in self.metrics for look in one.looks)
+        return frozenset(look for metric in self.metrics for look in metric.looks)
 
 
 def choose_metrics(protocol: Protocol, names: Sequence[str], config: MetricsConfig, image_px: int) -> Chosen:
@@ -44,15 +44,15 @@ def choose_metrics(protocol: Protocol, names: Sequence[str], config: MetricsConf
             raise UsageError(
                 f"--metrics: {name} compares with the frame that should have come out, which {protocol} does not have"
             )
-    wanted = [one for one in METRICS if protocol in one.protocols and (not names or one.name in names)]
-    lacks = {one.name: told for one in wanted if (told := ", ".join(_lacks(one, config, image_px)))}
+    wanted = [metric for metric in METRICS if protocol in metric.protocols and (not names or metric.name in names)]
+    lacks = {metric.name: lacking for metric in wanted if (lacking := ", ".join(_lacks(metric, config, image_px)))}
     if lacks:
-        left = [one.name for one in wanted if one.name not in lacks]
-        told = "; ".join(f"{name} ({what})" for name, what in lacks.items())
+        left = [metric.name for metric in wanted if metric.name not in lacks]
+        lacking = "; ".join(f"{name} ({what})" for name, what in lacks.items())
         remedy = f"or leave them out by --metrics {','.join(left)}" if left else "or use --metrics to choose others"
-        raise UsageError(f"metrics that cannot be computed: {told}: set what is missing, {remedy}")
-    files = {setting: _file(config, setting) for one in wanted for setting in one.weights}
-    return Chosen(tuple(wanted), files, {one.name: verified(one, config) for one in wanted})
+        raise UsageError(f"metrics that cannot be computed: {lacking}: set what is missing, {remedy}")
+    files = {setting: _file(config, setting) for metric in wanted for setting in metric.weights}
+    return Chosen(tuple(wanted), files, {metric.name: verified(metric, config) for metric in wanted})
 
 
 def _lacks(metric: Metric, config: MetricsConfig, image_px: int) -> Iterable[str]:
@@ -71,7 +71,7 @@ def _file(config: MetricsConfig, setting: str) -> Path:
 
 
 def _path(config: MetricsConfig, setting: str) -> str | None:
-    found: Any = config
+    node: Any = config
     for part in setting.split("."):
-        found = getattr(found, part)
-    return found.path
+        node = getattr(node, part)
+    return node.path

@@ -41,10 +41,10 @@ def cpbd(luma: Luma) -> float:
         block = np.s_[_BLOCK_PX * row : _BLOCK_PX * (row + 1), _BLOCK_PX * column : _BLOCK_PX * (column + 1)]
         if np.count_nonzero(strong[block]) <= _EDGE_SHARE * _BLOCK_PX**2:
             continue
-        found = widths[block][widths[block] > 0]
+        edges = widths[block][widths[block] > 0]
         just = _WIDE_PX if int(np.ptp(luma[block])) <= _FLAT else _NARROW_PX
-        seen = 1 - np.exp(-((found / just) ** _BETA))
-        total += len(found)
+        seen = 1 - np.exp(-((edges / just) ** _BETA))
+        total += len(edges)
         narrow += np.count_nonzero(np.round(seen * 100) < _LIMIT)
     return narrow / total if total else 0.0
 
@@ -139,11 +139,11 @@ def _thinned(strength: np.ndarray, down: np.ndarray, across: np.ndarray) -> Bool
 
 def _connected(weak: np.ndarray, strong: np.ndarray) -> Bool[np.ndarray, "H W"]:
     """The weak pixels that touch a strong one, through other weak ones, diagonals included."""
-    found = strong
+    linked = strong
     while True:
-        around = np.pad(found, 1)
+        around = np.pad(linked, 1)
         wider = around[:, :-2] | around[:, 1:-1] | around[:, 2:]
         grown = (wider[:-2] | wider[1:-1] | wider[2:]) & weak
-        if (grown == found).all():
-            return found
-        found = grown
+        if (grown == linked).all():
+            return linked
+        linked = grown

@@ -70,9 +70,9 @@ class Eyes:
         sights: Sights = {}
         grey = luma(pictures)
         if "cpbd" in self._names:
-            sights["cpbd"] = np.array([cpbd(one) for one in grey])
+            sights["cpbd"] = np.array([cpbd(picture) for picture in grey])
         if self._natural is not None:
-            sights["niqe"] = np.array([niqe(one, self._natural) for one in grey])
+            sights["niqe"] = np.array([niqe(picture, self._natural) for picture in grey])
         if "inception" in self._networks:
             sights["inception"] = self._networks["inception"](pictures).cpu().numpy()
         return sights
@@ -89,8 +89,8 @@ class Eyes:
     def _points(self, pictures: Pictures, faces: Boxes) -> Sights:
         """Points in pixels at 256, and embeddings of the faces that they put into place."""
         network = self._networks["points"]
-        found = cast("FaceAlignment", network).locate(pictures, faces).double().cpu().numpy()
-        points, there = found[..., :2], found[..., 2].mean(axis=1) >= _MIN_CERTAINTY
+        located = cast("FaceAlignment", network).locate(pictures, faces).double().cpu().numpy()
+        points, there = located[..., :2], located[..., 2].mean(axis=1) >= _MIN_CERTAINTY
         sights = {"points": np.where(there[:, None, None], points, np.nan) * (_POINTS_PX / pictures.shape[-1])}
         if "identity" in self._networks:
             rows = np.full((len(pictures), EMBEDDING_SIZE), np.nan)

@@ -32,18 +32,18 @@ class Moments:
         return cls(exact.mean(axis=0), np.atleast_2d(np.cov(exact, rowvar=False)), len(exact))
 
 
-def frechet_distance(one: Moments, other: Moments) -> float:
+def frechet_distance(first: Moments, second: Moments) -> float:
     """|μ₁ - μ₂|² + tr(C₁ + C₂ - 2 (C₁ C₂)^½).
 
     The trace of the root is that of (C₁^½ C₂ C₁^½)^½, which is symmetric: no complex numbers, no offset for
     covariances of too few pictures.
     """
-    root = _root(one.covariance)
-    between = np.linalg.eigvalsh(root @ other.covariance @ root)
+    root = _root(first.covariance)
+    between = np.linalg.eigvalsh(root @ second.covariance @ root)
     noise = between[-1] * len(between) * np.finfo(np.float64).eps  # of what would be 0; its root would not be small
     shared = np.sqrt(between[between > noise]).sum()
-    apart = one.mean - other.mean
-    return float(apart @ apart + np.trace(one.covariance) + np.trace(other.covariance) - 2 * shared)
+    apart = first.mean - second.mean
+    return float(apart @ apart + np.trace(first.covariance) + np.trace(second.covariance) - 2 * shared)
 
 
 def _root(matrix: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:

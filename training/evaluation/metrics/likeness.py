@@ -11,43 +11,45 @@ Points = Float[np.ndarray, "N P 2"]
 Vectors = Float[np.ndarray, "N D"]
 
 
-def akd_l1(made: Points, real: Points, seen: Bool[np.ndarray, " N"] | None = None) -> float:
+def akd_l1(generated: Points, real: Points, seen: Bool[np.ndarray, " N"] | None = None) -> float:
     """Mean |Δ| over x and y of all points, in their unit (papers: pixels at 256); the reference code's AKD.
 
     Args:
-        made: landmarks of generated pictures.
+        generated: landmarks of generated pictures.
         real: of the real ones.
         seen: pairs in which both were found; the others do not count.
 
     Raises:
         ValueError: when nothing counts.
     """
-    return float(np.abs(_counted(made, seen) - _counted(real, seen)).mean())
+    return float(np.abs(_counted(generated, seen) - _counted(real, seen)).mean())
 
 
-def akd_l2(made: Points, real: Points, seen: Bool[np.ndarray, " N"] | None = None) -> float:
+def akd_l2(generated: Points, real: Points, seen: Bool[np.ndarray, " N"] | None = None) -> float:
     """Mean Euclidean distance of all points; otherwise as :func:`akd_l1`."""
-    return float(np.linalg.norm(_counted(made, seen) - _counted(real, seen), axis=-1).mean())
+    return float(np.linalg.norm(_counted(generated, seen) - _counted(real, seen), axis=-1).mean())
 
 
-def aed_squared(made: Vectors, real: Vectors) -> float:
+def aed_squared(generated: Vectors, real: Vectors) -> float:
     """Mean squared Euclidean distance of identity vectors; with OpenFace's 128 numbers the reference code's AED."""
-    return float(np.square(_exact(made) - _exact(real)).sum(axis=1).mean())
+    return float(np.square(_exact(generated) - _exact(real)).sum(axis=1).mean())
 
 
-def aed(made: Vectors, real: Vectors) -> float:
+def aed(generated: Vectors, real: Vectors) -> float:
     """Mean Euclidean distance of the directions of identity vectors, 0 to 2."""
-    mine, theirs = (_exact(one) / np.linalg.norm(_exact(one), axis=1, keepdims=True) for one in (made, real))
+    mine, theirs = (
+        _exact(vectors) / np.linalg.norm(_exact(vectors), axis=1, keepdims=True) for vectors in (generated, real)
+    )
     return float(np.linalg.norm(mine - theirs, axis=1).mean())
 
 
-def mean_cosine(made: Vectors, real: Vectors) -> float:
+def mean_cosine(generated: Vectors, real: Vectors) -> float:
     """Mean cosine: CSIM for ArcFace embeddings of generated and source, CEIM for expressions of generated and driving.
 
     Raises:
         ValueError: for a vector of length 0, which has no direction.
     """
-    mine, theirs = _exact(made), _exact(real)
+    mine, theirs = _exact(generated), _exact(real)
     lengths = np.linalg.norm(mine, axis=1) * np.linalg.norm(theirs, axis=1)
     if not (lengths > 0).all():
         raise ValueError(f"the vectors of pair {int(np.argmin(lengths > 0))} have no direction")

@@ -43,10 +43,12 @@ class Lpips(nn.Module):
         self.heads = fill(weights, read(heads, key=key), name=f"the LPIPS heads of {backbone}", key=key)
 
     @torch.no_grad()
-    def forward(self, made: Float[Tensor, "B 3 H W"], real: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
+    def forward(self, generated: Float[Tensor, "B 3 H W"], real: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
         """The distances."""
-        total = torch.zeros(len(made), device=made.device)
-        for head, mine, theirs in zip(self.heads.children(), self.backbone(made), self.backbone(real), strict=True):
+        total = torch.zeros(len(generated), device=generated.device)
+        for head, mine, theirs in zip(
+            self.heads.children(), self.backbone(generated), self.backbone(real), strict=True
+        ):
             difference = (functional.normalize(mine, eps=1e-10) - functional.normalize(theirs, eps=1e-10)).square()
             total = total + head(difference).mean(dim=(1, 2, 3))
         return total

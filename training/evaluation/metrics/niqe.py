@@ -83,11 +83,11 @@ class Naturalness:
         Raises:
             ValueError: for fewer than two such blocks.
         """
-        found: list[Features] = []
+        kept: list[Features] = []
         for picture in pictures:
             features, contrast = block_features(picture)
-            found.append(features[contrast > _SHARP * contrast.max()])
-        features = np.concatenate(found) if found else np.empty((0, _NUM_FEATURES))
+            kept.append(features[contrast > _SHARP * contrast.max()])
+        features = np.concatenate(kept) if kept else np.empty((0, _NUM_FEATURES))
         return cls(*_moments(features))
 
     def save(self, path: Path) -> None:
@@ -157,11 +157,11 @@ def _blocks(values: Luma, size: int) -> Float[np.ndarray, "N s s"]:
 def _statistics(blocks: Float[np.ndarray, "N s s"]) -> Float[np.ndarray, "N 18"]:
     """Shape and width of the pixels' distribution; shape, mean and both widths of that of neighbours' products."""
     shape, left, right = _asymmetric(blocks)
-    found = [shape, (left + right) / 2]
+    parameters = [shape, (left + right) / 2]
     for shift in _SHIFTS:
         shape, left, right = _asymmetric(blocks * np.roll(blocks, shift, axis=(1, 2)))
-        found += [shape, (right - left) * _gammas(2 / shape) / _gammas(1 / shape), left, right]
-    return np.stack(found, axis=1)
+        parameters += [shape, (right - left) * _gammas(2 / shape) / _gammas(1 / shape), left, right]
+    return np.stack(parameters, axis=1)
 
 
 def _asymmetric(blocks: Float[np.ndarray, "N s s"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -24,14 +24,14 @@ class Views:
     """What was seen of N pictures, and of what each is compared with.
 
     Attributes:
-        made: of the pictures that are judged.
+        generated: of the pictures that are judged.
         real: of the driving frames; None where there are none.
         source: of each picture's source.
         reference: of real pictures, however many, for distances between sets.
         beside: figures of each picture beside its driving frame, by metric.
     """
 
-    made: Sights
+    generated: Sights
     real: Sights | None
     source: Sights
     reference: Sights
@@ -67,7 +67,7 @@ def _mean(name: str) -> Callable[[Views], tuple[float | None, int]]:
     """The mean of a figure that each picture has alone, or beside its driving frame."""
 
     def figure(views: Views) -> tuple[float | None, int]:
-        values = np.asarray(views.beside[name] if name in views.beside else views.made[name], np.float64)
+        values = np.asarray(views.beside[name] if name in views.beside else views.generated[name], np.float64)
         counted = values[~np.isnan(values)]
         return (float(counted.mean()) if len(counted) else None), len(counted)
 
@@ -83,7 +83,7 @@ def _compared(
         sights = views.real if other == "real" else views.source
         if sights is None:
             return None, 0
-        mine, theirs = views.made[name], sights[name]
+        mine, theirs = views.generated[name], sights[name]
         both = ~(_blank(mine) | _blank(theirs))
         return (measure(mine[both], theirs[both]) if both.any() else None), int(both.sum())
 
@@ -96,12 +96,12 @@ def _blank(rows: np.ndarray) -> np.ndarray:
 
 def _fid(views: Views) -> tuple[float | None, int]:
     """Of equally many on both sides: what there are more of is thinned evenly."""
-    made, real = views.made["inception"], views.reference["inception"]
-    count = min(len(made), len(real))
+    generated, real = views.generated["inception"], views.reference["inception"]
+    count = min(len(generated), len(real))
     if count < 2:
         return None, count
-    one, other = (Moments.of(rows[list(spread(range(len(rows)), count))]) for rows in (made, real))
-    return frechet_distance(one, other), count
+    first, second = (Moments.of(rows[list(spread(range(len(rows)), count))]) for rows in (generated, real))
+    return frechet_distance(first, second), count
 
 
 MIN_FID_PICTURES = 2048  # as many as there are features: below it a covariance has no full rank

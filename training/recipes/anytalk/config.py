@@ -14,31 +14,56 @@ from schemas.base import Record
 class ModelConfig(Record):
     """Sizes of E_a, L, M, D, G and the discriminator; the defaults are AnyTalk's at 256 px with the SPADE generator."""
 
-    image_px: int = Field(default=256, ge=16)  # side of pictures in and out
-    network_px: int = Field(default=256, ge=16)  # side at which E_a, L and M look; half of image_px for 512
-    num_keypoints: int = Field(default=15, ge=2)  # the paper's K
-    depth: int = Field(default=16, ge=2)  # cells of the feature volume along z
-    feature_channels: int = Field(default=32, ge=1)  # per cell
-    base_channels: int = Field(default=64, ge=2)  # after the first layer of each network; 64 throughout the figure
+    image_px: int = Field(default=256, ge=16)
+    """Side of pictures in and out."""
+    network_px: int = Field(default=256, ge=16)
+    """Side at which E_a, L and M look; half of image_px for 512."""
+    num_keypoints: int = Field(default=15, ge=2)
+    """Number of keypoints; the paper's K."""
+    depth: int = Field(default=16, ge=2)
+    """Cells of the feature volume along z."""
+    feature_channels: int = Field(default=32, ge=1)
+    """Channels per cell of the feature volume."""
+    base_channels: int = Field(default=64, ge=2)
+    """Channels after the first layer of each network; 64 throughout the figure."""
     max_channels: int = Field(default=1024, ge=2)
-    appearance_kernel: Literal[3, 7] = 7  # of E_a's first layer: 7 in the figure, 3 in face-vid2vid code with SPADE
+    """Most channels of a layer."""
+    appearance_kernel: Literal[3, 7] = 7
+    """Kernel of E_a's first layer: 7 in the figure, 3 in face-vid2vid's code with SPADE."""
     appearance_blocks: int = Field(default=6, ge=1)
-    feature_levels: Literal[1, 2] = 2  # how often E_a halves the picture; once keeps what 64 px show, see DECISIONS 77
-    hourglass_levels: int = Field(default=5, ge=1)  # of L and D
-    keypoint_kernel: Literal[3, 7] = 3  # of L's last layer: 3 in face-vid2vid code, 7 in the figure
-    temperature: float = Field(default=0.1, gt=0)  # of the softmax over L's volume
+    """Residual blocks of E_a."""
+    feature_levels: Literal[1, 2] = 2
+    """How often E_a halves the picture; once keeps what 64 px show, see DECISIONS 77."""
+    hourglass_levels: int = Field(default=5, ge=1)
+    """Halvings in L and D."""
+    keypoint_kernel: Literal[3, 7] = 3
+    """Kernel of L's last layer: 3 in face-vid2vid's code, 7 in the figure."""
+    temperature: float = Field(default=0.1, gt=0)
+    """Of the softmax over L's volume."""
     heatmap_variance: float = Field(default=0.01, gt=0)
-    compressed_channels: int = Field(default=4, ge=1)  # of the features that D looks at
-    mask_kernel: Literal[3, 7] = 7  # of D's weights over its candidates; 7 in the figure, 3 costs a third of D less
-    motion_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)  # M is a ResNet-50
+    """Of the Gaussians around keypoints that D looks at."""
+    compressed_channels: int = Field(default=4, ge=1)
+    """Channels to which the features that D looks at are reduced."""
+    mask_kernel: Literal[3, 7] = 7
+    """Kernel of D's weights over its candidates; 7 in the figure, 3 costs a third of D less."""
+    motion_blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
+    """Bottlenecks per stage of M; these are a ResNet-50's."""
     generator: Literal["spade", "plain"] = "spade"
+    """With or without SPADE."""
     generator_blocks: int = Field(default=6, ge=1)
-    spade_channels: int = Field(default=128, ge=1)  # hidden width of every SPADE
+    """Residual blocks of G."""
+    spade_channels: int = Field(default=128, ge=1)
+    """Hidden width of every SPADE."""
     discriminator_blocks: int = Field(default=4, ge=1)
-    discriminator_scales: int = Field(default=1, ge=1)  # two at 512 px (supplement B.2)
-    angle_offset_deg: float = 97.5  # 99 for face-vid2vid's weights
+    """Blocks of the discriminator."""
+    discriminator_scales: int = Field(default=1, ge=1)
+    """Sizes at which pictures are judged; two at 512 px (supplement B.2)."""
+    angle_offset_deg: float = 97.5
+    """Angle of the first bin, negated; 99 for face-vid2vid's weights."""
     euler_order: Literal["xyz", "zyx"] = "xyz"
-    pitch_sign: Literal[-1, 1] = -1  # as labels mean it; face-vid2vid's weights have 1
+    """Order of the rotations."""
+    pitch_sign: Literal[-1, 1] = -1
+    """As labels mean it; face-vid2vid's weights have 1."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

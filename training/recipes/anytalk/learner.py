@@ -35,7 +35,7 @@ from training.recipes.base import Batch, DataFacts, Limit, Loss, Scalars, Score,
 MODEL, DISCRIMINATOR = "model", "discriminator"
 
 
-class Made(NamedTuple):
+class GeneratorPass(NamedTuple):
     """The generator's half of a step: its loss, the unweighted terms of it, and what it made."""
 
     loss: Tensor
@@ -141,8 +141,10 @@ class AnyTalkLearner:
 
     def validation_line(self, figures: Mapping[str, float]) -> str:
         """Made pictures and the sources themselves against the driving ones."""
-        made, source = figures["psnr_db"], figures["psnr_source_db"]
-        return f"held out: made {made:.2f} dB, the source itself {source:.2f} dB, gain {made - source:+.2f} dB"
+        generated, source = figures["psnr_db"], figures["psnr_source_db"]
+        return (
+            f"held out: made {generated:.2f} dB, the source itself {source:.2f} dB, gain {generated - source:+.2f} dB"
+        )
 
     def summary(self) -> list[str]:
         """Numbers of parameters, the side of pictures, and the weights of the losses."""
@@ -163,14 +165,16 @@ class AnyTalkLearner:
         deformation = Deformation.drawn(
             moment.seed, moment.step, count, moment.rank, moment.size, batch["source"].device
         )
-        made = self.generate(step.networks[MODEL], step.networks[DISCRIMINATOR], batch, deformation)
-        step.results["rendered"] = made.rendered
-        return Loss(made.loss, made.terms)
+        generated = self.generate(step.networks[MODEL], step.networks[DISCRIMINATOR], batch, deformation)
+        step.results["rendered"] = generated.rendered
+        return Loss(generated.loss, generated.terms)
 
     def _discriminator_loss(self, step: Step) -> Loss:
         return self.judge(step.networks[DISCRIMINATOR], step.batch, step.results["rendered"])
 
-    def generate(self, model: nn.Module, discriminator: nn.Module, batch: Batch, deformation: Deformation) -> Made:
+    def generate(
+        self, model: nn.Module, discriminator: nn.Module, batch: Batch, deformation: Deformation
+    ) -> GeneratorPass:
         """Make the driving frames and judge what was made.
 
         Args:
@@ -185,19 +189,22 @@ class AnyTalkLearner:
         if self.plays:
             with torch.no_grad():
                 real = discriminator(driving)
-            made = discriminator(rendered.picture)
-            terms |= {"generator_loss": generator_loss(made), "feature_matching": feature_matching_loss(made, real)}
+            generated = discriminator(rendered.picture)
+            terms |= {
+                "generator_loss": generator_loss(generated),
+                "feature_matching": feature_matching_loss(generated, real),
+            }
         weights = self.weights()
         loss = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-        return Made(loss, {name: value.detach() for name, value in terms.items()}, rendered)
+        return GeneratorPass(loss, {name: value.detach() for name, value in terms.items()}, rendered)
 
     def judge(self, discriminator: nn.Module, batch: Batch, rendered: Rendered) -> Loss:
         """The discriminator's half: its loss, and how often it is right; real and made pictures go in one call."""
         driving = batch["driving"]
         judged = discriminator(torch.cat([driving, rendered.picture.detach().to(driving.dtype)]))
-        real, made = ([_half(judgement, part) for judgement in judged] for part in range(2))
-        loss = discriminator_loss(real, made)
-        return Loss(loss, {"discriminator_loss": loss.detach(), "accuracy": accuracy(real, made).detach()})
+        real, generated = ([_half(judgement, part) for judgement in judged] for part in range(2))
+        loss = discriminator_loss(real, generated)
+        return Loss(loss, {"discriminator_loss": loss.detach(), "accuracy": accuracy(real, generated).detach()})
 
     @torch.no_grad()
     def render(self, model: nn.Module, batch: Batch) -> Rendered:
@@ -240,7 +247,7 @@ class AnyTalkLearner:
             terms["expression_consistency"] = self._same_expression(self.expression, rendered.picture, batch)
         return terms
 
-    def _same_expression(self, loss: ExpressionLoss, made: Tensor, batch: Batch) -> Tensor:
+    def _same_expression(self, loss: ExpressionLoss, generated: Tensor, batch: Batch) -> Tensor:
         faces, counts = batch.get("driving_face"), batch["driving_valid"]
         if self.config.losses.expression.target == "network":
             with torch.no_grad():
@@ -252,7 +259,7 @@ class AnyTalkLearner:
             )
         else:
             wanted, counts = batch["driving_emotion"], counts & batch.get("has_emotion", counts)
-        return loss(made, wanted, counts.float(), faces)
+        return loss(generated, wanted, counts.float(), faces)
 
 
 def discriminator_of(size: ModelConfig) -> Discriminator:

@@ -71,7 +71,7 @@ class MotionEstimator(nn.Module):
             head.bias.data.zero_()
 
     def forward(self, frames: Float[Tensor, "B 3 S S"]) -> Motion:  # noqa: D102
-        found = self.trunk(frames).mean(dim=(2, 3))
-        angles = [expected_degrees(head(found), self.offset_deg) for head in (self.yaw, self.pitch, self.roll)]
-        deformation = self.deformation(found).float().unflatten(1, (-1, 3))
-        return Motion(torch.stack(angles, dim=1), self.translation(found).float(), deformation)
+        features = self.trunk(frames).mean(dim=(2, 3))
+        angles = [expected_degrees(head(features), self.offset_deg) for head in (self.yaw, self.pitch, self.roll)]
+        deformation = self.deformation(features).float().unflatten(1, (-1, 3))
+        return Motion(torch.stack(angles, dim=1), self.translation(features).float(), deformation)

@@ -59,8 +59,8 @@ def seen_from(
     wanted = (yaw_deg, pitch_deg, roll_deg)
     if all(angle is None for angle in wanted):
         return heads
-    found = head_degrees(heads.rotation, config.euler_order, config.pitch_sign).unbind(dim=1)
-    degrees = [old if new is None else torch.full_like(old, new) for old, new in zip(found, wanted, strict=True)]
+    degrees_now = head_degrees(heads.rotation, config.euler_order, config.pitch_sign).unbind(dim=1)
+    degrees = [old if new is None else torch.full_like(old, new) for old, new in zip(degrees_now, wanted, strict=True)]
     rotation = head_rotation(torch.stack(degrees, dim=1), config.euler_order, config.pitch_sign)
     return heads._replace(rotation=rotation)
 
@@ -70,8 +70,8 @@ def unlikeness(points: Float[Tensor, "B K 3"], source: Float[Tensor, "1 K 3"]) -
 
     Procrustes' distance without its turn: a frame in which the head is turned as the source's counts as nearer.
     """
-    one, other = (_normalised(set_of) for set_of in (points, source))
-    return (one - other).square().sum(dim=(1, 2)).sqrt()
+    first, second = (_normalised(set_of) for set_of in (points, source))
+    return (first - second).square().sum(dim=(1, 2)).sqrt()
 
 
 def _normalised(points: Float[Tensor, "B K 3"]) -> Float[Tensor, "B K 3"]:

@@ -28,28 +28,46 @@ class LossConfig(Record):
 
     perceptual: PerceptualConfig = PerceptualConfig()
     expression: ExpressionLossConfig = ExpressionLossConfig()
-    pixel: float = Field(default=0.0, ge=0)  # mean |Δ| of pictures; not AnyTalk's, a crutch where runs are short
-    generator_loss: float = Field(default=1.0, ge=0)  # λ_G; hinge
-    feature_matching: float = Field(default=10.0, ge=0)  # face-vid2vid's, inside λ_G; the supplement gives none
-    equivariance: float = Field(default=10.0, ge=0)  # λ_E
-    keypoint_prior: float = Field(default=10.0, ge=0)  # λ_dist
-    head_pose: float = Field(default=20.0, ge=0)  # λ_M, per degree
-    deformation_prior: float = Field(default=5.0, ge=0)  # λ_Δ
-    min_distance_squared: float = Field(default=0.1, ge=0)  # D_t
-    mean_depth: float = 0.33  # z_t
-    min_pose_confidence: float = Field(default=0.5, ge=0, le=1)  # below it a label counts nothing
+    pixel: float = Field(default=0.0, ge=0)
+    """Weight of the mean |Δ| of pictures; not AnyTalk's, a crutch where runs are short."""
+    generator_loss: float = Field(default=1.0, ge=0)
+    """Weight of the generator's hinge loss, λ_G."""
+    feature_matching: float = Field(default=10.0, ge=0)
+    """Weight of feature matching; face-vid2vid's, inside λ_G: the supplement gives none."""
+    equivariance: float = Field(default=10.0, ge=0)
+    """Weight of the equivariance of keypoints, λ_E."""
+    keypoint_prior: float = Field(default=10.0, ge=0)
+    """Weight of the prior that spreads keypoints, λ_dist."""
+    head_pose: float = Field(default=20.0, ge=0)
+    """Weight of the head pose's error, λ_M, per degree."""
+    deformation_prior: float = Field(default=5.0, ge=0)
+    """Weight of the prior that keeps deformations small, λ_Δ."""
+    min_distance_squared: float = Field(default=0.1, ge=0)
+    """Squared distance below which two keypoints cost something, D_t."""
+    mean_depth: float = 0.33
+    """Mean depth of keypoints that costs nothing, z_t."""
+    min_pose_confidence: float = Field(default=0.5, ge=0, le=1)
+    """Confidence below which a pose label counts nothing."""
 
 
 class AlarmConfig(Record):
     """When a run is told to be collapsing; it goes on."""
 
-    min_distance: float = 0.03  # between any two keypoints, in [-1, 1]
-    min_entropy: float = 1.0  # of a keypoint's volume, nats
-    max_occlusion: float = 0.98  # mean; above it the map says that everything is seen
-    min_occlusion: float = 0.02  # below it nothing of the source gets through, and every picture is the same (mine)
-    min_deformation: float = 1e-4  # spread of δ over a batch: below it, expression is not used (mine)
-    max_accuracy: float = 0.95  # of the discriminator, for as many steps as the next line says
+    min_distance: float = 0.03
+    """Least distance between any two keypoints, in [-1, 1]."""
+    min_entropy: float = 1.0
+    """Least entropy of a keypoint's volume, nats."""
+    max_occlusion: float = 0.98
+    """Highest mean of the occlusion map; above it the map says that everything is seen."""
+    min_occlusion: float = 0.02
+    """Lowest mean of the occlusion map; below it nothing of the source gets through, and every picture is the same;
+    chosen."""
+    min_deformation: float = 1e-4
+    """Least spread of δ over a batch; below it expression is not used; chosen."""
+    max_accuracy: float = 0.95
+    """Highest accuracy of the discriminator, where it lasts for ``accurate_steps``."""
     accurate_steps: int = 2000
+    """Steps for which the discriminator may be that accurate."""
 
 
 class AnyTalkConfig(TrainConfig):
@@ -61,10 +79,11 @@ class AnyTalkConfig(TrainConfig):
     losses: LossConfig = LossConfig()
     alarms: AlarmConfig = AlarmConfig()
     stage: Literal["pretrain", "finetune"] = "pretrain"  # pyright: ignore[reportIncompatibleVariableOverride]
-    # 200 epochs of real people (C.1), rate of the reference code; then 100 of all domains, the real one among them, so
-    # that it is not forgotten (C.1); that rate is mine.
+    """Which stage is trained."""
     pretrain: StageConfig = StageConfig(num_pairs=18_000_000, learning_rate=2e-4, domains=("real",))
+    """200 epochs of real people (C.1) at the rate of the reference code."""
     finetune: StageConfig = StageConfig(num_pairs=11_600_000, learning_rate=5e-5)
+    """100 epochs of all domains, the real one among them, so that it is not forgotten (C.1); the rate was chosen."""
 
     @property
     def networks(self) -> ModelConfig:

@@ -34,12 +34,16 @@ DrivingField = Literal["pictures", "landmarks", "features"]
 class MotionConfig(Record):
     """Whose motion is shown: the driving head's own, its change added to the source's, or angles of one's own."""
 
-    relative: bool = False  # add the driving head's change to the source's pose; else its pose itself
-    motion_multiplier: float = Field(default=1.0, ge=0)  # of the change of expression, where motion is relative
-    # Angles that replace those of the driving head, in degrees in the signs of POSE_CONVENTION.
+    relative: bool = False
+    """Add the driving head's change to the source's pose; otherwise its pose itself is taken."""
+    motion_multiplier: float = Field(default=1.0, ge=0)
+    """Of the change of expression, where motion is relative."""
     yaw_deg: float | None = Field(default=None, ge=-90, le=90)
+    """Replaces the driving head's yaw, in the sign of POSE_CONVENTION."""
     pitch_deg: float | None = Field(default=None, ge=-90, le=90)
+    """Replaces the driving head's pitch, in the sign of POSE_CONVENTION."""
     roll_deg: float | None = Field(default=None, ge=-90, le=90)
+    """Replaces the driving head's roll, in the sign of POSE_CONVENTION."""
 
 
 class Driver(Protocol):

@@ -13,9 +13,12 @@ from training.data.config import AugmentConfig, PairsConfig
 class StageConfig(Record):
     """How long, how fast, and from whom."""
 
-    num_pairs: int = Field(ge=1)  # rows of batches: pairs of frames, or windows
+    num_pairs: int = Field(ge=1)
+    """Length in rows of batches: pairs of frames, or windows."""
     learning_rate: float = Field(gt=0)
-    domains: tuple[str, ...] = ()  # () is every domain of the release; how they are mixed, data.alpha and weights say
+    """Of every optimiser, until it drops."""
+    domains: tuple[str, ...] = ()
+    """Domains that are drawn from, all where empty; how they are mixed, data.alpha and data.weights say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +48,36 @@ class TrainConfig(Record):
     data: PairsConfig = PairsConfig()
     augment: AugmentConfig = AugmentConfig()
     stage: str = ""
-    betas: tuple[float, float] = (0.5, 0.999)  # Adam's, reference code
-    drop_at: float = Field(default=0.9, gt=0, le=1)  # share of a stage after which the rate drops, reference code
-    drop: float = Field(default=0.1, gt=0, le=1)  # to this share of it
-    average: float = Field(default=0.999, ge=0, lt=1)  # decay of the evaluated weights, per step
-    clip: float = Field(default=10.0, gt=0)  # norm of an update's gradient
-    precision: Literal["fp32", "bf16"] = "fp32"  # of layers; coordinates are fp32 in both
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Adam's; the reference code's."""
+    drop_at: float = Field(default=0.9, gt=0, le=1)
+    """Share of a stage after which the learning rate drops; the reference code's."""
+    drop: float = Field(default=0.1, gt=0, le=1)
+    """The learning rate after that, as a share of the one before."""
+    average: float = Field(default=0.999, ge=0, lt=1)
+    """Decay per step of the slow copy of the weights, which is what is evaluated."""
+    clip: float = Field(default=10.0, gt=0)
+    """Norm to which an update's gradient is cut."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of layers; coordinates are fp32 in both."""
     channels_last: bool = False
+    """Store 2D weights channels last, which may be faster."""
     compile: bool = False
-    seed: int = Field(default=0, ge=0)  # of weights and of what steps draw; data.seed is that of the batches
-    num_validation_pairs: int = Field(default=64, ge=0)  # held out and fixed; 0: none are looked at
-    log_every: int = Field(default=50, ge=1)  # steps, as the next three
+    """Compile the networks, which takes minutes at first."""
+    seed: int = Field(default=0, ge=0)
+    """Of weights and of what steps draw; data.seed is that of the batches."""
+    num_validation_pairs: int = Field(default=64, ge=0)
+    """Held out rows that are looked at, always the same; 0: none."""
+    log_every: int = Field(default=50, ge=1)
+    """Steps between lines of the log."""
     images_every: int = Field(default=1000, ge=1)
+    """Steps between pictures of a step."""
     validate_every: int = Field(default=1000, ge=1)
+    """Steps between looks at the held out rows."""
     save_every: int = Field(default=2000, ge=1)
-    keep_last: int = Field(default=3, ge=1)  # checkpoints, beside the best
+    """Steps between checkpoints."""
+    keep_last: int = Field(default=3, ge=1)
+    """Newest checkpoints that are kept, beside the best."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -87,7 +105,7 @@ class TrainConfig(Record):
         return getattr(self, self.stage)
 
     @property
-    def place(self) -> Stage:
+    def stage_plan(self) -> Stage:
         """How this run's stage begins."""
         return self.STAGES[self.stage]
 
