@@ -25,6 +25,7 @@ from training.data.cache import ShardCache
 from training.data.clips import TarEntry, index_tar, open_clip
 from training.data.config import PairsConfig
 from training.data.decode import CONVERSION, open_decoder
+from training.data.draws import FramePairs
 from training.data.loader import pairs
 from training.data.plan import LoadingPlan, make_plan
 from training.data.shards import Where
@@ -44,6 +45,7 @@ class LoaderFigures:
         loader_ms: processor time per pair of the loader, in one process.
         bare_ms: the same of decoding and converting the same packets, which lie in memory, by one open decoder.
         usual_ms: the same of opening each pair's clip with PyAV, seeking, decoding, converting as exactly.
+        both_ms: the same of the loader when both directions of each decoded pair are used; 0 for an odd batch.
         others_ms: the same of other loaders, by name.
         num_workers: of the run beside a step; 0 when there was none.
         step_ms: time that each step took.
@@ -59,12 +61,14 @@ class LoaderFigures:
     num_workers: int = 0
     step_ms: float = 0.0
     wait_ratio: float = 0.0
+    both_ms: float = 0.0
     others_ms: Mapping[str, float] = field(default_factory=dict)
     others_wait_ratio: Mapping[str, float] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
         """As Markdown."""
         rows = [("loader", self.loader_ms), ("bare decoding", self.bare_ms), ("a clip opened per pair", self.usual_ms)]
+        rows += [("loader, both directions", self.both_ms)] if self.both_ms else []
         rows += self.others_ms.items()
         lines = ["| one core | ms per pair | pairs/s | ÷ bare decoding |", "| --- | --- | --- | --- |"]
         lines += [f"| {name} | {ms:.2f} | {1000 / ms:.0f} | {self.bare_ms / ms:.2f} |" for name, ms in rows]
@@ -72,6 +76,9 @@ class LoaderFigures:
             "",
             f"{self.num_pairs} pairs of {self.size_px} px; the loader reaches {self.share:.0%} of bare decoding.",
         ]
+        if self.both_ms:
+            ratio = self.loader_ms / self.both_ms
+            told.append(f"Using both directions of each decoded pair gives {ratio:.2f} times as many pairs per second.")
         if self.step_ms:
             waits = {"loader": self.wait_ratio, **self.others_wait_ratio}
             shares = ", ".join(f"{name} {share:.1%}" for name, share in waits.items())
@@ -121,6 +128,7 @@ def measure_loader(
         num_workers=config.num_workers,
         step_ms=step_ms,
         wait_ratio=waits.pop("loader", 0.0),
+        both_ms=ms.pop("both", 0.0),
         others_ms=ms,
         others_wait_ratio=waits,
     )
@@ -139,6 +147,9 @@ def _in_turns(
         batches = iter(pairs(where, alone, rank=0, world_size=1))
         for batch in itertools.islice(batches, _WARM_BATCHES):
             size_px = batch.source.frames.shape[-1]
+        if config.batch_size % 2 == 0:
+            both = iter(pairs(where, alone, FramePairs(pairs_per_frames=2), rank=0, world_size=1))
+            others = {"both": itertools.islice(both, _WARM_BATCHES - 1, None), **others}
         for other in others.values():
             next(other)
         for _ in range(num_batches):

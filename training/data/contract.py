@@ -1,4 +1,8 @@
-"""What a training step asks of a batch: pictures, labels, and which of them can be believed."""
+"""What the tables of batches hold, by draw: pictures, labels and which can be believed of pairs; series of windows.
+
+A table maps names to tensors whose first axis is the batch's. ``REQUIRED`` and ``OPTIONAL`` are those of frame pairs,
+which ``prepared`` and ``check_labels`` mind; ``window_table`` makes those of windows.
+"""
 
 from collections.abc import Mapping
 
@@ -6,6 +10,7 @@ import torch
 from torch import Tensor
 
 from schemas.errors import DataError
+from training.data.batch import WindowBatch, WindowSide
 
 # Axes after the batch's; None is free. Pictures are RGB, u8 or from 0 to 1. Poses are in schemas.face.POSE_FIELDS.
 REQUIRED: dict[str, tuple[int | None, ...]] = {
@@ -21,6 +26,17 @@ REQUIRED: dict[str, tuple[int | None, ...]] = {
 }
 # emotion logits in AffectNet's order, and whether there are any; the face as xyxy shares of the driving picture's sides
 OPTIONAL: dict[str, tuple[int | None, ...]] = {"driving_emotion": (8,), "has_emotion": (), "driving_face": (4,)}
+# Of every table of windows: numbers of domain, group and landmark scheme, which points that scheme has, first frame of
+# each window and where a face is [T]. Beside these, each field by its member's name without ``.npy`` ("mel"), has_NAME
+# of those that a clip may lack, and the reference's with "reference_" before its names where the draw brings one.
+WINDOW_REQUIRED: dict[str, tuple[int | None, ...]] = {
+    "domain": (),
+    "group": (),
+    "scheme": (),
+    "points": (None,),
+    "start": (),
+    "valid": (None,),
+}
 _CONFIDENCE = 6  # the last of POSE_FIELDS
 
 
@@ -72,3 +88,21 @@ def check_labels(batch: Mapping[str, Tensor]) -> None:
 def confidence(pose: Tensor) -> Tensor:
     """How far pose labels [B, 7] can be believed, 0 to 1."""
     return pose[:, _CONFIDENCE]
+
+
+def window_table(batch: WindowBatch) -> dict[str, Tensor]:
+    """A loader's batch of windows by the names of ``WINDOW_REQUIRED``; nothing is copied."""
+    table = {"domain": batch.domain, "group": batch.group, "scheme": batch.scheme, "points": batch.points}
+    table |= _side_table(batch.window, "")
+    if batch.reference is not None:
+        table |= _side_table(batch.reference, "reference_")
+    return table
+
+
+def _side_table(side: WindowSide, prefix: str) -> dict[str, Tensor]:
+    table = {f"{prefix}start": side.start, f"{prefix}valid": side.valid}
+    for suffix, values in side.fields.items():
+        table[prefix + suffix.removesuffix(".npy")] = values
+    for suffix, values in side.present.items():
+        table[f"{prefix}has_{suffix.removesuffix('.npy')}"] = values
+    return table

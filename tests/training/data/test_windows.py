@@ -22,6 +22,7 @@ from tests.helpers.web import serving
 from tests.training.data.test_loader import SMALL, same, take
 from tests.training.data.test_loader_sources import edit_json, serve, unchanged
 from training.data import PairsConfig, Quota, WindowBatch, Windows, open_batches
+from training.data.contract import WINDOW_REQUIRED, window_table
 from training.data.order import draw_apart, draw_starts
 
 T = 3
@@ -152,6 +153,19 @@ def test_landmarks_of_different_schemes_are_padded_and_named(tmp_path):
             assert batch["landmarks.npy"][row, :, :count].all() or name == "real"
             assert not batch["landmarks.npy"][row, :, count:].any()
     assert seen == {"animal", "mesh", "real"}
+
+
+def test_the_table_of_windows_has_what_its_contract_says(release):
+    [batch] = take(open_batches(release, CONFIG, Windows(T, ("mel.npy", "hubert.npy"), reference=True)), 1)
+    table = window_table(batch)
+    for name, axes in WINDOW_REQUIRED.items():
+        assert len(table[name]) == 5
+        assert table[name].dim() == 1 + len(axes)
+    assert table["mel"] is batch["mel.npy"]
+    assert table["has_hubert"].all()
+    assert batch.reference is not None
+    assert table["reference_hubert"] is batch.reference.fields["hubert.npy"]
+    assert table["reference_start"] is batch.reference.start
 
 
 # ---- which come ----------------------------------------------------------------------------------------------------
