@@ -1,6 +1,5 @@
 """Landmarkers of plain points: how the file is asked, what it may answer, and PFLD on real and rendered faces."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from flows.settings import checked
 from pipeline.clip.landmarks import estimate_landmarks
 from pipeline.errors import UsageError
-from pipeline.models import point_networks
+from pipeline.models import onnx_session, point_networks
 from pipeline.models.landmarkers import Roi
 from pipeline.models.layouts import FACE_MESH_468, IBUG_68, FacePoints
 from pipeline.models.onnx_session import OnnxNetwork
@@ -252,25 +251,33 @@ def pfld(assets) -> OnnxLandmarker:
 
 
 @pytest.mark.assets
-def test_taking_denormal_weights_out_changes_no_bit_of_pfld_and_makes_it_many_times_faster(assets):
+def test_taking_denormal_weights_out_leaves_none_and_changes_no_bit_of_pfld(assets):
+    import onnx
     import onnxruntime
+    from onnx import numpy_helper
 
     path = assets / "weights" / "pfld.onnx"
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    plain = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def weights(model):
+        return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+    before, after = weights(onnx.load_model(path)), weights(onnx.load_from_string(onnx_session._normal_weights(path)))
+    assert before.keys() == after.keys()
+    smallest = np.finfo(np.float32).tiny
+    floats = [name for name, values in before.items() if values.dtype == np.float32]
+    assert sum(((before[name] != 0) & (np.abs(before[name]) < smallest)).sum() for name in floats) > 100_000
+    for name in floats:
+        changed = before[name] != after[name]
+        assert not ((after[name] != 0) & (np.abs(after[name]) < smallest)).any(), name
+        assert not after[name][changed].any(), name
+        assert (np.abs(before[name][changed]) < 1e-20).all(), name
+
+    # Whoever adds less than a sum's last bit adds nothing: a law of the format, and the same on every processor.
+    plain = onnxruntime.InferenceSession(str(path), onnx_session.session_options(), providers=["CPUExecutionProvider"])
     network = OnnxNetwork(path, (1, 3, 112, 112), "PFLD")
-    blob = np.random.default_rng(0).random((1, 3, 112, 112), np.float32)
-
-    def cost(run) -> tuple[float, np.ndarray]:
-        begin = time.process_time()
-        found = run()
-        return time.process_time() - begin, found
-
-    slow, expected = cost(lambda: plain.run(None, {"input": blob})[0])
-    fast = min(cost(lambda: network.run(blob))[0] for _ in range(3))
-    np.testing.assert_array_equal(network.run(blob), expected)
-    assert fast < slow / 4
+    for seed in range(3):
+        blob = np.random.default_rng(seed).random((1, 3, 112, 112), np.float32)
+        np.testing.assert_array_equal(network.run(blob), plain.run(None, {"input": blob})[0])
 
 
 # Measured .055, .033, .050 from these boxes; the mesh .087, .041, .054.
