@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import struct
 import time
 from collections.abc import Callable
@@ -286,7 +287,11 @@ def test_a_second_build_is_sent_away_and_the_first_is_not_disturbed(built, tmp_p
     first = start("build", str(built.manifest), "-w", str(workspace), *films_module.QUICK, "--release", "first")
     while first.poll() is None and not (workspace / "lock.json").exists():
         time.sleep(0.01)
-    text = refused(built.manifest, workspace)
+    first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second has looked
+    try:
+        text = refused(built.manifest, workspace)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert f"the workspace {workspace} is in use by process {first.pid} on " in text
     _, errors = first.communicate(timeout=120)
     assert first.returncode == 0, errors

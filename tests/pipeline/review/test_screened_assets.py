@@ -117,13 +117,21 @@ def decide(page: Page, clip_id: str, name: str | None) -> None:
     page.press("a")
 
 
+def stepped(page: Page, frame: int) -> bool:
+    """Whether it stands at a frame; if not, as many steps are taken towards it, and it has to be asked again.
+
+    A frame that was on its way when the film was stopped may still be painted, and then be counted from.
+    """
+    away = frame - int((page.page.text_content("#time") or "").split("/")[0])
+    page.press(*("." if away > 0 else ",") * abs(away))
+    page.page.wait_for_timeout(200)
+    return away == 0 and (page.page.text_content("#time") or "").startswith(f"{frame} /")
+
+
 def cut(page: Page, start: int, stop: int) -> None:
     page.press("k")
     for frame, key in ((start, "["), (stop - 1, "]")):
-        page.page.wait_for_timeout(200)  # a frame that was on its way when it was stopped
-        away = frame - int((page.page.text_content("#time") or "").split("/")[0])
-        page.press(*("." if away > 0 else ",") * abs(away))
-        page.until("(frame) => document.querySelector('#time').textContent.startsWith(`${frame} /`)", arg=frame)
+        page.wait_for(lambda: stepped(page, frame), f"frame {frame}")
         page.press(key)
     page.says("#title", f"cut to {start}–{stop}")
 
