@@ -1,4 +1,4 @@
-"""Whatever a file holds, its build ends well: it is done or has a class and outcome sentence, in bounded memory.
+"""Whatever a file holds, its build ends well: it is done or has a class and one sentence, in bounded memory.
 
 Every mutant goes through ``anitalk build``, in a process that it may ruin (see ``helpers.fuzz``). What a run finds is
 made again by its name: ``FILM:NUMBER`` names a mutant for good.
@@ -33,7 +33,7 @@ def faults(found: list[Outcome]) -> list[tuple[object, ...]]:
     ]
 
 
-def is_fault(one: Outcome) -> bool:
+def is_fault(outcome: Outcome) -> bool:
     file = outcome.name.rsplit("/", 1)[-1].replace(":", "-").removesuffix("-real").removesuffix("-mesh")
     clear = all(file in said and "\n" not in said and said[0] != "<" for said in outcome.sentences)
     return outcome.code != 0 or not set(outcome.kinds) <= KNOWN or not clear
@@ -138,7 +138,7 @@ def sized(sparse: Path, head: bytes, size: int) -> Path:
 
 
 def with_samples(data: bytes, num: int) -> bytes:
-    """A film whose picture claims ``num`` samples of outcome byte each, without a table that would have to hold them."""
+    """A film whose picture claims ``num`` samples of one byte each, without a table that would have to hold them."""
     changed = bytearray(data)
     for kind, words in ((b"stsz", (1, num)), (b"stts", (1, num)), (b"stsc", (1, 1, num, 1))):
         start = boxes(data, kind)[0].content + 4

@@ -131,7 +131,7 @@ def stepped(page: Page, frame: int) -> bool:
 def cut(page: Page, start: int, stop: int) -> None:
     page.press("k")
     for frame, key in ((start, "["), (stop - 1, "]")):
-        page.wait_for(lambda: stepped(page, frame), f"frame {frame}")
+        page.wait_for(lambda wanted=frame: stepped(page, wanted), f"frame {frame}")
         page.press(key)
     page.says("#title", f"cut to {start}–{stop}")
 
