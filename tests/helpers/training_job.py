@@ -1,18 +1,16 @@
 """One process of a run for tests, alone or under torchrun: its share of every batch, its figures to a file.
 
-Called with a folder and a number of steps. Computes in 64 bits, so that what is left between two ways of adding the
-same numbers is nine orders of magnitude below what a wrong mean or a wrong share would make.
+Called with a folder and a number of steps. Computes in 64 bits (see ``precision``).
 """
 
-import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from tests.helpers.precision import double_precision
 from tests.helpers.training_pairs import pairs
 from tests.helpers.training_runs import small_config
 from training.engine.config import StageConfig
@@ -22,19 +20,6 @@ from training.recipes.anytalk.recipe import AnyTalkRecipe
 
 GLOBAL_BATCH = 4
 LEARNING_RATE = 1e-5
-
-
-@contextlib.contextmanager
-def double_precision() -> Iterator[None]:
-    """64-bit floats by default, and also where networks ask for 32 bits (to be finer than 16)."""
-    dtype, single = torch.get_default_dtype(), torch.Tensor.float
-    torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double
-    try:
-        yield
-    finally:
-        torch.Tensor.float = single
-        torch.set_default_dtype(dtype)
 
 
 def digest(*networks: torch.nn.Module) -> str:

