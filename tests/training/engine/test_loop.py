@@ -172,16 +172,14 @@ def test_two_pairs_are_learned_by_heart_and_told_apart(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("lever", "precision", "first_within", "second_within"),
+    ("lever", "precision", "within"),
     [
-        ("channels_last", double_precision, 1e-9, 1e-6),
+        pytest.param("channels_last", double_precision, 1e-9, id="channels_last"),
         # The compiler takes a request for 32 bits at its word; but it calls the same kernels, in the same order.
-        pytest.param("compile", contextlib.nullcontext, 1e-4, 2e-2, marks=pytest.mark.slow),
+        pytest.param("compile", contextlib.nullcontext, 1e-4, id="compile", marks=pytest.mark.slow),
     ],
 )
-def test_a_lever_changes_the_speed_and_not_the_loss(
-    lever, precision, first_within, second_within, tmp_path, monkeypatch
-):
+def test_a_lever_changes_the_speed_and_not_the_loss(lever, precision, within, tmp_path, monkeypatch):
     # Compiled code is traced and taken apart as for the default backend, whose C++ alone would take minutes.
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
     few = {"appearance_blocks": 1, "generator_blocks": 1, "motion_blocks": (1, 1, 1, 1), "discriminator_blocks": 2}
@@ -192,9 +190,7 @@ def test_a_lever_changes_the_speed_and_not_the_loss(
             run = trainer(config, tmp_path / str(index))
             losses.append([run.step(run._ready(batch))[0].loss.item() for batch in (pairs(2), pairs(2, 1))])
             assert run.progress.skipped == 0
-    (first, second), (first_too, second_too) = losses
-    assert first_too == pytest.approx(first, rel=first_within)
-    assert second_too == pytest.approx(second, rel=second_within)  # Adam divides gradients near 0 by their own size
+    assert losses[1] == pytest.approx(losses[0], rel=within)
 
 
 # ---- steps that go wrong ---------------------------------------------------------------------------------------------
