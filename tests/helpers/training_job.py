@@ -52,8 +52,8 @@ def train(folder: Path, steps: int) -> dict:
     figures = []
     for number in range(steps):
         batch = {name: values[mine] for name, values in pairs(GLOBAL_BATCH, number).items()}
-        made, scalars = trainer.step(trainer._ready(batch))
-        assert made.rendered.picture.dtype == made.loss.dtype == torch.float64
+        generated, scalars = trainer.step(trainer._ready(batch))
+        assert generated.rendered.picture.dtype == generated.loss.dtype == torch.float64
         figures.append({name: float(fabric.all_reduce(value, reduce_op="mean")) for name, value in scalars.items()})
     trainer._save(None)
     return {"rank": fabric.global_rank, "start": start_digest, "end": digest(*networks), "steps": figures}

@@ -82,15 +82,15 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_a_file_arrives_whole_under_its_final_name(server: Server, tmp_path: Path) -> None:
     server.file("/a/film.mp4", BODY)
-    told: list[tuple[int, int | None]] = []
+    progress: list[tuple[int, int | None]] = []
     limiter = HostLimiter(CONFIG)
     got = fetch(
-        source(server.url("/a/film.mp4")), CONFIG, tmp_path, limiter=limiter, progress=lambda *x: told.append(x)
+        source(server.url("/a/film.mp4")), CONFIG, tmp_path, limiter=limiter, progress=lambda *x: progress.append(x)
     )
     assert leftovers(tmp_path) == ["film-1.mp4"] == [got.path]
     assert got.locate(tmp_path).read_bytes() == BODY
     assert (got.sha256, got.num_bytes) == (hashlib.sha256(BODY).hexdigest(), len(BODY))
-    assert told[-1] == (len(BODY), len(BODY))
+    assert progress[-1] == (len(BODY), len(BODY))
     assert got.provenance.media_type == "video/mp4"
     assert got.provenance.tool == "urllib3"
     assert got.provenance.fetched_at.endswith("+00:00")
@@ -164,15 +164,15 @@ def test_a_server_that_ignores_if_range_is_caught_by_its_etag(server: Server, tm
     def answer(exchange: Exchange) -> None:
         wanted = exchange.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
-        told = {"Content_Range": f"bytes {start}-{len(other) - 1}/{len(other)}"} if start else {}
-        exchange.answer(206 if start else 200, other[start:], ETag='"v2"', **told)
+        headers = {"Content_Range": f"bytes {start}-{len(other) - 1}/{len(other)}"} if start else {}
+        exchange.answer(206 if start else 200, other[start:], ETag='"v2"', **headers)
 
     server.answers["/film.mp4"] = answer
     assert get(server.url("/film.mp4"), tmp_path).locate(tmp_path).read_bytes() == other
 
 
-@pytest.mark.parametrize("told", ["bytes 0-299999/300000", "bytes 99999-299999/300000", "bytes */300000", ""])
-def test_a_206_at_another_offset_is_never_appended(server: Server, tmp_path: Path, told: str) -> None:
+@pytest.mark.parametrize("content_range", ["bytes 0-299999/300000", "bytes 99999-299999/300000", "bytes */300000", ""])
+def test_a_206_at_another_offset_is_never_appended(server: Server, tmp_path: Path, content_range: str) -> None:
     server.cut_short("/film.mp4", BODY, after=100_000, times=1)
     whole = server.answers["/film.mp4"]
 
@@ -180,7 +180,7 @@ def test_a_206_at_another_offset_is_never_appended(server: Server, tmp_path: Pat
         if range_start(exchange, '"v1"') is None:
             whole(exchange)
         else:
-            exchange.answer(206, BODY, ETag='"v1"', Content_Range=told)
+            exchange.answer(206, BODY, ETag='"v1"', Content_Range=content_range)
 
     server.answers["/film.mp4"] = answer
     assert get(server.url("/film.mp4"), tmp_path).locate(tmp_path).read_bytes() == BODY
@@ -462,8 +462,8 @@ def test_the_address_that_was_checked_is_the_one_connected_to(
 
 
 def test_one_private_address_among_public_ones_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(2, 1, 6, "", (address, 80)) for address in ("8.8.8.8", "10.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    answers = [(2, 1, 6, "", (address, 80)) for address in ("8.8.8.8", "10.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
     with pytest.raises(SourceError, match=r"10\.0\.0\.1"):
         addresses.resolve("films.example", 80, allow_private=False)
 

@@ -45,17 +45,17 @@ def test_shares_of_the_square_and_its_pixels_mean_the_same_places(tmp_path):
     image = np.zeros((100, 200, 3), np.uint8)
     shares = landmarker(onnx_files.constant(tmp_path / "a.onnx", CORNERS)).read(image, SQUARE)
     pixels = SPEC.model_copy(update={"units": "pixels"})
-    found = landmarker(onnx_files.constant(tmp_path / "b.onnx", CORNERS * SIDE), pixels).read(image, SQUARE)
+    face = landmarker(onnx_files.constant(tmp_path / "b.onnx", CORNERS * SIDE), pixels).read(image, SQUARE)
     # The corners of the square's first and last pixels, whose centres lie at whole numbers.
     np.testing.assert_allclose(shares.points[:, :2], [[67.5, 17.5], [131.5, 17.5], [131.5, 81.5], [67.5, 81.5]])
-    np.testing.assert_allclose(found.points, shares.points)
+    np.testing.assert_allclose(face.points, shares.points)
 
 
 def test_a_turned_square_turns_its_points_clockwise_on_screen(tmp_path):
-    found = landmarker(onnx_files.constant(tmp_path / "a.onnx", CORNERS)).read(
+    face = landmarker(onnx_files.constant(tmp_path / "a.onnx", CORNERS)).read(
         np.zeros((100, 200, 3), np.uint8), replace(SQUARE, angle_rad=np.pi / 2)
     )
-    np.testing.assert_allclose(found.points[0, :2], [131.5, 17.5], atol=1e-4)  # its left upper corner, now at the right
+    np.testing.assert_allclose(face.points[0, :2], [131.5, 17.5], atol=1e-4)  # its left upper corner, now at the right
 
 
 @pytest.mark.parametrize(("channels", "first"), [("rgb", 200), ("bgr", 50)])
@@ -66,15 +66,15 @@ def test_values_reach_the_network_in_its_order_and_scale(tmp_path, channels, fir
     path = onnx_files.linear(tmp_path / "a.onnx", weight, np.tile(10.0, 8), SIDE)
     image = np.empty((100, 200, 3), np.uint8)
     image[:] = (200, 120, 50)
-    found = landmarker(path, spec).read(image, Roi(99.5, 49.5, SIDE, 0.0))
-    assert found.points[0, 0] == pytest.approx(10 + (first - 100) / 50 + 99.5 - SIDE / 2, abs=1e-3)
+    face = landmarker(path, spec).read(image, Roi(99.5, 49.5, SIDE, 0.0))
+    assert face.points[0, 0] == pytest.approx(10 + (first - 100) / 50 + 99.5 - SIDE / 2, abs=1e-3)
 
 
 def test_the_picture_that_the_network_sees_is_the_squares_part_of_the_image(tmp_path):
     path = onnx_files.centre_finder(tmp_path / "a.onnx", np.zeros((4, 2)))
     for x, y in ((85, 40), (110, 65), (99, 49)):
-        found = landmarker(path, least=0.0).read(with_spot(x, y), SQUARE)
-        np.testing.assert_allclose(found.points[0, :2], (x, y), atol=0.3)
+        face = landmarker(path, least=0.0).read(with_spot(x, y), SQUARE)
+        np.testing.assert_allclose(face.points[0, :2], (x, y), atol=0.3)
 
 
 def test_a_third_column_is_depth_in_the_unit_of_x_or_certainty(tmp_path):
@@ -289,9 +289,9 @@ def test_pfld_on_labelled_photographs(assets, pfld, number, limit):
     picture, truth, _ = _STILLS[number]
     face = _still(assets, picture, truth)
     pfld.reset()
-    found = pfld.locate(face.image, face.box)
-    assert found is not None
-    assert normalised_error(found.points[:, :2], face.points).mean() <= limit
+    located = pfld.locate(face.image, face.box)
+    assert located is not None
+    assert normalised_error(located.points[:, :2], face.points).mean() <= limit
 
 
 @pytest.mark.assets
@@ -316,16 +316,16 @@ def test_every_source_of_angles_has_the_signs_of_the_convention_on_rendered_head
     if pose == "fsanet":
         folder = assets / "weights"
         network = FsaNet(folder / "fsanet-1x1-iter-688590.onnx", folder / "fsanet-var-iter-688590.onnx")
-        found = np.array(network.read(image, truth.box))
+        read = np.array(network.read(image, truth.box))
     else:
         pfld.reset()
         face = pfld.locate(image, truth.box)
         assert face is not None
-        found = estimate_poses(face.points[None], np.ones(1, np.float32), 640, 640, IBUG_68, pose)[0, :3]
-    np.testing.assert_allclose(found, angles, atol=9)
+        read = estimate_poses(face.points[None], np.ones(1, np.float32), 640, 640, IBUG_68, pose)[0, :3]
+    np.testing.assert_allclose(read, angles, atol=9)
     axis = int(np.argmax(np.abs(angles)))
-    assert abs(found[axis]) > 0.6 * abs(angles[axis])
-    assert np.sign(found[axis]) == np.sign(angles[axis])
+    assert abs(read[axis]) > 0.6 * abs(angles[axis])
+    assert np.sign(read[axis]) == np.sign(angles[axis])
 
 
 @pytest.mark.assets

@@ -58,7 +58,7 @@ def test_same_clips_same_bytes_in_any_order(tmp_path):
     shelf = small_shelf()
     write(tmp_path / "a", shelf)
     for seed in range(3):
-        shelf.items = [shelf.items[place] for place in np.random.default_rng(seed).permutation(len(shelf.items))]
+        shelf.items = [shelf.items[index] for index in np.random.default_rng(seed).permutation(len(shelf.items))]
         write(tmp_path / f"b{seed}", shelf)
         assert digests(tmp_path / "a") == digests(tmp_path / f"b{seed}")
 

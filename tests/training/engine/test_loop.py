@@ -38,8 +38,8 @@ def tensors(path):
     }
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def same(tensors, others):
+    return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -86,10 +86,10 @@ def test_a_run_that_was_ended_goes_on_bit_by_bit(tmp_path, stop):
         step = ended.step
 
         def killed(batch):
-            made = step(batch)
+            result = step(batch)
             if ended.progress.step == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return made
+            return result
 
         ended.step = killed
         assert ended.run(batches) == "stopped"
@@ -214,14 +214,14 @@ def test_the_discriminator_learns_from_its_own_half_alone(tmp_path):
     run = trainer(small_config(9, 2), tmp_path)
     batch = run._ready(pairs(2))
     run.recipe.discriminator.requires_grad_(False)
-    made = run.recipe.generate(run.model, run.recipe.discriminator, batch, Moment(0, 0))
-    made.loss.backward()
+    generated = run.recipe.generate(run.model, run.recipe.discriminator, batch, Moment(0, 0))
+    generated.loss.backward()
     assert all(value.grad is None for value in run.recipe.discriminator.parameters())
     assert all(value.grad is not None for value in run.recipe.model.parameters())
     for value in run.recipe.model.parameters():
         value.grad = None
     run.recipe.discriminator.requires_grad_(True)
-    run.recipe.judge(run.judge, batch, made)[0].backward()
+    run.recipe.judge(run.judge, batch, generated)[0].backward()
     assert all(value.grad is not None for value in run.recipe.discriminator.parameters())
     assert all(value.grad is None for value in run.recipe.model.parameters())
 
@@ -231,9 +231,9 @@ def test_bfloat16_keeps_losses_near_and_is_refused_where_it_would_crash(tmp_path
     batch, terms = run._ready(pairs(2)), []
     for half in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            made = run.recipe.generate(run.model, run.recipe.discriminator, batch, Moment(0, 0))
-        assert made.rendered.driving_points.dtype == torch.float32
-        terms.append({name: value.item() for name, value in made.terms.items()})
+            generated = run.recipe.generate(run.model, run.recipe.discriminator, batch, Moment(0, 0))
+        assert generated.rendered.driving_points.dtype == torch.float32
+        terms.append({name: value.item() for name, value in generated.terms.items()})
     assert terms[1] == pytest.approx(terms[0], rel=0.25, abs=0.1)
     with pytest.raises(UsageError, match="bf16"):
         trainer(small_config(9, 2, precision="bf16"), tmp_path)
