@@ -53,16 +53,15 @@ def on_ray(made: Built, *more: str) -> int:
 
 
 @pytest.mark.parametrize("workers", [1, 4])
-def test_any_number_of_workers_gives_the_release_of_one_process(built, tmp_path, workers):
+def test_any_number_of_workers_gives_the_release_of_one_process(built, tmp_path, monkeypatch, workers):
     made = Built(built.manifest, tmp_path / "ws")
     assert on_ray(made, "--set", f"engine.workers={workers}", "--release", "first") == 0
     assert not ray.is_initialized(), "what the build started, it ended"
     assert digests(made.release) == digests(built.release)
     before = {path: path.stat().st_mtime_ns for path in made.workspace.rglob("results/**/*")}
-    began = time.monotonic()
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("nothing to do needs no cluster"))
     assert on_ray(made) == 0
     assert {path: path.stat().st_mtime_ns for path in made.workspace.rglob("results/**/*")} == before
-    assert time.monotonic() - began < 60, "nothing to do needs no cluster"
 
 
 @pytest.mark.assets
@@ -133,7 +132,7 @@ def test_an_item_that_fails_once_is_done_in_the_same_build(local, tmp_path):
 
 def test_a_hang_is_ended_when_its_time_is_up(local, tmp_path):
     stuck, sound = faulty(HangJob, tmp_path, "stuck", num_faults=2), faulty(FaultyJob, tmp_path, "sound")
-    assert all(steps(tmp_path, [stuck, sound], timeout_s=3.0))
+    assert all(steps(tmp_path, [stuck, sound], timeout_s=8.0))
     assert failures(tmp_path, "stuck") == [("timeout", "timeout")] * 2
 
 
@@ -255,7 +254,7 @@ def test_a_build_that_is_ended_leaves_no_process_and_resumes(built, tmp_path, ho
     children = ray_children(process)
     assert children, "it was at work"
     process.send_signal(how)
-    process.communicate(timeout=60)
+    process.communicate(timeout=180)
     assert gone_within(children, 120)
     assert (
         cli.run(["build", str(made.manifest), "-w", str(made.workspace), *SIZE, "--inline", "--release", "first"]) == 0

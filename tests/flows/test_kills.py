@@ -29,6 +29,7 @@ def test_ten_kills_at_random_moments_end_in_the_same_bytes(built, tmp_path):
     manifest, workspace = str(undisturbed.parent / "manifest.yaml"), tmp_path / "ws"
     total, chance = num_rows(undisturbed), random.Random(3)  # noqa: S311 - moments, not secrets
     command = ["build", manifest, "-w", str(workspace), "--set", "engine.workers=2"]
+    num_hits = 0
     for kill in range(NUM_KILLS):
         process = subprocess.Popen(
             program(*command), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -37,10 +38,10 @@ def test_ten_kills_at_random_moments_end_in_the_same_bytes(built, tmp_path):
         while process.poll() is None and num_rows(workspace) < target:
             time.sleep(0.02)
         time.sleep(chance.uniform(0, 1))
-        assert process.poll() is None, "it was at work"
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        num_hits += process.wait() == -signal.SIGKILL  # a quick machine may have finished within that second
         time.sleep(2)  # its workers notice
+    assert num_hits > NUM_KILLS / 2, "it was at work"
     assert cli.run([*command, "--release", "all"]) == 0
     assert digests(workspace / "releases" / "all") == digests(built.release)
     assert num_rows(workspace) >= total

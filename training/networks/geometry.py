@@ -83,7 +83,7 @@ def expected_degrees(logits: Float[Tensor, "... 66"], offset_deg: float = 97.5) 
         offset_deg: taken off bin 0; 97.5 centres the bins on 0° (LivePortrait), face-vid2vid's 99 leaves them
             1.5° off.
     """
-    bins = torch.arange(NUM_ANGLE_BINS, device=logits.device, dtype=torch.float32)
+    bins = torch.arange(NUM_ANGLE_BINS, device=logits.device, dtype=logits.dtype)
     return logits.softmax(dim=-1) @ bins * DEGREES_PER_BIN - offset_deg
 
 
@@ -157,7 +157,7 @@ def translated(volume: Float[Tensor, "B C D H W"], shift: Float[Tensor, "B K 3"]
 
 def _lerp_matrix(shift: Float[Tensor, "B K"], size: int) -> Float[Tensor, "B K S S"]:
     """Row i holds the weights with which the pixels around i + shift enter."""
-    index = torch.arange(size, device=shift.device, dtype=torch.float32)
+    index = torch.arange(size, device=shift.device, dtype=shift.dtype)
     pixels = shift * ((size - 1) / 2)
     distance = index[:, None] + pixels[..., None, None] - index
     return functional.relu(1.0 - distance.abs())

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import struct
 import time
 from collections.abc import Callable
@@ -74,7 +75,7 @@ def test_every_mistake_of_a_manifest_is_named_before_any_work(tmp_path, refused,
     bad = {"id": "bad", "uri": "bad.mp4", **usual, **entry}
     worse = {"id": "worse", "uri": "worse.mp4", **usual, "title": ""}
     path = tmp_path / "m.jsonl"
-    path.write_text("\n".join(json.dumps(one) for one in (good, bad, worse)))
+    path.write_text("\n".join(json.dumps(source) for source in (good, bad, worse)))
     text = refused(path, tmp_path / "ws")
     assert text.startswith("2 problems in the manifest:\n")
     assert f"{path}:2: {said}" in text
@@ -88,28 +89,28 @@ def test_every_mistake_of_a_manifest_is_named_before_any_work(tmp_path, refused,
 def claim_ten_hours(path: Path) -> None:
     """Rewrite the duration in the header of a Matroska file (element 44 89, a float of 8 bytes, in ms)."""
     data = bytearray(path.read_bytes())
-    place = data.index(b"\x44\x89\x88")
-    data[place + 3 : place + 11] = struct.pack(">d", 36_000_000.0)
+    start = data.index(b"\x44\x89\x88")
+    data[start + 3 : start + 11] = struct.pack(">d", 36_000_000.0)
     path.write_bytes(bytes(data))
 
 
 def without_sound(film: Path, path: Path) -> None:
-    with av.open(str(film)) as read, av.open(str(path), "w") as made:
-        stream = made.add_stream_from_template(read.streams.video[0])
+    with av.open(str(film)) as read, av.open(str(path), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
         for packet in read.demux(video=0):
             if packet.dts is not None:
                 packet.stream = stream
-                made.mux(packet)
+                written.mux(packet)
 
 
 def sound_alone(path: Path) -> None:
-    with av.open(str(path), "w") as made:
-        stream = made.add_stream("aac", rate=48_000, layout="mono")
+    with av.open(str(path), "w") as written:
+        stream = written.add_stream("aac", rate=48_000, layout="mono")
         for begin in range(0, 48_000, 1024):
             frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = 48_000, begin, Fraction(1, 48_000)
-            made.mux(stream.encode(frame))
-        made.mux(stream.encode(None))
+            written.mux(stream.encode(frame))
+        written.mux(stream.encode(None))
 
 
 def numbered(path: Path, size: tuple[int, int] = (320, 180), num_frames: int = 30, **coding: object) -> None:
@@ -150,12 +151,12 @@ def zoo(films, tmp_path_factory) -> Built:
     return Built(manifest, folder / "ws")
 
 
-def failures(made: Built) -> dict[str, list[LedgerRow]]:
-    found: dict[str, list[LedgerRow]] = {}
-    for row in Workspace(made.workspace).ledger():
+def failures(built: Built) -> dict[str, list[LedgerRow]]:
+    rows_of: dict[str, list[LedgerRow]] = {}
+    for row in Workspace(built.workspace).ledger():
         if row.outcome == "failed":
-            found.setdefault(row.source_id, []).append(row)
-    return found
+            rows_of.setdefault(row.source_id, []).append(row)
+    return rows_of
 
 
 FAILURES = {
@@ -204,10 +205,10 @@ def test_no_other_source_failed_and_all_of_them_finished(zoo, capsys):
 
 
 def test_odd_but_sound_media_are_taken_for_what_they_are(zoo):
-    place = Workspace(zoo.workspace)
-    made = load_build(place)
-    results = Results(place, made.config)
-    videos = {source.id: results.video(source) for source in made.sources}
+    workspace = Workspace(zoo.workspace)
+    recorded = load_build(workspace)
+    results = Results(workspace, recorded.config)
+    videos = {source.id: results.video(source) for source in recorded.sources}
     deep, laced, silent = videos["deep"], videos["laced"], videos["silent"]
     assert deep is not None
     assert laced is not None
@@ -286,7 +287,11 @@ def test_a_second_build_is_sent_away_and_the_first_is_not_disturbed(built, tmp_p
     first = start("build", str(built.manifest), "-w", str(workspace), *films_module.QUICK, "--release", "first")
     while first.poll() is None and not (workspace / "lock.json").exists():
         time.sleep(0.01)
-    text = refused(built.manifest, workspace)
+    first.send_signal(signal.SIGSTOP)  # so that it cannot end before the second has looked
+    try:
+        text = refused(built.manifest, workspace)
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert f"the workspace {workspace} is in use by process {first.pid} on " in text
     _, errors = first.communicate(timeout=120)
     assert first.returncode == 0, errors

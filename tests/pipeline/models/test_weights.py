@@ -39,7 +39,7 @@ films = films_module.films  # a fixture
 BODY = bytes(np.random.default_rng(3).integers(0, 256, 200_000, dtype=np.uint8))
 OTHER = bytes(np.random.default_rng(4).integers(0, 256, 90_000, dtype=np.uint8))
 CONFIG = AcquireConfig(
-    allow_private_addresses=True, stall_timeout_s=0.5, num_attempts=2, backoff_s=0.01, file_interval_s=0.0
+    allow_private_addresses=True, stall_timeout_s=30.0, num_attempts=2, backoff_s=0.01, file_interval_s=0.0
 )
 NETWORK = [
     "--set", "acquire.allow_private_addresses=true", "--set", "acquire.file_interval_s=0", "--set",

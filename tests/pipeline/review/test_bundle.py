@@ -100,7 +100,7 @@ def chromium() -> Iterator:
 @pytest.fixture
 def context(chromium) -> Iterator:
     made = chromium.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
-    made.set_default_timeout(15_000)
+    made.set_default_timeout(60_000)
     yield made
     made.close()
 

@@ -91,7 +91,7 @@ def screen(page: Page) -> None:
             return
         clip_id = page.clip()
         page.shows(clip_id)
-        name = next((one for one in wanted if clip_id.startswith(one)), None)
+        name = next((prefix for prefix in wanted if clip_id.startswith(prefix)), None)
         wanted.discard(name or "")
         decide(page, clip_id, name)
         page.until("(id) => location.hash !== '#' + id", arg=clip_id)
@@ -117,13 +117,21 @@ def decide(page: Page, clip_id: str, name: str | None) -> None:
     page.press("a")
 
 
+def stepped(page: Page, frame: int) -> bool:
+    """Whether it stands at a frame; if not, as many steps are taken towards it, and it has to be asked again.
+
+    A frame that was on its way when the film was stopped may still be painted, and then be counted from.
+    """
+    away = frame - int((page.page.text_content("#time") or "").split("/")[0])
+    page.press(*("." if away > 0 else ",") * abs(away))
+    page.page.wait_for_timeout(200)
+    return away == 0 and (page.page.text_content("#time") or "").startswith(f"{frame} /")
+
+
 def cut(page: Page, start: int, stop: int) -> None:
     page.press("k")
     for frame, key in ((start, "["), (stop - 1, "]")):
-        page.page.wait_for_timeout(200)  # a frame that was on its way when it was stopped
-        away = frame - int((page.page.text_content("#time") or "").split("/")[0])
-        page.press(*("." if away > 0 else ",") * abs(away))
-        page.until("(frame) => document.querySelector('#time').textContent.startsWith(`${frame} /`)", arg=frame)
+        page.wait_for(lambda wanted=frame: stepped(page, wanted), f"frame {frame}")
         page.press(key)
     page.says("#title", f"cut to {start}–{stop}")
 
@@ -131,25 +139,25 @@ def cut(page: Page, start: int, stop: int) -> None:
 def samples_of(release: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Shard and members of every visual sample."""
     for path in sorted(release.rglob("*-visual-*.tar")):
-        found: dict[str, dict[str, bytes]] = {}
+        samples: dict[str, dict[str, bytes]] = {}
         with tarfile.open(path) as tar:
             for member in tar.getmembers():
                 key, _, suffix = member.name.partition(".")
                 opened = tar.extractfile(member)
                 assert opened is not None
-                found.setdefault(key, {})[suffix] = opened.read()
-        for sample in found.values():
+                samples.setdefault(key, {})[suffix] = opened.read()
+        for sample in samples.values():
             yield path.relative_to(release).as_posix(), sample
 
 
 def sample_of(screened: Screened, name: str) -> tuple[str, dict[str, bytes], dict[str, object]]:
-    found = [
-        (shard, sample, told)
+    matching = [
+        (shard, sample, info)
         for shard, sample in samples_of(screened.release)
-        if (told := json.loads(sample["json"]))["source_id"].startswith(name)
+        if (info := json.loads(sample["json"]))["source_id"].startswith(name)
     ]
-    (one,) = found
-    return one
+    (only,) = matching
+    return only
 
 
 def frames_of(mp4: bytes) -> list[np.ndarray]:
@@ -166,32 +174,32 @@ def test_the_release_verifies(screened: Screened):
 
 
 def test_the_cut_clip_has_exactly_the_frames_that_were_chosen(screened: Screened):
-    _, sample, told = sample_of(screened, "WDA")
-    [whole] = [made for made in surveyed(screened.workspace) if made.source.id.startswith("WDA")]
+    _, sample, info = sample_of(screened, "WDA")
+    [whole] = [clip for clip in surveyed(screened.workspace) if clip.source.id.startswith("WDA")]
     folder = screened.workspace / "results" / "clip" / whole.key
     start, stop = TRIM
     expected = frames_of((folder / "mp4").read_bytes())[start:stop]
-    found = frames_of(sample["mp4"])
-    assert len(found) == told["num_frames"] == stop - start
-    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
+    frames = frames_of(sample["mp4"])
+    assert len(frames) == info["num_frames"] == stop - start
+    assert all(np.array_equal(frame, other) for frame, other in zip(frames, expected, strict=True))
     for name in ("landmarks.npy", "pose.npy", "valid.npy"):
         np.testing.assert_array_equal(np.load(io.BytesIO(sample[name])), np.load(folder / name)[start:stop])
 
 
 def test_the_relabelled_clip_lies_in_its_new_domain(screened: Screened):
-    shard, _, told = sample_of(screened, "man_FaceTalk")
-    assert (told["domain"], told["identity_id"]) == ("mesh", "the-head")
+    shard, _, info = sample_of(screened, "man_FaceTalk")
+    assert (info["domain"], info["identity_id"]) == ("mesh", "the-head")
     assert shard.split("/")[1] == "mesh"
 
 
 def test_the_card_and_the_decisions_say_who_it_was(screened: Screened):
     steps = json.loads((screened.release / "about.json").read_text())["funnel"]["steps"]
-    [step] = [one for one in steps if one["stage"] == "select"]
+    [step] = [entry for entry in steps if entry["stage"] == "select"]
     by_people = [(drop["reason"], drop["count"]) for drop in step["drops"] if drop.get("by") == "reviewer"]
     assert (by_people, step["overruled"]) == ([("out_of_sync", 1)], 1)
     assert "| ↳ `out_of_sync` by a reviewer | | | | 1 |" in (screened.release / "README.md").read_text()
-    told = json.loads(anitalk("decisions", "-w", str(screened.workspace), "--format", "json"))
-    people = {row["clip_id"].split("-")[0][:6]: row for row in told if row["by"] == "reviewer"}
+    decisions = json.loads(anitalk("decisions", "-w", str(screened.workspace), "--format", "json"))
+    people = {row["clip_id"].split("-")[0][:6]: row for row in decisions if row["by"] == "reviewer"}
     assert {name: (row["keep"], row["reason"], row["who"]) for name, row in people.items()} == {
         "WDA_Al": (True, None, "ann"),
         "man_Fa": (True, None, "ann"),

