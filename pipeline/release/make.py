@@ -90,20 +90,25 @@ def make_release(
             name,
             items,
             lambda item, suffix: clips[item.clip.clip_id].read(workspace, suffix),
-            setup=ReleaseSetup(
-                tool_version=tool_version(),
-                config_hash=content_hash(config),
-                requested=choice.split.requested,
-                mel=mel_setup(config),
-                hubert=hubert_setup(config),
-                with_identity=options.with_identity,
-                expression=config.expression.input if config.expression else None,
-            ),
+            setup=_setup(config, options, choice),
             pack=config.pack,
             describe=lambda record, rows: describe_release(storage, record, about, rows),
             scratch=scratch,
         )
     return release, choice, location
+
+
+def _setup(config: BuildConfig, options: ReleaseOptions, choice: Choice) -> ReleaseSetup:
+    """What the record says of how the release was made."""
+    return ReleaseSetup(
+        tool_version=tool_version(),
+        config_hash=content_hash(config),
+        requested=choice.split.requested,
+        mel=mel_setup(config),
+        hubert=hubert_setup(config),
+        with_identity=options.with_identity,
+        expression=config.expression.input if config.expression else None,
+    )
 
 
 def _location(workspace: Workspace, to: str | None, name: str) -> str:

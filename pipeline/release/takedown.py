@@ -77,12 +77,7 @@ def forget(
     _check_name(source_id, "the source's id")
     shelves = [workspace.storage.below("releases"), *(_shelf(uri) for uri in more_releases)]
     releases = find_releases(shelves)
-    traces = find_traces(workspace, source_id, releases)
-    if traces is None:
-        raise UsageError(
-            f"no source is called {source_id!r} in {workspace.storage.uri} or its releases: "
-            "'anitalk sources --workspace …' lists them"
-        )
+    traces = _known_traces(workspace, source_id, releases)
     stone = _stone(source_id, traces, releases, reason)
     stones = [*(other for other in read_tombstones(workspace) if other.source_id != source_id), stone]
     if name is not None:
@@ -110,6 +105,16 @@ def forget(
         holding=() if drop_old else places,
         dropped=places if drop_old else (),
     )
+
+
+def _known_traces(workspace: Workspace, source_id: str, releases: Sequence[FoundRelease]) -> Traces:
+    traces = find_traces(workspace, source_id, releases)
+    if traces is None:
+        raise UsageError(
+            f"no source is called {source_id!r} in {workspace.storage.uri} or its releases: "
+            "'anitalk sources --workspace …' lists them"
+        )
+    return traces
 
 
 def _stone(source_id: str, traces: Traces, releases: Sequence[FoundRelease], reason: str) -> Tombstone:
