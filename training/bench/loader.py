@@ -78,7 +78,9 @@ class LoaderFigures:
         ]
         if self.both_ms:
             ratio = self.loader_ms / self.both_ms
-            told.append(f"Using both directions of each decoded pair gives {ratio:.2f} times as many pairs per second.")
+            lines.append(
+                f"Using both directions of each decoded pair gives {ratio:.2f} times as many pairs per second."
+            )
         if self.step_ms:
             waits = {"loader": self.wait_ratio, **self.others_wait_ratio}
             shares = ", ".join(f"{name} {share:.1%}" for name, share in waits.items())
