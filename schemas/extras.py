@@ -8,12 +8,13 @@ DISTRIBUTION = "anitalk"
 _DEVELOPMENT = "dev"  # holds all the others, and is for people who change the project
 # Modules that another distribution brings than the one of their name.
 _BROUGHT_BY = {
-    "PIL": "pillow",
     "aiohttp": "s3fs",
     "annotated_types": "pydantic",
     "botocore": "s3fs",
     "cv2": "opencv-python-headless",
     "google": "onnx",  # protobuf, whose errors its reader raises
+    "huggingface_hub": "transformers",
+    "PIL": "pillow",
     "pydantic_core": "pydantic",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
