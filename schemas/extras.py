@@ -14,6 +14,7 @@ _BROUGHT_BY = {
     "cv2": "opencv-python-headless",
     "google": "onnx",  # protobuf, whose errors its reader raises
     "huggingface_hub": "transformers",
+    "markupsafe": "Jinja2",
     "PIL": "pillow",
     "pydantic_core": "pydantic",
     "skimage": "scikit-image",
