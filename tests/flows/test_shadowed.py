@@ -53,6 +53,14 @@ def test_the_console_script_in_another_project_is_ours(project):
     is_refused(run([str(CONSOLE_SCRIPT), "--help"], project, project), project)
 
 
+@pytest.mark.skipif(not CONSOLE_SCRIPT.is_file(), reason="the project is not installed in this environment")
+def test_the_console_script_runs_what_it_was_installed_with(tmp_path):
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [str(CONSOLE_SCRIPT), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, "Usage" in done.stdout) == (0, True), done.stderr
+
+
 def test_a_module_of_that_name_is_refused_too(tmp_path):
     (tmp_path / "training.py").write_text("")
     is_refused(run([*MODULE, "--help"], tmp_path), tmp_path)
