@@ -10,8 +10,11 @@ _DEVELOPMENT = "dev"  # holds all the others, and is for people who change the p
 _BROUGHT_BY = {
     "PIL": "pillow",
     "aiohttp": "s3fs",
+    "annotated_types": "pydantic",
     "botocore": "s3fs",
     "cv2": "opencv-python-headless",
+    "google": "onnx",  # protobuf, whose errors its reader raises
+    "pydantic_core": "pydantic",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipeline.models.detector_table import build_detectors
-from pipeline.models.detectors import iou
 from pipeline.models.files.weights import WeightsStore
 from pipeline.models.onnx_detector import STRIDES, OnnxDetector, _centres
+from schemas.boxes import pairwise_iou
 from schemas.detectors import DetectorChoice, OnnxDetectorConfig
 from schemas.errors import UsageError
 from tests.helpers.onnx_files import constant_answers
@@ -210,6 +210,6 @@ def test_a_layout_reads_what_the_library_reads(assets, layout, file, reader, set
         0
     ].detect(image)
     assert len(own) == len(theirs) == 6
-    overlap = iou(np.array([face.box for face in own]), np.array([face.box for face in theirs]))
+    overlap = pairwise_iou(np.array([face.box for face in own]), np.array([face.box for face in theirs]))
     assert overlap.max(axis=1).min() > 0.97
     assert [face.score for face in own] == pytest.approx([face.score for face in theirs], abs=0.01)

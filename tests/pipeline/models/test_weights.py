@@ -30,6 +30,7 @@ from pipeline.models.registry import ModelSet
 from schemas.config import AcquireConfig, BuildConfig, WeightsConfig
 from schemas.detectors import DetectorChoice
 from schemas.errors import SourceError, UsageError
+from schemas.files import sha256_of_file
 from schemas.weights import Weights, WeightsError, joint_sha256, read_weights
 from tests.helpers import films as films_module
 from tests.helpers.films import QUICK, write_manifest
@@ -237,8 +238,7 @@ def test_a_damaged_file_is_refused_in_one_sentence_also_when_it_changes_later(tm
 
 def test_a_file_is_hashed_once_per_state(tmp_path, monkeypatch):
     reads = []
-    digest = hashlib.file_digest
-    monkeypatch.setattr(files.hashlib, "file_digest", lambda *given: reads.append(1) or digest(*given))
+    monkeypatch.setattr(files, "sha256_of_file", lambda path: reads.append(path) or sha256_of_file(path))
     store, path = store_of(tmp_path, entry("net")), put(tmp_path, "net.onnx")
     for _ in range(3):
         store.path("net")

@@ -7,13 +7,13 @@ import pytest
 import yaml
 from s3fs import S3FileSystem
 
+from flows import cli
 from schemas.errors import EXIT_FAULTS
 from tests.helpers.mishaps import FaultyProxy
 from tests.helpers.pair_shards import numbered_release, shards_of
 from tests.helpers.stores import bucket, object_store
 from tests.helpers.web import serving
 from tests.training.engine.test_train_cli import SETTINGS, command, ended, last_of, same
-from training import cli
 
 STEPS = 8
 MISHAPS = ("503", "reset", "", "cut", "late", "")
