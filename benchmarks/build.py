@@ -177,7 +177,8 @@ def stages(bench: BenchSettings) -> None:
     rows += [("imports, engine, ledger", rest_s, 1, 1000 * rest_s, 1000 * rest_s / num_frames)]
     table("Parts of an inline build", ("part", "CPU s", "calls", "ms per call", "ms per source frame"), rows)
     print(
-        f"\nwall {figures['wall_s']:.1f} s, CPU {figures['cpu_s']:.1f} s, {num_frames / figures['wall_s']:.1f} source frames/s"
+        f"\nwall {figures['wall_s']:.1f} s, CPU {figures['cpu_s']:.1f} s, "
+        f"{num_frames / figures['wall_s']:.1f} source frames/s"
     )
     print(
         f"accepted: {100 * figures['accepted_s'] / bench.seconds:.0f} % of the film, in {figures['accepted']} clips;",
@@ -233,8 +234,8 @@ def _tell_chain(taken: Run, two_s: float) -> None:
     steps = [(name, *two) for name, two in figures["steps"].items()]
     table("Steps of the usual chain", ("step", "wall s", "CPU s"), steps)
     print(
-        f"\ntwo workers are {taken.wall_s / two_s:.1f} × as fast as the chain, which made {figures['num_crops']} crops of "
-        f"{figures['num_scenes']} scenes and measured no sound and no score"
+        f"\ntwo workers are {taken.wall_s / two_s:.1f} × as fast as the chain, which made "
+        f"{figures['num_crops']} crops of {figures['num_scenes']} scenes and measured no sound and no score"
     )
 
 

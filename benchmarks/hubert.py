@@ -39,7 +39,8 @@ def main() -> None:
     clips = [noise(int(num), seed) for seed, num in enumerate(frames)]
     total_s = sum(len(clip) for clip in clips) / SAMPLES_PER_FRAME / FPS
     print(
-        f"{device_name(asked.device)}{', half precision' if asked.half else ''}; {len(clips)} clips, {total_s:.0f} s of sound"
+        f"{device_name(asked.device)}{', half precision' if asked.half else ''}; "
+        f"{len(clips)} clips, {total_s:.0f} s of sound"
     )
     print("| clips per pass | seconds of sound per second | largest difference to a clip alone |\n| --- | --- | --- |")
     alone, _ = run(network, clips, 1)

@@ -81,9 +81,7 @@ def _listed(root: str, shards: ShardSet, config: PairsConfig) -> dict[str, list[
                     f"{redact(root)}/{MANIFEST_FILE} lists {len(listed)} clips of {shard.name}, which holds "
                     f"{shard.num_clips}: verify the release"
                 )
-            rows[domain] += [
-                (identity, number, position, frames) for position, (_, identity, frames) in enumerate(listed)
-            ]
+            rows[domain] += [(who, number, position, frames) for position, (_, who, frames) in enumerate(listed)]
     return rows
 
 
