@@ -89,8 +89,8 @@ class _Peak:
 
 def build(folder: Path, films: list[Path], *arguments: str) -> Run:
     """Build films in a fresh workspace inside ``folder``."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        manifest = write_manifest(Path(place) / "manifest.jsonl", films)
+    with tempfile.TemporaryDirectory(dir=folder) as work:
+        manifest = write_manifest(Path(work) / "manifest.jsonl", films)
         command = [
             sys.executable,
             "-m",
@@ -98,7 +98,7 @@ def build(folder: Path, films: list[Path], *arguments: str) -> Run:
             "build",
             str(manifest),
             "--workspace",
-            f"{place}/ws",
+            f"{work}/ws",
             *arguments,
         ]
         return run(*command)
@@ -114,14 +114,14 @@ def in_turns(repetitions: int, runs: dict[str, Callable[[], Run]]) -> dict[str, 
     """Take every run once, then all of them again; the medians."""
     taken: dict[str, list[Run]] = {name: [] for name in runs}
     for number in range(repetitions):
-        for name, one in runs.items():
+        for name, take in runs.items():
             print(f"  ... {name}, {number + 1} of {repetitions}", file=sys.stderr)
-            taken[name].append(one())
+            taken[name].append(take())
     return {
         name: Run(
-            statistics.median(one.wall_s for one in some),
-            statistics.median(one.cpu_s for one in some),
-            max(one.peak_mib for one in some),
+            statistics.median(repetition.wall_s for repetition in some),
+            statistics.median(repetition.cpu_s for repetition in some),
+            max(repetition.peak_mib for repetition in some),
             some[-1].output,
         )
         for name, some in taken.items()
@@ -164,25 +164,27 @@ class BenchSettings:
 
 def stages(bench: BenchSettings) -> None:
     """(a) CPU seconds of every part of one inline build, and the share of the film that was accepted."""
-    with tempfile.TemporaryDirectory(dir=bench.folder) as place:
-        manifest = write_manifest(Path(place) / "manifest.jsonl", [bench.film()])
-        made = run(sys.executable, str(HERE / "stages.py"), str(manifest), f"{place}/ws")
-    told = json.loads(made.output.strip().splitlines()[-1])
+    with tempfile.TemporaryDirectory(dir=bench.folder) as work:
+        manifest = write_manifest(Path(work) / "manifest.jsonl", [bench.film()])
+        watched = run(sys.executable, str(HERE / "stages.py"), str(manifest), f"{work}/ws")
+    figures = json.loads(watched.output.strip().splitlines()[-1])
     num_frames = bench.seconds * FPS
     rows: list[tuple[object, ...]] = [
-        (part, seconds, told["calls"][part], 1000 * seconds / told["calls"][part], 1000 * seconds / num_frames)
-        for part, seconds in sorted(told["seconds"].items())
+        (part, seconds, figures["calls"][part], 1000 * seconds / figures["calls"][part], 1000 * seconds / num_frames)
+        for part, seconds in sorted(figures["seconds"].items())
     ]
-    rest_s = told["cpu_s"] - sum(told["seconds"].values())
+    rest_s = figures["cpu_s"] - sum(figures["seconds"].values())
     rows += [("imports, engine, ledger", rest_s, 1, 1000 * rest_s, 1000 * rest_s / num_frames)]
     table("Parts of an inline build", ("part", "CPU s", "calls", "ms per call", "ms per source frame"), rows)
     print(
-        f"\nwall {told['wall_s']:.1f} s, CPU {told['cpu_s']:.1f} s, {num_frames / told['wall_s']:.1f} source frames/s"
+        f"\nwall {figures['wall_s']:.1f} s, CPU {figures['cpu_s']:.1f} s, "
+        f"{num_frames / figures['wall_s']:.1f} source frames/s"
     )
     print(
-        f"accepted: {100 * told['accepted_s'] / bench.seconds:.0f} % of the film, in {told['accepted']} clips;", end=" "
+        f"accepted: {100 * figures['accepted_s'] / bench.seconds:.0f} % of the film, in {figures['accepted']} clips;",
+        end=" ",
     )
-    print(f"made: {100 * told['made_s'] / bench.seconds:.0f} %")
+    print(f"made: {100 * figures['made_s'] / bench.seconds:.0f} %")
 
 
 def ratio(bench: BenchSettings) -> None:
@@ -193,8 +195,8 @@ def ratio(bench: BenchSettings) -> None:
         return build(bench.folder, films, "--set", f"engine.workers={num_workers}")
 
     def chain() -> Run:
-        with tempfile.TemporaryDirectory(dir=bench.folder) as place:
-            return run(sys.executable, str(HERE / "chain.py"), str(film), place)
+        with tempfile.TemporaryDirectory(dir=bench.folder) as work:
+            return run(sys.executable, str(HERE / "chain.py"), str(film), work)
 
     runs: dict[str, Callable[[], Run]] = {
         "decode, all threads": lambda: decode(film, cores),
@@ -209,11 +211,11 @@ def ratio(bench: BenchSettings) -> None:
     bare = taken["decode, all threads"]
     start_s = taken["workers, nothing to do"].wall_s - taken["one process, nothing to do"].wall_s
     rows: list[tuple[object, ...]] = []
-    for name, one in taken.items():
+    for name, median in taken.items():
         by_workers = "worker" in name
-        work_s = one.wall_s - start_s if by_workers else one.wall_s
-        cpu = "–" if by_workers else one.cpu_s  # Ray's workers are no children of ours
-        rows.append((name, one.wall_s, cpu, work_s, bench.seconds * FPS / work_s, work_s / bare.wall_s))
+        work_s = median.wall_s - start_s if by_workers else median.wall_s
+        cpu = "–" if by_workers else median.cpu_s  # Ray's workers are no children of ours
+        rows.append((name, median.wall_s, cpu, work_s, bench.seconds * FPS / work_s, work_s / bare.wall_s))
     columns = ("run", "wall s", "CPU s", "less Ray's start", "source frames/s", "÷ decode, all threads")
     table(f"Against decoding and the usual chain ({bench.repetitions} repetitions, medians)", columns, rows)
     one_s, two_s = (taken[name].wall_s - start_s for name in ("1 worker", "2 workers"))
@@ -228,12 +230,12 @@ def ratio(bench: BenchSettings) -> None:
 
 
 def _tell_chain(taken: Run, two_s: float) -> None:
-    told = json.loads(taken.output)
-    steps = [(name, *two) for name, two in told["steps"].items()]
+    figures = json.loads(taken.output)
+    steps = [(name, *two) for name, two in figures["steps"].items()]
     table("Steps of the usual chain", ("step", "wall s", "CPU s"), steps)
     print(
-        f"\ntwo workers are {taken.wall_s / two_s:.1f} × as fast as the chain, which made {told['num_crops']} crops of "
-        f"{told['num_scenes']} scenes and measured no sound and no score"
+        f"\ntwo workers are {taken.wall_s / two_s:.1f} × as fast as the chain, which made "
+        f"{figures['num_crops']} crops of {figures['num_scenes']} scenes and measured no sound and no score"
     )
 
 

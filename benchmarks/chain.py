@@ -46,28 +46,28 @@ def cuts(film: Path) -> list[tuple[float, float]]:
 
 def split(film: Path, scenes: list[tuple[float, float]], folder: Path) -> list[Path]:
     """One file per scene that is long enough, encoded again so that it begins at the cut."""
-    made = []
+    parts = []
     for number, (start_s, stop_s) in enumerate(scenes):
         path = folder / f"scene{number:04d}.mp4"
         span = ["-ss", str(start_s), "-i", str(film), "-t", str(stop_s - start_s)]
         ffmpeg(*span, "-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-c:a", "aac", str(path))
         if stop_s - start_s >= _MIN_S:
-            made.append(path)
-    return made
+            parts.append(path)
+    return parts
 
 
 def faces(scene: Path) -> tuple[float, np.ndarray | None, tuple[int, int]]:
     """The share of frames that show a face, the usual box of the best one (xyxy pixels), and the picture's size."""
-    detector, found, num_frames, size = BlazeFace(), [], 0, (0, 0)
+    detector, boxes, num_frames, size = BlazeFace(), [], 0, (0, 0)
     for image in iter_images(scene):
         num_frames += 1
         size = image.shape[1], image.shape[0]
         scale = _SIDE_PX / max(size)
         small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         best = detector.detect(small)[:1]
-        found += [np.array(face.box) / scale for face in best]
-    box = np.median(np.stack(found), axis=0) if found else None
-    return len(found) / max(1, num_frames), box, size
+        boxes += [np.array(face.box) / scale for face in best]
+    box = np.median(np.stack(boxes), axis=0) if boxes else None
+    return len(boxes) / max(1, num_frames), box, size
 
 
 def crop(scene: Path, box: np.ndarray, size: tuple[int, int]) -> Path:
@@ -94,7 +94,7 @@ def landmarks(path: Path) -> int:
 def cpu_s() -> float:
     """CPU seconds of this process and of its children that ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def main() -> None:
@@ -105,9 +105,9 @@ def main() -> None:
 
     def step(name: str, work: Callable[[], Any]) -> Any:
         began, used = time.monotonic(), cpu_s()
-        made = work()
+        result = work()
         steps[name] = (time.monotonic() - began, cpu_s() - used)
-        return made
+        return result
 
     scenes = step("shots", lambda: cuts(film))
     parts = step("split", lambda: split(film, scenes, folder))
@@ -117,7 +117,7 @@ def main() -> None:
         for part, (ratio, box, size) in zip(parts, seen, strict=True)
         if box is not None and ratio >= _MIN_FACE_RATIO
     ]
-    crops = step("crop", lambda: [crop(*one) for one in kept])
+    crops = step("crop", lambda: [crop(*scene) for scene in kept])
     num = step("landmarks", lambda: sum(landmarks(path) for path in crops))
     print(json.dumps({"steps": steps, "num_scenes": len(scenes), "num_crops": len(crops), "num_landmarked": num}))
 

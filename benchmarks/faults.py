@@ -44,11 +44,11 @@ def main() -> int:
     wanted = digests(truth)
     rows = []
     for name, kill in (("driver", kill_drivers), ("worker", kill_workers)):
-        place = asked.folder / name
-        shutil.rmtree(place, ignore_errors=True)
-        hits = kill(manifest, place, chance, asked.kills, took_s)
-        finish(manifest, place)
-        rows.append((name, asked.kills, hits, digests(place) == wanted))
+        workspace = asked.folder / name
+        shutil.rmtree(workspace, ignore_errors=True)
+        hits = kill(manifest, workspace, chance, asked.kills, took_s)
+        finish(manifest, workspace)
+        rows.append((name, asked.kills, hits, digests(workspace) == wanted))
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; undisturbed inline {took_s:.0f} s")
     print(f"{'ended by SIGKILL':<18}{'tried':>7}{'hit at work':>13}{'same release':>14}")
     for name, tried, hits, same in rows:
@@ -98,7 +98,7 @@ def kill_workers(manifest: Path, workspace: Path, chance: random.Random, kills: 
     build = started(manifest, workspace)
     hit: set[str] = set()
     while build.poll() is None and len(hit) < kills:
-        busy = [(one, title) for one, title in _busy(build.pid) if title not in hit]
+        busy = [(process, title) for process, title in _busy(build.pid) if title not in hit]
         if busy:
             victim, title = chance.choice(busy)
             victim.kill()
@@ -111,15 +111,15 @@ def kill_workers(manifest: Path, workspace: Path, chance: random.Random, kills: 
 
 def _busy(pid: int) -> list[tuple[psutil.Process, str]]:
     """Ray workers below a process that are performing a job, with its name, which Ray makes their title."""
-    found = []
+    busy = []
     for process in psutil.Process(pid).children(recursive=True):
         try:
             title = " ".join(process.cmdline())
         except psutil.Error:
             continue
         if title.startswith("ray::") and any(stage in title for stage in ("probe ", "analyse ", "plan ", "clip ")):
-            found.append((process, title))
-    return found
+            busy.append((process, title))
+    return busy
 
 
 def digests(workspace: Path) -> dict[str, str]:

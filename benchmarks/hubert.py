@@ -39,24 +39,25 @@ def main() -> None:
     clips = [noise(int(num), seed) for seed, num in enumerate(frames)]
     total_s = sum(len(clip) for clip in clips) / SAMPLES_PER_FRAME / FPS
     print(
-        f"{place(asked.device)}{', half precision' if asked.half else ''}; {len(clips)} clips, {total_s:.0f} s of sound"
+        f"{device_name(asked.device)}{', half precision' if asked.half else ''}; "
+        f"{len(clips)} clips, {total_s:.0f} s of sound"
     )
     print("| clips per pass | seconds of sound per second | largest difference to a clip alone |\n| --- | --- | --- |")
     alone, _ = run(network, clips, 1)
     for size in (int(text) for text in asked.batches.split(",")):
-        found, took_s = run(network, clips, size)
-        apart = max(float(np.abs(a.astype(np.float32) - b).max()) for a, b in zip(alone, found, strict=True))
+        features, took_s = run(network, clips, size)
+        apart = max(float(np.abs(a.astype(np.float32) - b).max()) for a, b in zip(alone, features, strict=True))
         print(f"| {size} | {total_s / took_s:.1f} | {apart:.4f} |")
 
 
 def run(network: Hubert, clips: list[np.ndarray], size: int) -> tuple[list[np.ndarray], float]:
     """All features, and the seconds that they took; the first pass, which sets the device up, is not counted."""
     network.features_each(clips[:size], [len(clip) // SAMPLES_PER_FRAME for clip in clips[:size]])
-    began, found = time.perf_counter(), []
+    began, features = time.perf_counter(), []
     for start in range(0, len(clips), size):
         together = clips[start : start + size]
-        found += network.features_each(together, [len(clip) // SAMPLES_PER_FRAME for clip in together])
-    return found, time.perf_counter() - began
+        features += network.features_each(together, [len(clip) // SAMPLES_PER_FRAME for clip in together])
+    return features, time.perf_counter() - began
 
 
 def noise(num_frames: int, seed: int) -> np.ndarray:
@@ -85,7 +86,7 @@ def random_large(folder: Path) -> Path:
     return folder
 
 
-def place(device: str) -> str:
+def device_name(device: str) -> str:
     """What it ran on."""
     import torch
 

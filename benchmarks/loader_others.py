@@ -73,10 +73,10 @@ class Clips(StreamingDataset):
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             ticks = round(1 / ((stream.average_rate or 25) * (stream.time_base or Fraction(1, 12800))))
-            for place, number in np.ndenumerate(frames):
+            for position, number in np.ndenumerate(frames):
                 container.seek(int(number) * ticks, stream=stream)
                 picture = next(container.decode(stream))
-                pictures[place] = picture.reformat(self._size_px, self._size_px, "rgb24", **CONVERSION).to_ndarray()
+                pictures[position] = picture.reformat(self._size_px, self._size_px, "rgb24", **CONVERSION).to_ndarray()
         return {"frames": pictures, **{suffix: label[frames] for suffix, label in labels.items()}}
 
 

@@ -40,10 +40,10 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.work or given.workspace.resolve().parent) as folder:
         begun = time.perf_counter()
-        place = multiplied(given.workspace, Path(folder) / "ws", given.clips)
+        workspace = multiplied(given.workspace, Path(folder) / "ws", given.clips)
         rows = {"workspace made, s": time.perf_counter() - begun}
         begun = time.perf_counter()
-        server = start_server(place)
+        server = start_server(workspace)
         try:
             rows["server started, s"] = time.perf_counter() - begun
             rows |= screened(server, given.clips, given.decisions)
@@ -57,22 +57,22 @@ def multiplied(origin: Path, target: Path, num_clips: int) -> Workspace:
     source = Workspace(origin)
     build = load_build(source)
     results = results_of(source, build)
-    found = survey(results, build.sources).clips
-    chosen: list[FinishedClip] = [found[k % len(found)] for k in range(num_clips)]
-    place = stock_clips(
+    clips = survey(results, build.sources).clips
+    chosen: list[FinishedClip] = [clips[k % len(clips)] for k in range(num_clips)]
+    workspace = stock_clips(
         target,
-        [(made.clip, {}) for made in chosen],
+        [(clip.clip, {}) for clip in chosen],
         per_source=PER_SOURCE,
         size_px=build.config.crop.size_px,
         config=build.config,
     )
-    made = survey(results_of(place, load_build(place)), load_build(place).sources).clips
-    for one, like in zip(made, chosen, strict=True):
-        folder = Path(place.storage.path(f"results/clip/{one.key}"))
+    copies = survey(results_of(workspace, load_build(workspace)), load_build(workspace).sources).clips
+    for copy, like in zip(copies, chosen, strict=True):
+        folder = Path(workspace.storage.path(f"results/clip/{copy.key}"))
         for file in Path(source.storage.path(f"results/clip/{like.key}")).iterdir():
             if file.name != "record.json":
                 (folder / file.name).hardlink_to(file)
-    return place
+    return workspace
 
 
 def screened(server: Server, num_clips: int, num_decisions: int) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _looked_through(page: Page) -> dict[str, Any]:
     """Scroll the grid from its top to its end; how long its slowest frames take, and how many tiles there ever are."""
     page.keyboard.press("g")
     _until(page, "document.querySelectorAll('.tile img').length > 20")
-    found = page.evaluate(
+    looks = page.evaluate(
         """() => new Promise((done) => {
           const box = document.getElementById('tiles');
           const gaps = [];
@@ -125,11 +125,11 @@ def _looked_through(page: Page) -> dict[str, Any]:
     page.wait_for_timeout(1500)
     page.keyboard.press("Home")
     page.keyboard.press("g")
-    gaps = found["gaps"]
+    gaps = looks["gaps"]
     return {
         "grid: frame while scrolling, median ms": statistics.median(gaps),
         "grid: frame while scrolling, 95 % ms": sorted(gaps)[int(0.95 * len(gaps))],
-        "grid: tiles at once": found["tiles"],
+        "grid: tiles at once": looks["tiles"],
     }
 
 

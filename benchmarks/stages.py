@@ -83,11 +83,11 @@ class Stopwatch:
         """``real``, timed; a generator function is timed at every step."""
 
         def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
-            made = real(*args, **kwargs)
+            items = real(*args, **kwargs)
             while True:
                 self.enter(part)
                 try:
-                    item = next(made)
+                    item = next(items)
                 except StopIteration:
                     return
                 finally:
@@ -112,8 +112,8 @@ def install(watch: Stopwatch) -> None:
     for part, (module, name) in PARTS.items():
         owner: Any = sys.modules[module]
         *classes, last = name.split(".")
-        for one in classes:
-            owner = getattr(owner, one)
+        for class_name in classes:
+            owner = getattr(owner, class_name)
         real = getattr(owner, last)
         timed = watch.around(part, real)
         for holder in [owner, *([] if classes else ours)]:
@@ -134,19 +134,19 @@ def main() -> int:
     return code
 
 
-def yielded(workspace: str) -> dict[str, float]:
+def yielded(uri: str) -> dict[str, float]:
     """Seconds and number of the clips that were made, and of those that a release would accept."""
     from pipeline.build.results import Results, load_build
     from pipeline.build.survey import survey
     from pipeline.curate.choice import ReleaseOptions, choose
     from pipeline.store.workspace import Workspace
 
-    place = Workspace(workspace)
-    made = load_build(place)
-    results = Results(place, made.config)
-    found = survey(results, made.sources)
-    accepted = set(choose(results, made, found, ReleaseOptions()).split.assignment)
-    seconds = {one.clip.clip_id: one.clip.plan.span.duration_s for one in found.clips}
+    workspace = Workspace(uri)
+    build = load_build(workspace)
+    results = Results(workspace, build.config)
+    surveyed = survey(results, build.sources)
+    accepted = set(choose(results, build, surveyed, ReleaseOptions()).split.assignment)
+    seconds = {finished.clip.clip_id: finished.clip.plan.span.duration_s for finished in surveyed.clips}
     return {
         "made": len(seconds),
         "made_s": sum(seconds.values()),

@@ -42,7 +42,7 @@ def extras_by_package() -> dict[str, tuple[str, ...]]:
         if name is not None:
             wanted = extras.setdefault(_normalised(name[0]), set())
             wanted |= {extra[1]} if extra else set()
-    return {name: tuple(sorted(found)) for name, found in extras.items()}
+    return {name: tuple(sorted(names)) for name, names in extras.items()}
 
 
 def extras_of(module: str) -> tuple[str, ...]:

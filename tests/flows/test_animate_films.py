@@ -149,10 +149,10 @@ def test_a_turned_film_is_upright(tmp_path):
 def test_faces_are_found_followed_and_cut(run, photo, swaying, tmp_path, capsys):
     output = tmp_path / "out.mp4"
     assert animate(run, photo, swaying, output, "--side-by-side", "--relative", "--yaw", "50") == 0
-    told = capsys.readouterr().err
-    assert "yaw 50°: pictures fall apart beyond yaw ±45°" in told
-    assert "motion is relative to its frame" in told
-    assert f"{output}: 50 frames at 25.000 fps" in told
+    messages = capsys.readouterr().err
+    assert "yaw 50°: pictures fall apart beyond yaw ±45°" in messages
+    assert "motion is relative to its frame" in messages
+    assert f"{output}: 50 frames at 25.000 fps" in messages
     frames, rate, samples, rate_hz = seen(output)
     assert (len(frames), rate) == (50, 25)
     assert onsets_s(samples, rate_hz) == pytest.approx([0.5, 1.5], abs=0.004)
@@ -173,12 +173,12 @@ def test_of_a_film_with_cuts_the_longest_look_at_a_face_drives(run, photo, tmp_p
     film, output = tmp_path / "film.mp4", tmp_path / "out.mp4"
     write_video(film, [*brief, *flashes(25, [], size), *long, *brief], sound=Sound(clicks([0.5, 4.0, 5.5], 6)))
     assert animate(run, photo, film, output) == 0
-    told = capsys.readouterr().err
-    assert "film.mp4: one face is seen without a cut from 2." in told
-    assert " s of 6.00 s, and that part drives" in told
+    messages = capsys.readouterr().err
+    assert "film.mp4: one face is seen without a cut from 2." in messages
+    assert " s of 6.00 s, and that part drives" in messages
     frames, _, samples, rate_hz = seen(output)
     assert 50 <= len(frames) < 75  # the builder keeps away from cuts, as it does with clips
-    [start_s] = [float(word) for word in re.findall(r"from (2\.\d+) to", told)]
+    [start_s] = [float(word) for word in re.findall(r"from (2\.\d+) to", messages)]
     assert onsets_s(samples, rate_hz) == pytest.approx([4 - start_s], abs=0.01)
 
 
@@ -278,7 +278,7 @@ def test_mistakes_are_one_sentence_and_write_nothing(mistake, run, face, swaying
         given["source"],
         given["driving"],
         given["output"],
-        *(face if one == "same" else one for one in more),
+        *(face if option == "same" else option for option in more),
     )
     assert code == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("anitalk: ")]
@@ -305,16 +305,16 @@ def training_frames(monkeypatch, stop_after):
     """Let the networks fail after some frames."""
     from training.recipes.anytalk.model import AnyTalk
 
-    made, real = [0], AnyTalk.render
+    num_rendered, real = [0], AnyTalk.render
 
     def render(self, source, points):
-        if made[0] == stop_after:
+        if num_rendered[0] == stop_after:
             raise RuntimeError("broken off")
-        made[0] += 1
+        num_rendered[0] += 1
         return real(self, source, points)
 
     monkeypatch.setattr(AnyTalk, "render", render)
-    return made
+    return num_rendered
 
 
 BUILDERS = ("cv2", "scipy", "mediapipe", "ray", "prefect", "transformers", "skimage", "matplotlib", "onnxruntime")
@@ -325,7 +325,7 @@ def test_the_train_extra_is_enough_for_squares(run, face, tmp_path):
     write_video(film, flashes(3, [1], (SIZE, SIZE)))
     places = ["--checkpoint", run, "--source", face, "--driving", film, "-o", output]
     program = f"import sys; sys.modules |= dict.fromkeys({BUILDERS!r}); from flows import cli; sys.exit(cli.run({{}}))"
-    for more, code, told in (
+    for more, code, sentence in (
         (["--no-crop"], 0, "3 frames at 25.000 fps"),
         (
             [],
@@ -335,4 +335,4 @@ def test_the_train_extra_is_enough_for_squares(run, face, tmp_path):
     ):
         line = program.format(["animate", *map(str, places), *more])
         done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert (done.returncode, told in done.stderr) == (code, True), done.stderr
+        assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr

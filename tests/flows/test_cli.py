@@ -38,8 +38,8 @@ def run(capsysbinary) -> Run:
     def call(*arguments: object) -> tuple[int, str, str]:
         capsysbinary.readouterr()
         code = cli.run([str(argument) for argument in arguments])
-        told = capsysbinary.readouterr()
-        return code, told.out.decode(), told.err.decode()
+        output = capsysbinary.readouterr()
+        return code, output.out.decode(), output.err.decode()
 
     return call
 
@@ -171,13 +171,13 @@ def test_a_folder_that_is_no_workspace_is_said(tmp_path, refused, command):
 
 
 def test_a_build_record_of_another_version_is_said(built, tmp_path, refused):
-    made = copied(built, tmp_path)
-    record = json.loads((made.workspace / "build.json").read_bytes())
+    copy = copied(built, tmp_path)
+    record = json.loads((copy.workspace / "build.json").read_bytes())
     record["config"]["a_later_setting"] = 1
-    (made.workspace / "build.json").write_text(json.dumps(record))
-    sentence = refused("status", "-w", made.workspace)
+    (copy.workspace / "build.json").write_text(json.dumps(record))
+    sentence = refused("status", "-w", copy.workspace)
     assert "build.json is damaged, or another version of anitalk wrote it: run 'anitalk build' again" in sentence
-    assert build(made.manifest, made.workspace) == 0
+    assert build(copy.manifest, copy.workspace) == 0
 
 
 # --- listings ---
@@ -313,9 +313,9 @@ def test_a_configuration_that_cannot_be_read_is_said(built, tmp_path, run, conte
 def test_settings_come_from_the_file_then_from_the_line(built, tmp_path, run):
     path = tmp_path / "config.yaml"
     path.write_text("split: {seed: 3, val_ratio: 0.1}\n")
-    made = copied(built, tmp_path)
-    assert run("build", built.manifest, "-w", made.workspace, "-c", path, "--set", "split.seed=4", *QUICK)[0] == 0
-    config = load_build(Workspace(made.workspace)).config
+    copy = copied(built, tmp_path)
+    assert run("build", built.manifest, "-w", copy.workspace, "-c", path, "--set", "split.seed=4", *QUICK)[0] == 0
+    config = load_build(Workspace(copy.workspace)).config
     assert (config.split.seed, config.split.val_ratio, config.crop.size_px) == (4, 0.1, 128)
 
 
@@ -347,24 +347,24 @@ def released(folder: Path) -> list[str]:
 
 
 def test_the_same_release_again_is_fine_and_another_of_its_name_is_not(built, tmp_path, run, refused):
-    made = copied(built, tmp_path)
-    before = digests(made.release)
-    code, out, _ = run("release", "first", "-w", made.workspace)
+    copy = copied(built, tmp_path)
+    before = digests(copy.release)
+    code, out, _ = run("release", "first", "-w", copy.workspace)
     assert code == 0
-    assert f"release  {made.release}\n" in out
-    sentence = refused("release", "first", "-w", made.workspace, "--set", "split.seed=9")
+    assert f"release  {copy.release}\n" in out
+    sentence = refused("release", "first", "-w", copy.workspace, "--set", "split.seed=9")
     assert "releases are never changed: choose another name than 'first'" in sentence
-    assert digests(made.release) == before
-    assert run("release", "second", "-w", made.workspace, "--set", "split.seed=9")[0] == 0
+    assert digests(copy.release) == before
+    assert run("release", "second", "-w", copy.workspace, "--set", "split.seed=9")[0] == 0
 
 
 def test_a_release_goes_where_it_is_asked_to_go(built, tmp_path, run, refused):
-    made = copied(built, tmp_path)
-    assert run("release", "first", "-w", made.workspace, "--to", tmp_path / "shelf")[0] == 0
+    copy = copied(built, tmp_path)
+    assert run("release", "first", "-w", copy.workspace, "--to", tmp_path / "shelf")[0] == 0
     assert digests(tmp_path / "shelf" / "first") == digests(built.release)
     (tmp_path / "shelf" / "taken").mkdir()
     (tmp_path / "shelf" / "taken" / "letter.txt").write_text("not ours")
-    assert "is not empty" in refused("release", "taken", "-w", made.workspace, "--to", tmp_path / "shelf")
+    assert "is not empty" in refused("release", "taken", "-w", copy.workspace, "--to", tmp_path / "shelf")
     assert (tmp_path / "shelf" / "taken" / "letter.txt").read_text() == "not ours"
 
 
@@ -377,24 +377,24 @@ def test_a_release_name_that_no_key_can_hold_is_refused(built, run, name):
 
 
 def test_a_release_can_be_limited_by_licence(built, films, tmp_path, run, refused):
-    made = copied(built, tmp_path)
-    assert run("release", "free", "-w", made.workspace, "--allow-license", "cc0-1.0")[0] == 0
-    assert released(made.workspace / "releases" / "free") == ["head"]
+    copy = copied(built, tmp_path)
+    assert run("release", "free", "-w", copy.workspace, "--allow-license", "cc0-1.0")[0] == 0
+    assert released(copy.workspace / "releases" / "free") == ["head"]
     both = ["--allow-license", "CC0-1.0", "--allow-license", "CC-PDM-1.0"]
-    assert run("release", "both", "-w", made.workspace, *both)[0] == 0
-    assert released(made.workspace / "releases" / "both") == ["head", "talker"]
-    sentence = refused("release", "none", "-w", made.workspace, "--allow-license", "MIT")
+    assert run("release", "both", "-w", copy.workspace, *both)[0] == 0
+    assert released(copy.workspace / "releases" / "both") == ["head", "talker"]
+    sentence = refused("release", "none", "-w", copy.workspace, "--allow-license", "MIT")
     assert "no clip is left to release (2 were made)" in sentence
-    assert not (made.workspace / "releases" / "none").exists()
+    assert not (copy.workspace / "releases" / "none").exists()
 
 
 def test_a_release_for_commerce_leaves_out_what_may_not_be_sold(built, films, tmp_path, run):
-    made = copied(built, tmp_path)
+    copy = copied(built, tmp_path)
     text = built.manifest.read_text()
     (tmp_path / "nc.yaml").write_text(text.replace("CC-PDM-1.0", "CC-BY-NC-4.0"))
-    assert run("build", tmp_path / "nc.yaml", "-w", made.workspace, *QUICK)[0] == 0
-    assert run("release", "shop", "-w", made.workspace, "--commercial-only")[0] == 0
-    assert released(made.workspace / "releases" / "shop") == ["head"]
+    assert run("build", tmp_path / "nc.yaml", "-w", copy.workspace, *QUICK)[0] == 0
+    assert run("release", "shop", "-w", copy.workspace, "--commercial-only")[0] == 0
+    assert released(copy.workspace / "releases" / "shop") == ["head"]
 
 
 # --- small commands ---
@@ -428,8 +428,8 @@ def test_a_training_that_cannot_begin_says_so_in_its_events(tmp_path, refused):
 def test_a_reader_that_leaves_early_is_no_error(built, command):
     """As in ``anitalk shots … | head -1``."""
     manifest = [str(built.manifest), *QUICK] if command == "build" else []
-    place = [] if command == "schema" else ["-w", str(built.workspace)]
-    process = start(command, *manifest, *place)
+    workspace = [] if command == "schema" else ["-w", str(built.workspace)]
+    process = start(command, *manifest, *workspace)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -456,7 +456,7 @@ def test_nothing_of_this_was_written_to_the_shared_workspace(built: Built):
 
 
 def test_embeddings_that_nobody_made_are_not_promised(built, tmp_path, refused):
-    made = copied(built, tmp_path)
-    arguments = ("release", "faces", "--workspace", made.workspace, "--to", tmp_path / "shelf", "--with-identity")
+    copy = copied(built, tmp_path)
+    arguments = ("release", "faces", "--workspace", copy.workspace, "--to", tmp_path / "shelf", "--with-identity")
     assert "no clip has a face embedding" in refused(*arguments)
     assert not (tmp_path / "shelf").exists()

@@ -45,8 +45,8 @@ def local() -> Iterator[None]:
     ray.shutdown()
 
 
-def on_ray(made: Built, *more: str) -> int:
-    return cli.run(["build", str(made.manifest), "-w", str(made.workspace), *SIZE, *more])
+def on_ray(copy: Built, *more: str) -> int:
+    return cli.run(["build", str(copy.manifest), "-w", str(copy.workspace), *SIZE, *more])
 
 
 # --- the same bytes ---
@@ -54,14 +54,14 @@ def on_ray(made: Built, *more: str) -> int:
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_any_number_of_workers_gives_the_release_of_one_process(built, tmp_path, monkeypatch, workers):
-    made = Built(built.manifest, tmp_path / "ws")
-    assert on_ray(made, "--set", f"engine.workers={workers}", "--release", "first") == 0
+    copy = Built(built.manifest, tmp_path / "ws")
+    assert on_ray(copy, "--set", f"engine.workers={workers}", "--release", "first") == 0
     assert not ray.is_initialized(), "what the build started, it ended"
-    assert digests(made.release) == digests(built.release)
-    before = {path: path.stat().st_mtime_ns for path in made.workspace.rglob("results/**/*")}
+    assert digests(copy.release) == digests(built.release)
+    before = {path: path.stat().st_mtime_ns for path in copy.workspace.rglob("results/**/*")}
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("nothing to do needs no cluster"))
-    assert on_ray(made) == 0
-    assert {path: path.stat().st_mtime_ns for path in made.workspace.rglob("results/**/*")} == before
+    assert on_ray(copy) == 0
+    assert {path: path.stat().st_mtime_ns for path in copy.workspace.rglob("results/**/*")} == before
 
 
 @pytest.mark.assets
@@ -74,9 +74,9 @@ def test_profile_standard_gives_the_same_release_on_workers(assets, tmp_path):
     assert on_ray(alone, "--inline", *settings) == 0
     assert on_ray(workers, "--set", "engine.workers=1", *settings) == 0
     assert not ray.is_initialized()
-    found = digests(alone.release)
-    assert any(name.endswith(".tar") for name in found)
-    assert digests(workers.release) == found
+    expected = digests(alone.release)
+    assert any(name.endswith(".tar") for name in expected)
+    assert digests(workers.release) == expected
     assert len(Workspace(workers.workspace).ledger()) == len(Workspace(alone.workspace).ledger())
 
 
@@ -85,16 +85,16 @@ def test_profile_standard_gives_the_same_release_on_workers(assets, tmp_path):
 
 def steps(tmp_path: Path, jobs: list[FaultyJob], **engine: float) -> list[object]:
     """What a builder makes of jobs; the engine joins the module's cluster."""
-    place = Workspace(tmp_path / "ws", create=True)
+    workspace = Workspace(tmp_path / "ws", create=True)
     config = BuildConfig()
-    record_build(place, [SOURCE], config)
+    record_build(workspace, [SOURCE], config)
     with cluster.ray_engine(str(tmp_path / "ws"), config, EngineConfig(**engine), tool_version()) as performing:
-        builder = Builder(place, config, performing)
+        builder = Builder(workspace, config, performing)
 
         async def all_of_them() -> list[object]:
             from pipeline.build.compose import _Tries
 
-            return list(await asyncio.gather(*(builder._step(job, _Tries(place, SOURCE)) for job in jobs)))
+            return list(await asyncio.gather(*(builder._step(job, _Tries(workspace, SOURCE)) for job in jobs)))
 
         return asyncio.run(all_of_them())
 
@@ -147,9 +147,9 @@ def test_a_worker_that_takes_too_much_memory_says_so_and_ends(local, tmp_path):
 def test_asking_again_forgives_the_strikes(local, tmp_path):
     poison = faulty(AbortJob, tmp_path, "poison", num_faults=STRIKES)
     assert steps(tmp_path, [poison]) == [None]
-    place = Workspace(tmp_path / "ws")
-    last = place.ledger()[-1]
-    place.log(last.model_copy(update={"outcome": "retry", "reason_class": None, "reason": "", "message": ""}))
+    workspace = Workspace(tmp_path / "ws")
+    last = workspace.ledger()[-1]
+    workspace.log(last.model_copy(update={"outcome": "retry", "reason_class": None, "reason": "", "message": ""}))
     assert all(steps(tmp_path, [poison]))
 
 
@@ -163,8 +163,8 @@ def test_a_job_that_fits_no_node_is_one_sentence(local, tmp_path):
 
 def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, built, capsys):
     ray.shutdown()  # or a build would use the module's
-    made = Built(built.manifest, tmp_path / "ws")
-    assert on_ray(made, "--ray", "127.0.0.1:1") == 2
+    copy = Built(built.manifest, tmp_path / "ws")
+    assert on_ray(copy, "--ray", "127.0.0.1:1") == 2
     err = capsys.readouterr().err
     assert "no Ray cluster answers at 127.0.0.1:1" in err
     assert "Traceback" not in err
@@ -228,44 +228,44 @@ def ray_children(process: subprocess.Popen[str]) -> list[psutil.Process]:
         return []
 
 
-def start_on_ray(made: Built) -> subprocess.Popen[str]:
-    command = program("build", str(made.manifest), "-w", str(made.workspace), *SIZE, "--set", "engine.workers=2")
+def start_on_ray(copy: Built) -> subprocess.Popen[str]:
+    command = program("build", str(copy.manifest), "-w", str(copy.workspace), *SIZE, "--set", "engine.workers=2")
     return subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for_rows(made: Built, num_rows: int, process: subprocess.Popen[str]) -> None:
+def wait_for_rows(copy: Built, num_rows: int, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 180
     while process.poll() is None and time.monotonic() < deadline:
-        if sum(1 for _ in (made.workspace / "ledger").rglob("*.json")) >= num_rows:
+        if sum(1 for _ in (copy.workspace / "ledger").rglob("*.json")) >= num_rows:
             return
         time.sleep(0.02)
 
 
 def gone_within(processes: list[psutil.Process], seconds: float) -> bool:
     _, alive = psutil.wait_procs(processes, timeout=seconds)
-    return not [one for one in alive if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    return not [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_build_that_is_ended_leaves_no_process_and_resumes(built, tmp_path, how):
-    made = Built(built.manifest, tmp_path / "ws")
-    process = start_on_ray(made)
-    wait_for_rows(made, 5, process)
+    copy = Built(built.manifest, tmp_path / "ws")
+    process = start_on_ray(copy)
+    wait_for_rows(copy, 5, process)
     children = ray_children(process)
     assert children, "it was at work"
     process.send_signal(how)
     process.communicate(timeout=180)
     assert gone_within(children, 120)
     assert (
-        cli.run(["build", str(made.manifest), "-w", str(made.workspace), *SIZE, "--inline", "--release", "first"]) == 0
+        cli.run(["build", str(copy.manifest), "-w", str(copy.workspace), *SIZE, "--inline", "--release", "first"]) == 0
     )
-    assert digests(made.release) == digests(built.release)
+    assert digests(copy.release) == digests(built.release)
 
 
 def test_a_node_that_goes_away_in_mid_build_changes_nothing(built, tmp_path):
     from ray.cluster_utils import Cluster
 
-    made = Built(built.manifest, tmp_path / "ws")
+    copy = Built(built.manifest, tmp_path / "ws")
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         extra = nodes.add_node(num_cpus=2)
@@ -273,12 +273,12 @@ def test_a_node_that_goes_away_in_mid_build_changes_nothing(built, tmp_path):
         ended: list[int] = []
 
         def build() -> None:
-            ended.append(on_ray(made, "--ray", nodes.address, "--release", "first"))
+            ended.append(on_ray(copy, "--ray", nodes.address, "--release", "first"))
 
         building = threading.Thread(target=build)
         building.start()
         deadline = time.monotonic() + 180
-        while time.monotonic() < deadline and not list((made.workspace / "results").rglob("probe/*/record.json")):
+        while time.monotonic() < deadline and not list((copy.workspace / "results").rglob("probe/*/record.json")):
             time.sleep(0.05)
         nodes.remove_node(extra, allow_graceful=False)
         building.join(timeout=300)
@@ -286,6 +286,6 @@ def test_a_node_that_goes_away_in_mid_build_changes_nothing(built, tmp_path):
     finally:
         ray.shutdown()
         nodes.shutdown()
-    assert digests(made.release) == digests(built.release)
-    rows = Workspace(made.workspace).ledger()
+    assert digests(copy.release) == digests(built.release)
+    rows = Workspace(copy.workspace).ledger()
     assert not [row for row in rows if row.reason_class in {"crash", "timeout"}], "a node's end is no item's fault"

@@ -133,24 +133,29 @@ def test_a_training_ends_with_a_worker_that_is_killed():
 
 
 def test_a_run_waits_for_screening_and_then_releases_the_command_lines_bytes(server, built, tmp_path):
-    place = tmp_path / "ws"
+    workspace = tmp_path / "ws"
     run_id = server.start(
-        manifest=str(built.manifest), workspace=str(place), release="first", settings=QUICK, inline=True, screen=True
+        manifest=str(built.manifest),
+        workspace=str(workspace),
+        release="first",
+        settings=QUICK,
+        inline=True,
+        screen=True,
     )
     assert server.wait_for(run_id, "PAUSED")["state"]["name"] == "Suspended"
-    assert not (place / "releases").exists()
-    with Workspace(place).lock():  # nobody holds it meanwhile
+    assert not (workspace / "releases").exists()
+    with Workspace(workspace).lock():  # nobody holds it meanwhile
         pass
     note = server.artifacts(run_id)["anitalk-screening"]["data"]
-    assert f"anitalk release first --workspace {place}" in note
+    assert f"anitalk release first --workspace {workspace}" in note
     server.api("POST", f"/flow_runs/{run_id}/resume", {})
     run = server.wait_for(run_id, "COMPLETED")
-    assert run["state"]["message"] == f"2 clips released and verified: {place}/releases/first"
-    assert digests(place / "releases" / "first") == digests(built.release)
-    shows_what_it_did(server, run_id, place, num_sources=4)
+    assert run["state"]["message"] == f"2 clips released and verified: {workspace}/releases/first"
+    assert digests(workspace / "releases" / "first") == digests(built.release)
+    shows_what_it_did(server, run_id, workspace, num_sources=4)
 
 
-def shows_what_it_did(server: Prefect, run_id: str, place: Path, num_sources: int) -> None:
+def shows_what_it_did(server: Prefect, run_id: str, workspace: Path, num_sources: int) -> None:
     """Artifacts and task runs of a finished run; resuming has opened no second build."""
     shown = server.artifacts(run_id)
     assert shown["anitalk-progress"]["data"] == 100.0
@@ -159,7 +164,7 @@ def shows_what_it_did(server: Prefect, run_id: str, place: Path, num_sources: in
     assert "DecodeError 1" in funnel["probe"]["reasons"]
     for key in ("anitalk-funnel-picture", "anitalk-release"):
         assert "(data:image/png;base64," in shown[key]["data"]
-    assert f"file://{place}/releases/first/README.md" in shown["anitalk-card"]["data"]
+    assert f"file://{workspace}/releases/first/README.md" in shown["anitalk-card"]["data"]
     names = Counter(task["name"] for task in wait(lambda: all_ended(server, run_id), "the task runs"))
     assert names == Counter(["open", "talker", "head", "cat", "broken", "release first", "verify"])
 
@@ -174,13 +179,14 @@ def test_a_cancelled_run_leaves_no_process_and_another_one_goes_on(server, built
     run_id = server.start_by_command(**asked)
     wait(lambda: list((tmp_path / "ws" / "ledger").rglob("*.json")), "the first step to be done")
     processes = server.worker.children(recursive=True)
-    names = [one.name() for one in processes if not is_over(one)]
+    names = [process.name() for process in processes if not is_over(process)]
     assert "raylet" in names
     assert any(name.startswith("ray::") for name in names)
-    assert not any("server" in one.cmdline() for one in processes if not is_over(one)), "one server is enough"
+    commands = [process.cmdline() for process in processes if not is_over(process)]
+    assert not any("server" in command for command in commands), "one server is enough"
     server.command("flow-run", "cancel", run_id)
     server.wait_for(run_id, "CANCELLED")
-    wait(lambda: all(is_over(one) for one in processes), "its processes to end")
+    wait(lambda: all(is_over(process) for process in processes), "its processes to end")
     assert not (tmp_path / "ws" / "releases").exists()
 
     server.wait_for(server.start(**asked), "COMPLETED")
@@ -197,7 +203,7 @@ def test_a_cancelled_training_saves_and_another_run_goes_on_to_its_end(server, r
     server.api("POST", f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})  # sooner than the command
     server.wait_for(run_id, "CANCELLED")
     saved = wait(lambda: sorted((tmp_path / "run" / "checkpoints").glob("step-*")), "what it saved")
-    wait(lambda: all(is_over(one) for one in server.worker.children(recursive=True)), "its processes to end")
+    wait(lambda: all(is_over(process) for process in server.worker.children(recursive=True)), "its processes to end")
 
     run_id = server.start(TRAIN, **asked, resume=True)
     run = server.wait_for(run_id, "COMPLETED")

@@ -75,10 +75,10 @@ def test_a_store_that_dies_in_mid_build_costs_a_sentence_and_no_byte(built, tmp_
     with moto(port):
         S3FileSystem().mkdir(uri.split("/")[2])
         assert cli.run(["build", str(built.manifest), "-w", uri, *QUICK, "--release", "first"]) == 0
-        place = Storage(f"{uri}/releases/first")
-        found = {name: hashlib.sha256(place.read(name)).hexdigest() for name in place.names("")}
+        storage = Storage(f"{uri}/releases/first")
+        published = {name: hashlib.sha256(storage.read(name)).hexdigest() for name in storage.names("")}
     S3FileSystem.clear_instance_cache()
-    assert found == digests(built.release)
+    assert published == digests(built.release)
 
 
 @pytest.mark.ray

@@ -17,25 +17,25 @@ def printed_commands(text: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("anitalk ")]
 
 
-def build_to_screen(made: Built, capsys) -> str:
+def build_to_screen(copy: Built, capsys) -> str:
     capsys.readouterr()
-    arguments = ["build", str(made.manifest), "--workspace", str(made.workspace), "--inline", *QUICK]
+    arguments = ["build", str(copy.manifest), "--workspace", str(copy.workspace), "--inline", *QUICK]
     assert cli.run([*arguments, "--release", "screened", "--screen"]) == EXIT_SCREENING == 3
     return capsys.readouterr().out
 
 
 def test_the_release_works_as_printed_and_a_rejected_clip_stays_out(built, tmp_path, capsys, monkeypatch):
-    made = copied(built, tmp_path / "a folder")
-    text = build_to_screen(made, capsys)
-    assert not (made.workspace / "releases" / "screened").exists()
+    copy = copied(built, tmp_path / "a folder")
+    text = build_to_screen(copy, capsys)
+    assert not (copy.workspace / "releases" / "screened").exists()
     review, import_, release = printed_commands(text)
-    place = ["--workspace", str(made.workspace)]
-    assert (review, import_) == (["review", *place], ["review", "import", "FILE", *place])
-    first, second = surveyed(made.workspace)
-    say(made.workspace, first, "reject", reason=RejectReason.OCCLUDED)
+    workspace = ["--workspace", str(copy.workspace)]
+    assert (review, import_) == (["review", *workspace], ["review", "import", "FILE", *workspace])
+    first, second = surveyed(copy.workspace)
+    say(copy.workspace, first, "reject", reason=RejectReason.OCCLUDED)
     monkeypatch.chdir(tmp_path)
     assert cli.run(release) == 0
-    listed = (made.workspace / "releases" / "screened" / "clips.jsonl").read_text()
+    listed = (copy.workspace / "releases" / "screened" / "clips.jsonl").read_text()
     assert second.clip.clip_id in listed
     assert first.clip.clip_id not in listed
 

@@ -150,13 +150,13 @@ def main(arguments: list[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="golden-") as work:
             outcomes.append(run_commit(commit, Path(work)))
     before, after = outcomes
-    found = differences(before, after)
+    unequal = differences(before, after)
     summary = {
         "release files": len(after.files),
         "series": len(after.series),
         "tensors": len(after.tensors),
         "renamed": renamed(before, after),
-        "differences": found,
+        "differences": unequal,
     }
     print(json.dumps(summary, indent=1))
-    return 1 if found and options.assert_equal else 0
+    return 1 if unequal and options.assert_equal else 0

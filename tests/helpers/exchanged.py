@@ -19,7 +19,7 @@ WHEN = "2026-01-02T03:04:05.678+00:00"
 
 
 def stocked(
-    place: Path,
+    folder: Path,
     num_clips: int = 3,
     *,
     size_px: int = 64,
@@ -31,7 +31,7 @@ def stocked(
 
     ``source`` are fields of the source that differ; ``changed`` gives what a clip of that number is to be instead.
     """
-    workspace = Workspace(place, create=True)
+    workspace = Workspace(folder, create=True)
     film = make_source("film", **source)
     build = BuildRecord(tool_version=tool_version(), sources=(film,), config=config or BuildConfig())
     workspace.storage.write("build.json", build.model_dump_json().encode())
@@ -46,8 +46,8 @@ def stocked(
     planned = tuple(PlannedClip(plan=clip.plan, face=clip.face) for clip, _ in clips)
     plan = SourcePlan(source_id=film.id, shots=(), tracks=(), clips=planned, refusals=())
     workspace.publish("plan", results.plan_key(film, video), plan)
-    for (clip, files), one in zip(clips, planned, strict=True):
-        workspace.publish("clip", results.clip_key(film, video, one), clip, files)
+    for (clip, files), planned_clip in zip(clips, planned, strict=True):
+        workspace.publish("clip", results.clip_key(film, video, planned_clip), clip, files)
     return workspace
 
 

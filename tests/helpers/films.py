@@ -105,9 +105,9 @@ def _films(base: Path) -> Path:
 def _built(base: Path) -> Built:
     folder = base / "built"
     folder.mkdir()
-    made = Built(manifest_of(_films(base), folder / "manifest.yaml"), folder / "ws")
-    assert build(made.manifest, made.workspace, "--release", "first") == 0
-    return made
+    built = Built(manifest_of(_films(base), folder / "manifest.yaml"), folder / "ws")
+    assert build(built.manifest, built.workspace, "--release", "first") == 0
+    return built
 
 
 def manifest_of(films: Path, path: Path, **changes: str) -> Path:
@@ -118,10 +118,10 @@ def manifest_of(films: Path, path: Path, **changes: str) -> Path:
     return write_manifest(path, [{**entry, "uri": uris[str(entry["id"])]} for entry in entries])
 
 
-def copied(made: Built, folder: Path) -> Built:
+def copied(built: Built, folder: Path) -> Built:
     """A workspace of one's own to change."""
-    shutil.copytree(made.workspace, folder / "ws")
-    return Built(made.manifest, folder / "ws")
+    shutil.copytree(built.workspace, folder / "ws")
+    return Built(built.manifest, folder / "ws")
 
 
 def build(manifest: Path, workspace: Path | str, *more: str) -> int:

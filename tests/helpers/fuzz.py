@@ -42,7 +42,7 @@ class Case:
     """One hostile file: its name, how to write it, and how to build it."""
 
     path: Path
-    told: str  # what was done to it
+    treatment: str  # what was done to it
     domain: str = "mesh"
     stop_s: float | None = None  # only so much of it is wanted
 
@@ -52,11 +52,11 @@ class Outcome:
     """What became of a file. ``kinds`` are the classes of its failures, empty where everything went well."""
 
     name: str
-    told: str
+    treatment: str
     kinds: tuple[str, ...]
     sentences: tuple[str, ...]
     stages: tuple[str, ...] = ()
-    made: dict[str, str] = field(default_factory=dict)  # digest of every result
+    results: dict[str, str] = field(default_factory=dict)  # digest of every result
     num_clips: int = 0
     code: int = 0
     grown_mb: float = 0.0  # of resident memory, at its peak
@@ -65,7 +65,7 @@ class Outcome:
     @property
     def same(self) -> object:
         """What must be the same whenever and wherever the file is built."""
-        return self.name, self.kinds, self.sentences, self.stages, self.made, self.num_clips, self.code
+        return self.name, self.kinds, self.sentences, self.stages, self.results, self.num_clips, self.code
 
 
 def outcomes(
@@ -177,10 +177,10 @@ def _case(folder: Path, films: list[Film], job: str) -> Case:
     if first == "file":
         return Case(Path(second), "as it is", domain)
     film = next(film for film in films if film.name == first)
-    data, suffix, told = mutant(films, film, int(second))
+    data, suffix, treatment = mutant(films, film, int(second))
     path = folder / f"{first}-{second}{suffix}"
     path.write_bytes(data)
-    return Case(path, told, domain, stop_s=2.0)
+    return Case(path, treatment, domain, stop_s=2.0)
 
 
 def build(case: Case, job: str, workspace: Path) -> Outcome:
@@ -189,21 +189,21 @@ def build(case: Case, job: str, workspace: Path) -> Outcome:
     if case.stop_s is not None:
         entry["spans"] = [[0, case.stop_s]]
     manifest = write_manifest(workspace.parent / "manifest.yaml", [entry])
-    settings = [part for one in QUICK for part in ("--set", one)]
+    settings = [part for setting in QUICK for part in ("--set", setting)]
     printed = io.StringIO()
     before_mb = _start_peak()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = cli.run(["build", str(manifest), "--workspace", str(workspace), "--inline", *settings])
     rows = [row for row in Workspace(workspace).ledger() if row.outcome == "failed"]
-    made = {name: sha for name, sha in digests(workspace).items() if not name.startswith(_UNSTEADY)}
+    results = {name: sha for name, sha in digests(workspace).items() if not name.startswith(_UNSTEADY)}
     return Outcome(
         name=job,
-        told=case.told,
+        treatment=case.treatment,
         kinds=tuple(str(row.reason_class) for row in rows),
         sentences=tuple(row.message for row in rows),
         stages=tuple(row.stage for row in rows),
-        made=made,
-        num_clips=sum(name.endswith("/mp4") for name in made),
+        results=results,
+        num_clips=sum(name.endswith("/mp4") for name in results),
         code=code,
         grown_mb=round(_peak_mb() - before_mb, 1),
         printed="" if code == 0 else printed.getvalue()[-500:],
@@ -233,7 +233,7 @@ def _main(folder: Path, films_folder: Path, memory_mb: int, cpu_s: int) -> None:
     for number, job in enumerate((folder / "jobs.txt").read_text().splitlines()):
         case = _case(folder, films, job)
         resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + cpu_s, resource.RLIM_INFINITY))
-        say(f"begin {json.dumps(case.told)}")
+        say(f"begin {json.dumps(case.treatment)}")
         _RUINS.get(str(case.path), lambda: None)()
         outcome = build(case, job, workspace)
         say(f"end {json.dumps(asdict(outcome))}")

@@ -70,7 +70,7 @@ Made = Callable[[dict[str, bytes]], bytes]
 class Kept:
     """One file of the corpus: what it is, how it is made from the seeds, and what it must come to."""
 
-    made: str
+    recipe: str
     make: Made
     kind: str = "done"
     stage: str = ""
@@ -87,8 +87,8 @@ def worded(kind: bytes, *words: tuple[int, int], seed: str = "plain.mp4", nth: i
     def make(seeds: dict[str, bytes]) -> bytes:
         data = bytearray(seeds[seed])
         start = boxes(seeds[seed], kind)[nth].content
-        for place, value in words:
-            data[start + 4 * place : start + 4 * place + 4] = struct.pack(">I", value)
+        for index, value in words:
+            data[start + 4 * index : start + 4 * index + 4] = struct.pack(">I", value)
         return bytes(data)
 
     return make
@@ -121,8 +121,8 @@ def tagged(matrix: int) -> Made:
 
 
 def _remuxed(data: bytes, bits: str) -> bytes:
-    made = io.BytesIO()
-    with av.open(io.BytesIO(data)) as read, av.open(made, "w", format="mpegts") as written:
+    remuxed = io.BytesIO()
+    with av.open(io.BytesIO(data)) as read, av.open(remuxed, "w", format="mpegts") as written:
         stream: Any = read.streams.video[0]
         out: Any = written.add_stream_from_template(stream)
         change = BitStreamFilterContext(f"h264_mp4toannexb,{bits}", stream)
@@ -130,7 +130,7 @@ def _remuxed(data: bytes, bits: str) -> bytes:
             for changed in change.filter(packet):
                 changed.stream = out
                 written.mux(changed)
-    return made.getvalue()
+    return remuxed.getvalue()
 
 
 def flat(size: tuple[int, int], times_s: list[Fraction] | None = None, **coding: Any) -> Made:
@@ -160,8 +160,8 @@ def _without_picture(seeds: dict[str, bytes]) -> bytes:
 
 def _claiming(seeds: dict[str, bytes]) -> bytes:
     data = bytearray(seeds["h264.mkv"])
-    place = data.index(b"\x44\x89\x88")  # a Matroska duration: eight bytes, in milliseconds
-    data[place + 3 : place + 11] = struct.pack(">d", 36_000_000.0)
+    at = data.index(b"\x44\x89\x88")  # a Matroska duration: eight bytes, in milliseconds
+    data[at + 3 : at + 11] = struct.pack(">d", 36_000_000.0)
     return bytes(data)
 
 
@@ -191,7 +191,7 @@ def _raw(seeds: dict[str, bytes]) -> bytes:
         stream: Any = read.streams.video[0]
         filtered = BitStreamFilterContext("h264_mp4toannexb", stream)
         packets = [packet for packet in read.demux(stream) if packet.dts is not None]
-        return b"".join(bytes(made) for packet in packets for made in filtered.filter(packet))
+        return b"".join(bytes(part) for packet in packets for part in filtered.filter(packet))
 
 
 TEXT = "To whom it may concern\n" * 20
@@ -298,7 +298,7 @@ def write_corpus() -> None:
         for name in SEEDS:
             table.writerow([name, "as rendered", "done", "", ""])
         for name, kept in KEPT.items():
-            table.writerow([name, kept.made, kept.kind, kept.stage, kept.said])
+            table.writerow([name, kept.recipe, kept.kind, kept.stage, kept.said])
 
 
 if __name__ == "__main__":

@@ -132,8 +132,8 @@ def stamp(image: np.ndarray, number: int) -> np.ndarray:
     bits = [number >> bit & 1 for bit in reversed(range(_BITS))]
     side = image.shape[1] / _SQUARES
     stamped = image.copy()
-    for place, bit in enumerate([1, 0, *bits, *_check(bits)]):
-        stamped[: round(side), round(place * side) : round((place + 1) * side)] = 255 * bit
+    for position, bit in enumerate([1, 0, *bits, *_check(bits)]):
+        stamped[: round(side), round(position * side) : round((position + 1) * side)] = 255 * bit
     return stamped
 
 

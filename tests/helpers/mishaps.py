@@ -65,16 +65,16 @@ class FaultyFile(Mishaps):
         self.body = body
 
     def serve(self, exchange: Exchange, share: float = 1.0) -> None:
-        told = (exchange.headers.get("Range") or "").removeprefix("bytes=")
+        asked = (exchange.headers.get("Range") or "").removeprefix("bytes=")
         start, stop = 0, len(self.body)
-        if told:
-            first, _, last = told.partition("-")
+        if asked:
+            first, _, last = asked.partition("-")
             start, stop = int(first), min(int(last) + 1, stop)
         length = stop - start
         headers = {"Content_Length": length, "Accept_Ranges": "bytes", "Content_Type": "application/x-tar"}
-        if told:
+        if asked:
             headers["Content_Range"] = f"bytes {start}-{stop - 1}/{len(self.body)}"
-        exchange.begin(206 if told else 200, **headers)
+        exchange.begin(206 if asked else 200, **headers)
         if exchange.command != "HEAD":
             exchange.send(self.body[start : start + int(length * share)])
 

@@ -58,7 +58,7 @@ class Damage:
     def note(self, text: str) -> None:
         self.done.append(text)
 
-    def place(self, stop: int | None = None) -> int:
+    def offset(self, stop: int | None = None) -> int:
         return int(self.rng.integers(max(1, len(self.data) if stop is None else stop)))
 
     def length(self, most: int = 4096) -> int:
@@ -148,7 +148,7 @@ def iter_start_codes(data: bytes, *, ts: bool = False) -> Iterator[Part]:
 
 
 def cut_anywhere(damage: Damage) -> None:
-    at = damage.place()
+    at = damage.offset()
     del damage.data[at:]
     damage.note(f"cut at {at}")
 
@@ -168,13 +168,13 @@ def flip_bits(damage: Damage) -> None:
     bits = np.unpackbits(np.frombuffer(bytes(damage.data[low:high]), np.uint8))
     flips = damage.rng.random(len(bits)) < density
     if not flips.any():
-        flips[damage.place(len(bits))] = True
+        flips[damage.offset(len(bits))] = True
     damage.data[low:high] = np.packbits(bits ^ flips).tobytes()
     damage.note(f"{int(flips.sum())} bits flipped in {region}")
 
 
 def blank(damage: Damage) -> None:
-    at, length = damage.place(), damage.length()
+    at, length = damage.offset(), damage.length()
     fill = damage.pick([b"\0", b"\xff", b"\x01"])
     stop = min(len(damage.data), at + length)
     damage.data[at:stop] = fill * (stop - at)
@@ -182,34 +182,34 @@ def blank(damage: Damage) -> None:
 
 
 def noise(damage: Damage) -> None:
-    at, length = damage.place(), damage.length()
+    at, length = damage.offset(), damage.length()
     inserted = damage.rng.bytes(length)
     damage.data[at : at + length * int(damage.rng.integers(2))] = inserted
     damage.note(f"{length} bytes of noise at {at}")
 
 
 def drop(damage: Damage) -> None:
-    at, length = damage.place(), damage.length()
+    at, length = damage.offset(), damage.length()
     del damage.data[at : at + length]
     damage.note(f"{length} bytes dropped at {at}")
 
 
 def repeat(damage: Damage) -> None:
-    at, length = damage.place(), damage.length()
+    at, length = damage.offset(), damage.length()
     piece = bytes(damage.data[at : at + length])
     damage.data[at:at] = piece * damage.pick([1, 2, 20])
     damage.note(f"{len(piece)} bytes repeated at {at}")
 
 
 def overwrite_word(damage: Damage) -> None:
-    at, word = damage.place(min(len(damage.data), damage.pick([200, 2000, len(damage.data)]))), damage.word()
+    at, word = damage.offset(min(len(damage.data), damage.pick([200, 2000, len(damage.data)]))), damage.word()
     damage.data[at : at + 4] = struct.pack(damage.pick([">I", "<I"]), word)
     damage.note(f"{word:#x} at {at}")
 
 
 def splice(damage: Damage) -> None:
     other = damage.pick(damage.others)
-    at, theirs = damage.place(), int(damage.rng.integers(len(other.data)))
+    at, theirs = damage.offset(), int(damage.rng.integers(len(other.data)))
     damage.data[at:] = other.data[theirs:]
     damage.note(f"from {at} on the bytes of {other.name} from {theirs} on")
 
@@ -264,7 +264,7 @@ def rename_part(damage: Damage) -> None:
 def resize_part(damage: Damage) -> None:
     part = damage.pick(damage.parts() or [Part(b"", 0, 1, 1, 0)])
     size = part.stop - part.start
-    word = damage.pick([*EXTREMES, size - 1, size + 1, 2 * size, len(damage.data), damage.place()]) & 0xFFFFFFFF
+    word = damage.pick([*EXTREMES, size - 1, size + 1, 2 * size, len(damage.data), damage.offset()]) & 0xFFFFFFFF
     if damage.suffix in {".webm", ".mkv"}:
         width = part.content - part.start - len(part.kind)
         damage.data[part.content - width : part.content] = _ebml_size(word, width)
@@ -304,8 +304,8 @@ def change_table(damage: Damage) -> None:
     at = 1 if damage.rng.random() < 0.4 else int(damage.rng.integers(words))
     stop = words if damage.rng.random() < 0.15 else at + 1
     word = damage.word()
-    for place in range(at, stop):
-        damage.data[box.content + 4 * place : box.content + 4 * place + 4] = struct.pack(">I", word)
+    for index in range(at, stop):
+        damage.data[box.content + 4 * index : box.content + 4 * index + 4] = struct.pack(">I", word)
     damage.note(f"words {at} to {stop - 1} of {box.kind!r} set to {word:#x}")
 
 

@@ -12,10 +12,13 @@ def save(path, nodes, inputs, outputs, constants):
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     graph = helper.make_graph(
-        [helper.make_node(kind, list(given), list(made), **attributes) for kind, given, made, attributes in nodes],
+        [
+            helper.make_node(kind, list(given), list(results), **attributes)
+            for kind, given, results, attributes in nodes
+        ],
         "test",
-        [value(*one) for one in inputs],
-        [value(*one) for one in outputs],
+        [value(*tensor) for tensor in inputs],
+        [value(*tensor) for tensor in outputs],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -88,7 +91,7 @@ def constant(path, values, side=32):
 def centre_finder(path, shape, side=32):
     """``shape`` [P, 2], in shares of the square, around the centre of the picture's red: points that follow a blob."""
     grid = (np.arange(side) + 0.5) / side
-    place = np.stack([np.tile(grid, side), np.repeat(grid, side)])
+    positions = np.stack([np.tile(grid, side), np.repeat(grid, side)])
     nodes = [
         ("Slice", ("picture", "from", "to", "axis"), ("red",), {}),
         ("Flatten", ("red",), ("flat",), {}),
@@ -102,7 +105,7 @@ def centre_finder(path, shape, side=32):
     constants = {
         "from": np.array([0]), "to": np.array([1]), "axis": np.array([1]), "last": np.array([1]),
         "least": np.float32([1e-3]),
-        "place": np.float32(place.T),
+        "place": np.float32(positions.T),
         "repeat": np.tile(np.eye(2, dtype=np.float32), len(shape)),
         "shape": np.float32(shape).reshape(1, -1),
     }  # fmt: skip

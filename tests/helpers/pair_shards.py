@@ -107,12 +107,18 @@ def numbered_release(
     parts += [("test", domain, count) for domain, count in (test or {}).items()]
     for split, domain, count in parts:
         for _ in range(count):
-            made = numbered_files(number, **files.get(domain, {}))
+            members = numbered_files(number, **files.get(domain, {}))
             name = f"film-{domain}" if split == "train" else f"film-{domain}-{split}"
             num_frames = files.get(domain, {}).get("num_frames", NUM_FRAMES)
             who = f"who-{number}" if strangers else None
             shelf.add(
-                f"{domain}-{number}", name, split=split, domain=domain, files=made, num_frames=num_frames, identity=who
+                f"{domain}-{number}",
+                name,
+                split=split,
+                domain=domain,
+                files=members,
+                num_frames=num_frames,
+                identity=who,
             )
             number += 1
     pack = PackConfig(min_shards=min_shards)

@@ -58,15 +58,15 @@ class Prefect:
     def start_by_command(self, deployment: str = DEPLOYMENT, **parameters: object) -> str:
         """``prefect deployment run`` with these parameters; the run's id."""
         given = [f"{name}={json.dumps(value)}" for name, value in parameters.items()]
-        asked = [part for one in given for part in ("--param", one)]
+        asked = [part for parameter in given for part in ("--param", parameter)]
         said = self.command("deployment", "run", deployment, *asked)
         return said.split("UUID: ")[1].split()[0]
 
     def start(self, deployment: str = DEPLOYMENT, **parameters: object) -> str:
         """The same without the seconds that the command needs to start."""
-        found = self.api("GET", f"/deployments/name/{deployment}")
+        answer = self.api("GET", f"/deployments/name/{deployment}")
         asked = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-        return self.api("POST", f"/deployments/{found['id']}/create_flow_run", asked)["id"]
+        return self.api("POST", f"/deployments/{answer['id']}/create_flow_run", asked)["id"]
 
     def run(self, run_id: str) -> dict[str, Any]:
         return self.api("GET", f"/flow_runs/{run_id}")
@@ -88,12 +88,12 @@ class Prefect:
         return self.api("POST", "/task_runs/filter", wanted)
 
     def artifacts(self, run_id: str) -> dict[str, dict[str, Any]]:
-        found = self.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
-        return {one["key"]: one for one in found}
+        artifacts = self.api("POST", "/artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run_id]}}})
+        return {artifact["key"]: artifact for artifact in artifacts}
 
     def logs(self, run_id: str) -> list[str]:
-        found = self.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200})
-        return [one["message"] for one in found]
+        entries = self.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run_id]}}, "limit": 200})
+        return [entry["message"] for entry in entries]
 
 
 @contextmanager
@@ -164,9 +164,9 @@ def _process(environment: dict[str, str], folder: Path, *arguments: str) -> Iter
         yield process
     finally:
         with suppress(psutil.NoSuchProcess):
-            for one in [process, *process.children(recursive=True)]:
+            for member in [process, *process.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):
-                    one.kill()
+                    member.kill()
         started.wait()
 
 

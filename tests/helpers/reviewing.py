@@ -20,28 +20,28 @@ def at(seconds: float) -> str:
     return (_BEGIN + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
 
 
-def review_of(made: FinishedClip, action: str, *, who: str = "eva", **more) -> Review:
+def review_of(finished: FinishedClip, action: str, *, who: str = "eva", **more) -> Review:
     """A review of a clip as it is; without ``at``, the later the call the later the review."""
-    more = {"version": made.key, "at": at(10.0 * next(_turns)), **more}
-    return Review.of(clip_id=made.clip.clip_id, who=who, action=action, **more)
+    more = {"version": finished.key, "at": at(10.0 * next(_turns)), **more}
+    return Review.of(clip_id=finished.clip.clip_id, who=who, action=action, **more)
 
 
-def say(workspace: Path | str, made: FinishedClip, action: str, **more) -> Review:
+def say(workspace: Path | str, finished: FinishedClip, action: str, **more) -> Review:
     """Write a review into a workspace."""
-    review = review_of(made, action, **more)
+    review = review_of(finished, action, **more)
     assert ReviewLog(Workspace(workspace)).append(review)
     return review
 
 
 def surveyed(workspace: Path | str) -> list[FinishedClip]:
     """The clips as they were made."""
-    place = Workspace(workspace)
-    made = load_build(place)
-    return survey(results_of(place, made), made.sources).clips
+    opened = Workspace(workspace)
+    build = load_build(opened)
+    return survey(results_of(opened, build), build.sources).clips
 
 
 def as_reviewed(workspace: Path | str) -> Survey:
     """The clips as people left them."""
-    place = Workspace(workspace)
-    made = load_build(place)
-    return survey_reviewed(results_of(place, made), made.sources)
+    opened = Workspace(workspace)
+    build = load_build(opened)
+    return survey_reviewed(results_of(opened, build), build.sources)

@@ -74,39 +74,39 @@ def stock_clips(
     config: BuildConfig | None = None,
 ) -> Workspace:
     """A workspace with one clip for each template, in sources of ``per_source`` that take turns among the domains."""
-    place = Workspace(uri, create=True)
+    workspace = Workspace(uri, create=True)
     config = config or BuildConfig()
     config = config.model_copy(update={"crop": config.crop.model_copy(update={"size_px": size_px})})
     count = -(-len(templates) // per_source)
     sources = [make_source(f"film{n:04d}", domain=domains[n % len(domains)], credit="Nobody") for n in range(count)]
     build = BuildRecord(tool_version=tool_version(), sources=tuple(sources), config=config)
-    place.storage.write("build.json", build.model_dump_json().encode())
-    results = results_of(place, build)
+    workspace.storage.write("build.json", build.model_dump_json().encode())
+    results = results_of(workspace, build)
     for number, source in enumerate(sources):
         _stock_source(results, source, templates[number * per_source : (number + 1) * per_source])
-    return place
+    return workspace
 
 
 def _stock_source(results: Results, source: Source, templates: list[tuple[Clip, Mapping[str, bytes]]]) -> None:
-    place, digest = results.workspace, f"{int(source.id[4:]):064x}"
+    workspace, digest = results.workspace, f"{int(source.id[4:]):064x}"
     provenance = FetchProvenance(
         uri=source.uri, final_url=source.uri, tool="none", tool_version="1", fetched_at="2026-01-01T00:00:00"
     )
     fetched = Fetched(sha256=digest, num_bytes=4, path=f"{source.id}.mp4", provenance=provenance)
-    place.publish("acquire", results.acquire_key(source), fetched)
+    workspace.publish("acquire", results.acquire_key(source), fetched)
     video = Video(
         source_id=source.id, sha256=digest, num_bytes=4, container="mp4", codec="h264", pixel_format="yuv420p",
         stream_index=0, time_base=Fraction(1, 1000), average_fps=Fraction(25), start_s=0.0, stop_s=1e4,
         coded_width_px=640, coded_height_px=480, sample_aspect_ratio=Fraction(1), rotation_deg=0, interlaced=False,
         width_px=640, height_px=480, colorspace="bt709", audio=None,
     )  # fmt: skip
-    place.publish("probe", results.probe_key(source, fetched), video)
+    workspace.publish("probe", results.probe_key(source, fetched), video)
     clips = [_moved(source, number, clip) for number, (clip, _) in enumerate(templates)]
     planned = tuple(PlannedClip(plan=clip.plan, face=clip.face) for clip in clips)
     plan = SourcePlan(source_id=source.id, shots=(), tracks=(), clips=planned, refusals=())
-    place.publish("plan", results.plan_key(source, video), plan)
-    for clip, one, (_, files) in zip(clips, planned, templates, strict=True):
-        place.publish("clip", results.clip_key(source, video, one), clip, files)
+    workspace.publish("plan", results.plan_key(source, video), plan)
+    for clip, planned_clip, (_, files) in zip(clips, planned, templates, strict=True):
+        workspace.publish("clip", results.clip_key(source, video, planned_clip), clip, files)
 
 
 def _moved(source: Source, number: int, clip: Clip) -> Clip:
@@ -134,7 +134,7 @@ def unlike_workspace(uri: str | Path, num_clips: int = 40) -> Workspace:
     return stock_clips(uri, [(clip, files) for clip in clips], per_source=num_clips, domains=("real",))
 
 
-def review(place: Workspace, clip_id: str, **fields: object) -> Review:
+def review(workspace: Workspace, clip_id: str, **fields: object) -> Review:
     """What Bob said, of the present version unless told otherwise."""
     words = {"clip_id": clip_id, "version": "v", "who": "bob", "at": AT, "action": "accept"}
     return Review.of(**{**words, **fields})
@@ -160,9 +160,9 @@ class Server:
         self.process.wait()
 
 
-def start_server(place: Workspace | str, *more: str, **env: str) -> Server:
+def start_server(workspace: Workspace | str, *more: str, **env: str) -> Server:
     """``anitalk review`` until it listens."""
-    uri = place if isinstance(place, str) else place.storage.uri
+    uri = workspace if isinstance(workspace, str) else workspace.storage.uri
     process = subprocess.Popen(
         program("review", "--workspace", uri, "--no-open", *more),
         env=environment(**env),
@@ -172,14 +172,14 @@ def start_server(place: Workspace | str, *more: str, **env: str) -> Server:
     )
     assert process.stdout is not None
     line = process.stdout.readline()
-    found = re.search(r"http://\S+", line)
-    assert found, f"the server did not start: {line}"
-    return Server(process, found[0])
+    address = re.search(r"http://\S+", line)
+    assert address, f"the server did not start: {line}"
+    return Server(process, address[0])
 
 
 @contextlib.contextmanager
-def running(place: Workspace | str, *more: str) -> Iterator[Server]:
-    server = start_server(place, *more)
+def running(workspace: Workspace | str, *more: str) -> Iterator[Server]:
+    server = start_server(workspace, *more)
     try:
         yield server
     finally:

@@ -52,54 +52,54 @@ def stock_shelf(films=FILMS) -> Shelf:
     return shelf
 
 
-def stock_release(place: Storage, name: str, shelf: Shelf, *, about: About | None = ABOUT, **more):
+def stock_release(storage: Storage, name: str, shelf: Shelf, *, about: About | None = ABOUT, **more):
     """Write a release of a shelf; without ``about`` as earlier versions did, with no cards."""
-    describe = about and (lambda record, rows: describe_release(place, record, about, rows))
+    describe = about and (lambda record, rows: describe_release(storage, record, about, rows))
     return write_release(
-        place, name, shelf.items, shelf.read, setup=more.get("setup", SETUP), pack=PACK, describe=describe
+        storage, name, shelf.items, shelf.read, setup=more.get("setup", SETUP), pack=PACK, describe=describe
     )
 
 
 def stock(uri: Path | str, shelf: Shelf, *, release: str = "v1", **more) -> Workspace:
     """A workspace with all stages' results of the shelf's clips, ledger, reviews, media, and a release."""
-    place = Workspace(uri, create=True)
+    workspace = Workspace(uri, create=True)
     sources = {item.source.id: item.source for item in shelf.items}
     build = BuildRecord(tool_version=tool_version(), sources=tuple(sources.values()), config=BuildConfig())
-    place.storage.write("build.json", build.model_dump_json().encode())
+    workspace.storage.write("build.json", build.model_dump_json().encode())
     for source in sources.values():
-        _stock_source(place, source, [item for item in shelf.items if item.source.id == source.id], shelf)
+        _stock_source(workspace, source, [item for item in shelf.items if item.source.id == source.id], shelf)
     if release:
-        stock_release(place.storage.below(f"releases/{release}"), release, shelf, **more)
-    return place
+        stock_release(workspace.storage.below(f"releases/{release}"), release, shelf, **more)
+    return workspace
 
 
-def _stock_source(place, source, items, shelf):
+def _stock_source(workspace, source, items, shelf):
     provenance = FetchProvenance(
         uri=source.public_uri, final_url=source.uri, tool="urllib3", tool_version="2", fetched_at="2026-01-01T00:00:00"
     )
     name, digest = f"{source.id}.mp4", sha256_of(source.id)
     fetched = Fetched(sha256=digest, num_bytes=4, path=name, provenance=provenance)
-    place.publish("acquire", content_hash(["acquire", source.id]), fetched)
-    folder = place.media_path(source.id)
+    workspace.publish("acquire", content_hash(["acquire", source.id]), fetched)
+    folder = workspace.media_path(source.id)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / name).write_bytes(b"film")
-    place.keep_media(source.id, name)
+    workspace.keep_media(source.id, name)
     row = LedgerRow(stage="acquire", source_id=source.id, item=source.id, attempt=1, outcome="done", key="k")
-    place.log(row)
+    workspace.log(row)
     plan = SourcePlan(source_id=source.id, shots=(), tracks=(), clips=(), refusals=())
-    place.publish("plan", content_hash(["plan", source.id]), plan)
+    workspace.publish("plan", content_hash(["plan", source.id]), plan)
     for item in items:
         # The same clip made with two configurations: the key tells neither source nor clip.
         for config in ("now", "before"):
             key = content_hash(["clip", config, item.clip.clip_id])
-            place.publish("clip", key, item.clip, shelf.files[item.key])
+            workspace.publish("clip", key, item.clip, shelf.files[item.key])
         accepted = {"version": key, "who": "ann", "at": "2026-01-02T00:00:00.000+00:00", "action": "accept"}
-        ReviewLog(place).append(Review.of(clip_id=item.clip.clip_id, **accepted))
+        ReviewLog(workspace).append(Review.of(clip_id=item.clip.clip_id, **accepted))
 
 
-def everything(place: Storage) -> dict[str, bytes]:
+def everything(storage: Storage) -> dict[str, bytes]:
     """All objects by name, but for the lock."""
-    return {name: place.read(name) for name in place.names("") if name not in {".lock", "lock.json"}}
+    return {name: storage.read(name) for name in storage.names("") if name not in {".lock", "lock.json"}}
 
 
 def rows_of(data: bytes) -> list[dict]:

@@ -49,9 +49,9 @@ def small_disk(folder: Path, size: str, *, remount: str = "") -> Iterator[Path]:
     """A memory disk of ``size`` at ``folder``, or that disk mounted anew with an option; skips where it may not be."""
     folder.mkdir(exist_ok=True)
     options = ["-o", f"remount,{remount}"] if remount else ["-t", "tmpfs", "-o", f"size={size}", "tmpfs"]
-    made = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        pytest.skip(f"needs a small disk, and this user may not mount one: {made.stderr.strip()}")
+    mounted = subprocess.run(["mount", *options, str(folder)], capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs a small disk, and this user may not mount one: {mounted.stderr.strip()}")
     try:
         yield folder
     finally:

@@ -135,10 +135,10 @@ class ReenactLearner:
 
     def _model_loss(self, step):
         batch, rows = step.batch, self.rows(step.batch)
-        made = step.networks["model"](batch["source"], batch["driving"], rows)
-        step.results["made"] = made
-        pixel = l1(made, batch["driving"]).mean()
-        fooled = [-step.networks[f"{group}_critic"](made[own]).mean() for group, own in rows.items() if own.any()]
+        rendered = step.networks["model"](batch["source"], batch["driving"], rows)
+        step.results["made"] = rendered
+        pixel = l1(rendered, batch["driving"]).mean()
+        fooled = [-step.networks[f"{group}_critic"](rendered[own]).mean() for group, own in rows.items() if own.any()]
         adversarial = torch.stack(fooled).sum()
         share = rows["real"].float().mean()
         return Loss(
@@ -148,9 +148,9 @@ class ReenactLearner:
     def _critic_loss(self, group):
         def loss(step):
             own = self.rows(step.batch)[group]
-            critic, made = step.networks[f"{group}_critic"], step.results["made"].detach()
+            critic, rendered = step.networks[f"{group}_critic"], step.results["made"].detach()
             total = functional.relu(1 - critic(step.batch["driving"][own])).mean()
-            total = total + functional.relu(1 + critic(made[own])).mean()
+            total = total + functional.relu(1 + critic(rendered[own])).mean()
             return Loss(total, {f"{group}_critic_loss": total.detach()})
 
         return loss
@@ -167,9 +167,9 @@ class ReenactLearner:
     def validate(self, module, batch):
         training = module.training
         with torch.no_grad():
-            made = module.eval()(batch["source"], batch["driving"], self.rows(batch))
+            rendered = module.eval()(batch["source"], batch["driving"], self.rows(batch))
         module.train(training)
-        return {"psnr_db": psnr_db(made, batch["driving"]).mean().item()}
+        return {"psnr_db": psnr_db(rendered, batch["driving"]).mean().item()}
 
     def validation_sheet(self, module, batch):
         return (batch["source"][0] * 255).byte()

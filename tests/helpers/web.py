@@ -99,8 +99,8 @@ class Server(ThreadingHTTPServer):
             elif start >= len(body):
                 exchange.answer(416, b"", Content_Range=f"bytes */{len(body)}")
             else:
-                told = f"bytes {start}-{len(body) - 1}/{len(body)}"
-                exchange.answer(206, body[start:], Content_Range=told, **headers)
+                content_range = f"bytes {start}-{len(body) - 1}/{len(body)}"
+                exchange.answer(206, body[start:], Content_Range=content_range, **headers)
 
         self.answers[path] = answer
 

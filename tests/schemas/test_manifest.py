@@ -133,10 +133,10 @@ def test_any_bytes_give_a_manifest_or_problems(
     try:
         read = read_manifest(path, DOMAINS)
     except ManifestError as error:
-        found = len(error.problems)
+        count = len(error.problems)
     else:
-        found = len(read.sources)
-    assert found
+        count = len(read.sources)
+    assert count
 
 
 yaml_soup = st.lists(
@@ -177,13 +177,13 @@ sources:
     license: CC0-1.0
     title: 1984
 """
-    found = problems(write(tmp_path, text))
-    assert sorted((line, field) for line, field, _ in found) == [
+    mistakes = problems(write(tmp_path, text))
+    assert sorted((line, field) for line, field, _ in mistakes) == [
         (7, "id"), (7, "license"), (8, "uri"), (9, "domain"), (10, "licence"), (11, "title"), (12, "sha256"),
         (13, "spans"), (14, "id"), (18, "title"),
     ]  # fmt: skip
-    assert [line for line, _, _ in found] == sorted(line or 0 for line, _, _ in found)
-    said = {(line, field): message for line, field, message in found}
+    assert [line for line, _, _ in mistakes] == sorted(line or 0 for line, _, _ in mistakes)
+    said = {(line, field): message for line, field, message in mistakes}
     assert "did you mean 'license'?" in said[10, "licence"]
     assert "did you mean 'real'?; allowed: disney_animal, disney_human, mesh, real" in said[9, "domain"]
     assert "'ftp:' is not allowed; allowed: file, gs, http, https, s3" in said[8, "uri"]
@@ -237,15 +237,15 @@ def test_a_wrong_value_is_refused_by_name(
     tmp_path: Path, field: str, value: object, sentence: str, suffix: str
 ) -> None:
     path = write(tmp_path, WRITERS[suffix]([{**GOOD, field: value}]), suffix)
-    found = problems(path)
-    assert [name for _, name, _ in found] == [field]
-    assert sentence in found[0][2]
+    mistakes = problems(path)
+    assert [name for _, name, _ in mistakes] == [field]
+    assert sentence in mistakes[0][2]
 
 
 def test_missing_fields_are_all_named(tmp_path: Path) -> None:
-    found = problems(write(tmp_path, "sources:\n  - notes: x\n"))
-    assert {field for _, field, _ in found} == {"id", "uri", "domain", "license", "title"}
-    assert {line for line, _, _ in found} == {2}
+    mistakes = problems(write(tmp_path, "sources:\n  - notes: x\n"))
+    assert {field for _, field, _ in mistakes} == {"id", "uri", "domain", "license", "title"}
+    assert {line for line, _, _ in mistakes} == {2}
 
 
 @pytest.mark.parametrize(

@@ -133,9 +133,9 @@ def test_shapes_fit_exactly(field):
     assert not field.fits(shape[:-1], SIZES)
     assert not field.fits((*shape[:-1], 0), SIZES)
     if "T" in field.axes:
-        place = field.axes.index("T")
+        axis_of_time = field.axes.index("T")
         for wrong in (4, 6):
-            assert not field.fits((*shape[:place], wrong, *shape[place + 1 :]), SIZES)
+            assert not field.fits((*shape[:axis_of_time], wrong, *shape[axis_of_time + 1 :]), SIZES)
     assert np.dtype(field.dtype).kind in "fb"
 
 

@@ -67,8 +67,8 @@ def swap(batch: Batch, rows: Tensor) -> Batch:
 
     def chosen(mine: Side, other: Side) -> Side:
         both = {field.name: (getattr(mine, field.name), getattr(other, field.name)) for field in fields(Side)}
-        made: dict[str, Any] = {name: _where(rows, taken, kept) for name, (kept, taken) in both.items()}
-        return Side(**made)
+        values: dict[str, Any] = {name: _where(rows, taken, kept) for name, (kept, taken) in both.items()}
+        return Side(**values)
 
     frame = torch.where(rows[:, None], batch.frame.flip(1), batch.frame)
     source, driving = chosen(batch.source, batch.driving), chosen(batch.driving, batch.source)
@@ -100,9 +100,9 @@ def recolour(batch: Batch, changes: Tensor) -> Batch:
     device = batch.source.frames.device
     brightness, contrast, saturation = (1.0 + changes[:, :3]).unbind(1)
     angle = 2.0 * torch.pi * changes[:, 3]
-    one, zero = torch.ones_like(angle), torch.zeros_like(angle)
+    ones, zeros = torch.ones_like(angle), torch.zeros_like(angle)
     cos, sin = angle.cos() * saturation, angle.sin() * saturation
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], dim=1).view(-1, 3, 3)
+    turn = torch.stack([ones, zeros, zeros, zeros, cos, -sin, zeros, sin, cos], dim=1).view(-1, 3, 3)
     to_yiq = _TO_YIQ.to(device)
     matrix = torch.linalg.inv(to_yiq) @ turn @ to_yiq * (brightness * contrast)[:, None, None]
     luma = to_yiq[0].view(1, 3, 1, 1)

@@ -103,8 +103,8 @@ class ShardCache:
 
     def _path(self, shard: Shard) -> Path:
         """Named by content where that is known, so that copies of a release share what is here."""
-        told = shard.sha256 or hashlib.sha256(f"{shard.uri} {shard.num_bytes}".encode()).hexdigest()
-        return self._folder / f"{told}.tar"
+        name = shard.sha256 or hashlib.sha256(f"{shard.uri} {shard.num_bytes}".encode()).hexdigest()
+        return self._folder / f"{name}.tar"
 
     def _open_fetched(self, shard: Shard) -> int:
         path = self._path(shard)
@@ -180,9 +180,9 @@ class ShardCache:
                 total -= size
 
 
-def _same_sum(shard: Shard, found: str) -> None:
-    if found != shard.sha256:
-        raise DamagedShardError(f"its sha256 is {found[:12]}… where its index says {shard.sha256[:12]}…")
+def _same_sum(shard: Shard, sha256: str) -> None:
+    if sha256 != shard.sha256:
+        raise DamagedShardError(f"its sha256 is {sha256[:12]}… where its index says {shard.sha256[:12]}…")
 
 
 def check_cache(config: PairsConfig, shards: Iterable[Shard]) -> None:

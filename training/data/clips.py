@@ -129,10 +129,10 @@ def parse_info(data: bytes, key: str) -> ClipInfo:
         raise CorruptError("json", f"{key}.json is no sample's record ({type(error).__name__})") from error
     if info.pose_convention != POSE_CONVENTION:
         named = info.pose_convention
-        found = "no pose_convention" if named is None else f"the pose_convention {named!r}"
+        convention = "no pose_convention" if named is None else f"the pose_convention {named!r}"
         raise DataError(
-            f"sample {key} has {found}, so its angles could mean anything; expected {POSE_CONVENTION!r}: build the "
-            "release again"
+            f"sample {key} has {convention}, so its angles could mean anything; expected {POSE_CONVENTION!r}: build "
+            "the release again"
         )
     if (info.clip_id, info.pose_fields, info.motion_channels) != (key, POSE_FIELDS, MOTION_CHANNELS):
         raise CorruptError("json", f"{key}.json is of another clip, or of none")

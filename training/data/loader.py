@@ -187,11 +187,11 @@ class BatchLoader(Generic[BatchT]):
             return delivery
         turn, worker = divmod(self._num_taken, len(self._places))
         self._num_taken += 1
-        place = self._places[worker, turn % _NUM_PLACES]
+        slot = self._places[worker, turn % _NUM_PLACES]
         if self._pin_memory:
-            return delivery.with_frames(torch.empty(place.shape, dtype=torch.uint8, pin_memory=True).copy_(place))
+            return delivery.with_frames(torch.empty(slot.shape, dtype=torch.uint8, pin_memory=True).copy_(slot))
         frames = self._memory.take()
-        frames[:] = place.numpy()
+        frames[:] = slot.numpy()
         return delivery.with_frames(torch.from_numpy(frames))
 
     def _started(self) -> DataLoader[Any]:
@@ -255,9 +255,9 @@ class BatchLoader(Generic[BatchT]):
     def _made_with(self) -> dict[str, Any]:
         """What the order depends on, as JSON has it."""
         order = {name: value for name, value in self._plan.config.order().items() if name != "epoch_batches"}
-        place = {"rank": self._rank, "world_size": self._world_size, "shards": self._plan.shards.fingerprint()}
+        share = {"rank": self._rank, "world_size": self._world_size, "shards": self._plan.shards.fingerprint()}
         draw = order_of(self._plan.draw)
-        return {**order, **place, "domains": list(self.domains), **({} if draw is None else {"draw": draw})}
+        return {**order, **share, "domains": list(self.domains), **({} if draw is None else {"draw": draw})}
 
 
 PairLoader = BatchLoader[Batch]

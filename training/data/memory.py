@@ -24,9 +24,9 @@ class OwnMemory:
 
     def take(self) -> UInt8[np.ndarray, "2 B S S 3"]:
         """An array with any content."""
-        for place in range(len(self._kept)):
-            if sys.getrefcount(self._kept[place]) == _REFERENCES_OF_UNUSED:  # views, and tensors of them, hold one each
-                return self._kept[place]
+        for index in range(len(self._kept)):
+            if sys.getrefcount(self._kept[index]) == _REFERENCES_OF_UNUSED:  # views, and tensors of them, hold one each
+                return self._kept[index]
         frames = np.empty(self._shape, np.uint8)
         if len(self._kept) < _MAX_KEPT:
             self._kept.append(frames)

@@ -91,13 +91,13 @@ def _moov(read: Callable[[int, int], bytes], num_bytes: int) -> bytes:
 
 def _boxes(data: memoryview, start: int, stop: int) -> Boxes:
     """The boxes that fill a part of the data, by type."""
-    found: Boxes = {}
+    boxes: Boxes = {}
     while start < stop:
         length, kind = struct.unpack_from(">I4s", data, start)
         _need(8 <= length <= stop - start)
-        found.setdefault(kind, []).append((start + 8, start + length))
+        boxes.setdefault(kind, []).append((start + 8, start + length))
         start += length
-    return found
+    return boxes
 
 
 def _only(boxes: Boxes, kind: bytes) -> tuple[int, int]:
@@ -109,15 +109,15 @@ def _only(boxes: Boxes, kind: bytes) -> tuple[int, int]:
 def _video_track(data: memoryview, moov: Boxes) -> Boxes:
     """What is in the only video track, and in the box of its media."""
     _need(not moov.keys() & {b"mvex", b"cmov"})
-    found: list[Boxes] = []
+    tracks: list[Boxes] = []
     for extent in moov.get(b"trak", []):
         track = _boxes(data, *extent)
         media = _boxes(data, *_only(track, b"mdia"))
         kind = struct.unpack_from(">8x4s", data, _only(media, b"hdlr")[0])[0]
         if kind == b"vide":
-            found.append({**track, **media, b"mvhd": moov.get(b"mvhd", [])})
-    _need(len(found) == 1)
-    return found[0]
+            tracks.append({**track, **media, b"mvhd": moov.get(b"mvhd", [])})
+    _need(len(tracks) == 1)
+    return tracks[0]
 
 
 # ---- what the tables must say --------------------------------------------------------------------------------------

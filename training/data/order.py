@@ -38,10 +38,10 @@ def deal(sizes: Sequence[int], num_readers: int) -> list[list[int]]:
     """
     hands: list[list[int]] = [[] for _ in range(num_readers)]
     held = [(0, 0, reader) for reader in range(num_readers)]
-    for place in sorted(range(len(sizes)), key=lambda place: (-sizes[place], place)):
+    for index in sorted(range(len(sizes)), key=lambda index: (-sizes[index], index)):
         clips, shards, reader = heapq.heappop(held)
-        hands[reader].append(place)
-        heapq.heappush(held, (clips + sizes[place], shards + 1, reader))
+        hands[reader].append(index)
+        heapq.heappush(held, (clips + sizes[index], shards + 1, reader))
     return [sorted(hand) for hand in hands]
 
 
@@ -96,7 +96,7 @@ def block_of(shape: BlockShape, sizes: Sequence[int], numbers: np.random.Generat
             refs += [RowRef(visit, shard, int(clip), slot) for slot in range(shape.pairs_per_clip)]
         visit += 1
     # The last shard is not cut short: openings stay independent draws, and so every clip keeps its chance (Wald).
-    return [refs[place] for place in numbers.permutation(len(refs))]
+    return [refs[index] for index in numbers.permutation(len(refs))]
 
 
 @dataclass(frozen=True, slots=True)

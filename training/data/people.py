@@ -81,7 +81,7 @@ def _listed(root: str, shards: ShardSet, config: PairsConfig) -> dict[str, list[
                     f"{redact(root)}/{MANIFEST_FILE} lists {len(listed)} clips of {shard.name}, which holds "
                     f"{shard.num_clips}: verify the release"
                 )
-            rows[domain] += [(identity, number, place, frames) for place, (_, identity, frames) in enumerate(listed)]
+            rows[domain] += [(who, number, position, frames) for position, (_, who, frames) in enumerate(listed)]
     return rows
 
 
@@ -99,11 +99,11 @@ def _read_through(shards: ShardSet, config: PairsConfig) -> dict[str, list[Row]]
 
 def _of_shard(files: ShardFiles, shard: Shard, number: int) -> list[Row]:
     rows: list[Row] = []
-    for place in range(shard.num_clips):
+    for position in range(shard.num_clips):
         try:
-            info = sample_info(files.sample(shard, place))
+            info = sample_info(files.sample(shard, position))
         except CorruptError:
             continue
-        rows.append((info.identity_id, number, place, info.num_frames))
+        rows.append((info.identity_id, number, position, info.num_frames))
     files.keep(())
     return rows

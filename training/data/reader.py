@@ -68,7 +68,7 @@ class Reader:
         self._streams: list[ClipStream[Any]] = []
         for number, (domain, shards) in enumerate(plan.shards.by_domain.items()):
             hand = deal([shard.num_clips for shard in shards], plan.num_readers)[reader]
-            block, place = at["streams"].get(domain, (0, 0))
+            block, position_in_block = at["streams"].get(domain, (0, 0))
             self._streams.append(
                 ClipStream(
                     [shards[index] for index in hand],
@@ -78,7 +78,7 @@ class Reader:
                     self._counts,
                     reader=reader,
                     domain=number,
-                    position=(block, place),
+                    position=(block, position_in_block),
                 )
             )
 

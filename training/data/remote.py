@@ -160,13 +160,13 @@ def _is_missing(error: BaseException) -> bool:
 
 def _classed(uri: str, error: BaseException) -> "RefusedError | _MishapError":
     status = getattr(error, "status", None)
-    told = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
-        return RefusedError(f"{redact(uri)}: the store refuses access ({told}): check the credentials")
+        return RefusedError(f"{redact(uri)}: the store refuses access ({reason}): check the credentials")
     refused = isinstance(status, int) and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
     if refused and status not in _PASSING:
         return RefusedError(f"{redact(uri)}: the server refuses (status {status}): check the address and its access")
-    return _MishapError(told)
+    return _MishapError(reason)
 
 
 def _some(system: Any, path: str, start: int, end: int) -> bytes:

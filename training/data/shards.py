@@ -149,9 +149,9 @@ def _read_release(root: str, patience: Patience) -> Release | None:
         return Release.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
+        field = ".".join(str(part) for part in first["loc"]) or "the whole"
         raise DataError(
-            f"{redact(root)}/{RELEASE_FILE} is damaged or of another version ({place}: {first['msg']}): "
+            f"{redact(root)}/{RELEASE_FILE} is damaged or of another version ({field}: {first['msg']}): "
             "verify the release, or install the version that wrote it"
         ) from error
 

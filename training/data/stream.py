@@ -159,9 +159,9 @@ class ClipStream(Generic[RowT]):
         self._block = self._refs(self._number)
         self._first: dict[tuple[int, int], int] = {}  # by opening: place of its first row,
         self._last: dict[tuple[int, int], int] = {}  # and of its last, after which it is let go
-        for place, ref in enumerate(self._block):
-            self._first.setdefault((ref.visit, ref.clip), place)
-            self._last[ref.visit, ref.clip] = place
+        for position, ref in enumerate(self._block):
+            self._first.setdefault((ref.visit, ref.clip), position)
+            self._last[ref.visit, ref.clip] = position
         self._clips: dict[tuple[int, int], Any] = {}  # opened; None where that failed
         self._files.keep([self._shards[shard] for shard in {ref.shard for ref in self._block}])
         if self._is_remote:

@@ -99,8 +99,8 @@ def demuxed_table(descriptor: int, entry: TarEntry, info: ClipInfo) -> FrameTabl
     except FFmpegError as error:
         raise CorruptError("video", f"{problem} is not readable ({type(error).__name__})") from error
     if (codec, len(rows), size) != ("h264", info.num_frames, (info.size_px, info.size_px)) or not time_base:
-        told = f"{len(rows)} frames of {size[0]} × {size[1]} px in {codec}"
-        raise CorruptError("video", f"{problem} has {told}, not {info.num_frames} of {info.size_px} px")
+        stored = f"{len(rows)} frames of {size[0]} × {size[1]} px in {codec}"
+        raise CorruptError("video", f"{problem} has {stored}, not {info.num_frames} of {info.size_px} px")
     first = rows[0][2]  # of decoding, which may lie before 0
     for frame, (start, num_bytes, tick, is_key) in enumerate(rows):
         if not is_key or (tick - first) * time_base * info.fps != frame:

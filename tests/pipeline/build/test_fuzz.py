@@ -27,7 +27,7 @@ KNOWN = {"decode", "permanent"}
 def faults(results: list[Outcome]) -> list[tuple[object, ...]]:
     """Outcomes that no file may come to."""
     return [
-        (outcome.name, outcome.told, outcome.kinds, outcome.sentences, outcome.code, outcome.printed)
+        (outcome.name, outcome.treatment, outcome.kinds, outcome.sentences, outcome.code, outcome.printed)
         for outcome in results
         if is_fault(outcome)
     ]
@@ -40,7 +40,7 @@ def is_fault(outcome: Outcome) -> bool:
 
 
 def greedy(results: list[Outcome]) -> list[tuple[object, ...]]:
-    return [(outcome.name, outcome.told, outcome.grown_mb) for outcome in results if outcome.grown_mb > MOST_MB]
+    return [(outcome.name, outcome.treatment, outcome.grown_mb) for outcome in results if outcome.grown_mb > MOST_MB]
 
 
 def jobs_of(films: list[str], numbers: range) -> list[str]:

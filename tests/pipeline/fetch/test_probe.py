@@ -113,8 +113,8 @@ def test_a_late_sound_keeps_its_place(tmp_path, offset):
 
 
 def test_a_late_picture_keeps_its_place(tmp_path):
-    made = written(tmp_path / "late.mp4", start_s=Fraction(3, 5), sound=Sound(clicks([], 2.6)))
-    video = described(made)
+    film = written(tmp_path / "late.mp4", start_s=Fraction(3, 5), sound=Sound(clicks([], 2.6)))
+    video = described(film)
     assert video.start_s == pytest.approx(0.6, abs=1e-9)
     assert video.audio is not None
     assert abs(video.audio.start_s) <= AAC_FRAME_S
@@ -297,8 +297,8 @@ def _patched(data: bytes, atom: bytes, offset: int, seconds: float) -> bytes:
     at = data.index(atom) + 4
     scale_at = {b"mvhd": at + 12, b"mdhd": at + 12, b"tkhd": data.index(b"mvhd") + 16}[atom]
     scale = struct.unpack(">I", data[scale_at : scale_at + 4])[0]
-    place = at + offset
-    return data[:place] + struct.pack(">I", int(seconds * scale)) + data[place + 4 :]
+    start = at + offset
+    return data[:start] + struct.pack(">I", int(seconds * scale)) + data[start + 4 :]
 
 
 @pytest.mark.parametrize(("hours", "error"), [(3, None), (10, None)])

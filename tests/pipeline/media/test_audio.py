@@ -34,8 +34,8 @@ def bursts(duration_s: float, rate_hz: int, seed: int = 0) -> np.ndarray:
     spectrum[(hz < 200) | (hz > 3000)] = 0
     band = np.fft.irfft(spectrum, len(coarse))
     gates = np.repeat(rng.random(len(coarse) // 400 + 1) > 0.4, 400)[: len(coarse)]
-    made = resample_poly(band * gates, rate_hz, 8000)[: round(duration_s * rate_hz)]
-    return (0.4 * made / np.abs(made).max()).astype(np.float32)
+    sound = resample_poly(band * gates, rate_hz, 8000)[: round(duration_s * rate_hz)]
+    return (0.4 * sound / np.abs(sound).max()).astype(np.float32)
 
 
 def write_sound(
@@ -81,22 +81,22 @@ def expected(samples: np.ndarray, rate_hz: int, start_s: float, from_s: float, n
     at = round((start_s + lead_s) * rate_hz)
     timeline[at : at + len(samples)] = samples
     divisor = np.gcd(rate_hz, RATE)
-    made = resample_poly(timeline, RATE // divisor, rate_hz // divisor)
-    return made[round((from_s + lead_s) * RATE) :][:num_samples]
+    sound = resample_poly(timeline, RATE // divisor, rate_hz // divisor)
+    return sound[round((from_s + lead_s) * RATE) :][:num_samples]
 
 
-def delay_s(found: np.ndarray, wanted: np.ndarray) -> float:
-    """By how much ``found`` comes late, to a tenth of a sample."""
-    product = correlate(found.astype(np.float64), wanted.astype(np.float64), method="fft")
+def delay_s(heard: np.ndarray, wanted: np.ndarray) -> float:
+    """By how much ``heard`` comes late, to a tenth of a sample."""
+    product = correlate(heard.astype(np.float64), wanted.astype(np.float64), method="fft")
     peak = int(product.argmax())
     left, top, right = product[peak - 1 : peak + 2]
     return (peak - (len(wanted) - 1) + 0.5 * (left - right) / (left - 2 * top + right)) / RATE
 
 
-def likeness(found: np.ndarray, wanted: np.ndarray) -> float:
+def likeness(heard: np.ndarray, wanted: np.ndarray) -> float:
     """Largest correlation over all delays, 1 for the same sound."""
-    product = correlate(found.astype(np.float64), wanted.astype(np.float64), method="fft")
-    return float(product.max() / np.sqrt((found @ found) * (wanted @ wanted)))
+    product = correlate(heard.astype(np.float64), wanted.astype(np.float64), method="fft")
+    return float(product.max() / np.sqrt((heard @ heard) * (wanted @ wanted)))
 
 
 def audio_index(path: Path) -> int:
@@ -122,9 +122,9 @@ def test_any_range_has_exactly_its_samples_and_zeros_where_there_is_no_sound(los
     path, samples = lossless
     begin = round(Fraction(start_s) * RATE)
     padded = np.concatenate([np.zeros(4 * RATE), samples, np.zeros(8 * RATE)]).astype(np.float32)
-    found = read_audio(path, 0, start_s, num_samples)
-    np.testing.assert_array_equal(found, padded[begin + 4 * RATE : begin + 4 * RATE + num_samples])
-    assert found.dtype == np.float32
+    heard = read_audio(path, 0, start_s, num_samples)
+    np.testing.assert_array_equal(heard, padded[begin + 4 * RATE : begin + 4 * RATE + num_samples])
+    assert heard.dtype == np.float32
 
 
 LOSSLESS_S, LOSSY_S = 0.001, 0.005  # Matroska and FFmpeg's mp4 edit lists count whole milliseconds
@@ -162,12 +162,12 @@ def test_sound_lies_at_its_presentation_time(tmp_path, suffix, codec, rate_hz, l
     write_sound(path, channels, rate_hz, codec, Fraction(start), layout)
     start_s = float(Fraction(start))
     for from_s in (start_s - 0.5, start_s + 4.28):  # read from the beginning, and from the middle
-        found = read_audio(path, 0, from_s, 48000)
+        heard = read_audio(path, 0, from_s, 48000)
         wanted = expected(samples, rate_hz, start_s, from_s, 48000)
-        assert abs(delay_s(found, wanted)) <= (LOSSY_S if codec in {"aac", "libopus", "libmp3lame"} else LOSSLESS_S)
-        assert likeness(found, wanted) > 0.95  # less than 1 where it lies between two samples
+        assert abs(delay_s(heard, wanted)) <= (LOSSY_S if codec in {"aac", "libopus", "libmp3lame"} else LOSSLESS_S)
+        assert likeness(heard, wanted) > 0.95  # less than 1 where it lies between two samples
         if codec.startswith("pcm"):
-            np.testing.assert_allclose(found, wanted, atol=1 / 128 if codec == "pcm_u8" else 1e-4)
+            np.testing.assert_allclose(heard, wanted, atol=1 / 128 if codec == "pcm_u8" else 1e-4)
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ def test_sound_before_0_s_is_read_at_its_time(tmp_path):
         packets += stream.encode(None)
         container.mux(sorted(packets, key=lambda packet: packet.pts * packet.time_base))
     for start_s in (-0.5, -0.1, 0.0, 1.0):
-        found = read_audio(path, 0, start_s, 2 * RATE)
-        np.testing.assert_allclose(found, expected(samples, RATE, -0.3, start_s, 2 * RATE), atol=1e-3)
+        heard = read_audio(path, 0, start_s, 2 * RATE)
+        np.testing.assert_allclose(heard, expected(samples, RATE, -0.3, start_s, 2 * RATE), atol=1e-3)
 
 
 # --- laws: sound that is not there, or not right --------------------------------------------------------------------
@@ -311,8 +311,8 @@ def test_damaged_packets_cost_themselves_only(lossless, tmp_path):
         damaged[at : at + 40] = bytes(40)
     broken = tmp_path / "damaged.mkv"
     broken.write_bytes(damaged)
-    found = read_audio(broken, 0, 0.0, 12 * RATE)
-    same = np.abs(found - samples) < 1e-6
+    heard = read_audio(broken, 0, 0.0, 12 * RATE)
+    same = np.abs(heard - samples) < 1e-6
     assert same[: round(3.5 * RATE)].all()
     assert same[7 * RATE :].all()
     assert 0 < (~same).sum() < 3.5 * RATE
@@ -364,9 +364,9 @@ def test_values_that_are_no_numbers_do_not_spread(tmp_path):
     wild = samples.copy()
     wild[[5000, 5001, 5002]] = [np.nan, np.inf, -np.inf]
     write_sound(path, wild, RATE, "pcm_f32le")
-    found = read_audio(path, 0, 0.0, 2 * RATE)
-    assert np.abs(found).max() <= 1
-    np.testing.assert_allclose(np.delete(found, [5000, 5001, 5002]), np.delete(samples, [5000, 5001, 5002]), atol=1e-6)
+    heard = read_audio(path, 0, 0.0, 2 * RATE)
+    assert np.abs(heard).max() <= 1
+    np.testing.assert_allclose(np.delete(heard, [5000, 5001, 5002]), np.delete(samples, [5000, 5001, 5002]), atol=1e-6)
 
 
 # --- laws: channels -------------------------------------------------------------------------------------------------
@@ -450,6 +450,6 @@ def test_real_sound_lies_where_ffmpeg_puts_it(assets, name):
     reference = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.float32)
     for skip_s in (0.0, 2.0):
         wanted = reference[round(skip_s * RATE) :][: 4 * RATE]
-        found = read_audio(path, audio_index(path), skip_s, len(wanted))
-        assert abs(delay_s(found, wanted)) < 0.0001
-        assert likeness(found, wanted) > 0.999 or name == "bigbuckbunny"  # ffmpeg mixes surround sound otherwise
+        heard = read_audio(path, audio_index(path), skip_s, len(wanted))
+        assert abs(delay_s(heard, wanted)) < 0.0001
+        assert likeness(heard, wanted) > 0.999 or name == "bigbuckbunny"  # ffmpeg mixes surround sound otherwise

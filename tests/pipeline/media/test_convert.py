@@ -45,26 +45,26 @@ def part(image, box):
 @pytest.mark.parametrize("size", [(192, 108), (101, 67), (384, 216)])
 def test_colours_survive_storage_and_shrinking_averages(pixels, matrix, size):
     image = rgb(384, 216)
-    found = stored(image, pixels, matrix).to_array(size, "rgb24").astype(float)
+    pixels_read = stored(image, pixels, matrix).to_array(size, "rgb24").astype(float)
     truth = cv2.resize(image.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     limit = 1.5 if pixels == "yuvj420p" else 0.6  # full range is rounded a level further
-    assert np.abs((found - truth).mean(axis=(0, 1))).max() < limit
-    assert np.abs(found - truth).mean() < 2 * limit
+    assert np.abs((pixels_read - truth).mean(axis=(0, 1))).max() < limit
+    assert np.abs(pixels_read - truth).mean() < 2 * limit
 
 
 def test_full_range_is_read_as_full_range():
     image = rgb(384, 216)
     for pixels in ("yuv420p", "yuvj420p"):
-        found = stored(image, pixels, extent=FULL).to_array((384, 216), "rgb24").astype(float)
-        assert np.abs((found - image).mean(axis=(0, 1))).max() < 1.5  # read as limited range it is 10 off
+        pixels_read = stored(image, pixels, extent=FULL).to_array((384, 216), "rgb24").astype(float)
+        assert np.abs((pixels_read - image).mean(axis=(0, 1))).max() < 1.5  # read as limited range it is 10 off
 
 
 def test_fine_stripes_become_their_mean():
     """Every second column white: sampling without averaging would show black, white or bands."""
     stripes = np.zeros((216, 384, 3), np.uint8)
     stripes[:, ::2] = 255
-    found = stored(stripes, "yuv444p").to_array((64, 36), "rgb24")
-    assert np.abs(found[2:-2, 2:-2].astype(int) - 128).max() <= 2
+    pixels_read = stored(stripes, "yuv444p").to_array((64, 36), "rgb24")
+    assert np.abs(pixels_read[2:-2, 2:-2].astype(int) - 128).max() <= 2
 
 
 # --- a part of it ---
@@ -79,10 +79,10 @@ def test_a_crop_is_that_part_of_the_whole(pixels, matrix, box):
     """To the level; only the outermost pixels differ, whose chroma has no neighbours to be interpolated with."""
     frame = stored(rgb(384, 216), pixels, matrix)
     size = box[2] - box[0], box[3] - box[1]
-    found = frame.crop(box, (384, 216), size, "rgb24").astype(int)
+    pixels_read = frame.crop(box, (384, 216), size, "rgb24").astype(int)
     whole = part(frame.to_array((384, 216), "rgb24").astype(int), box)
-    assert np.array_equal(found[3:-3, 3:-3], whole[3:-3, 3:-3])
-    assert np.abs(found - whole).max() <= 8
+    assert np.array_equal(pixels_read[3:-3, 3:-3], whole[3:-3, 3:-3])
+    assert np.abs(pixels_read - whole).max() <= 8
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
@@ -90,9 +90,9 @@ def test_a_crop_is_that_part_of_the_whole(pixels, matrix, box):
 def test_a_crop_of_a_turned_picture_is_that_part_of_it(rotation, box):
     frame = stored(rgb(160, 90), "yuv420p", rotation=rotation)
     size = box[2] - box[0], box[3] - box[1]
-    found = frame.crop(box, (160, 90), size, "bgr24").astype(int)
+    pixels_read = frame.crop(box, (160, 90), size, "bgr24").astype(int)
     whole = part(frame.to_array((160, 90), "bgr24").astype(int), box)
-    assert np.array_equal(found[3:-3, 3:-3], whole[3:-3, 3:-3])
+    assert np.array_equal(pixels_read[3:-3, 3:-3], whole[3:-3, 3:-3])
 
 
 @settings(max_examples=60)
@@ -104,25 +104,25 @@ def test_boxes_that_divide_chroma_samples_are_cut_to_the_pixel(data):
     box = (x0, y0, data.draw(st.integers(x0 + 8, width)), data.draw(st.integers(y0 + 8, height)))
     frame = stored(rgb(width, height), data.draw(st.sampled_from(["yuv420p", "yuv422p", "yuv410p"])))
     size = box[2] - box[0], box[3] - box[1]
-    found = frame.crop(box, (width, height), size, "rgb24").astype(int)
+    pixels_read = frame.crop(box, (width, height), size, "rgb24").astype(int)
     whole = part(frame.to_array((width, height), "rgb24").astype(int), box)
-    assert np.abs(found[4:-4, 4:-4] - whole[4:-4, 4:-4]).max(initial=0) <= 3 * (width % 2 or height % 2)
+    assert np.abs(pixels_read[4:-4, 4:-4] - whole[4:-4, 4:-4]).max(initial=0) <= 3 * (width % 2 or height % 2)
 
 
 def test_a_crop_of_oblong_pixels_is_cut_from_square_ones():
     frame = stored(rgb(180, 144))
-    found = frame.crop((31, 10, 131, 110), (240, 144), (100, 100), "rgb24")
-    assert np.array_equal(found, part(frame.to_array((240, 144), "rgb24"), (31, 10, 131, 110)))
+    pixels_read = frame.crop((31, 10, 131, 110), (240, 144), (100, 100), "rgb24")
+    assert np.array_equal(pixels_read, part(frame.to_array((240, 144), "rgb24"), (31, 10, 131, 110)))
 
 
 @pytest.mark.parametrize(("size_px", "how"), [(64, cv2.INTER_AREA), (256, cv2.INTER_CUBIC)])
 def test_a_crop_is_scaled_as_opencv_scales_it(size_px, how):
     frame, box = stored(rgb(384, 216)), (96, 40, 256, 200)
-    found = frame.crop(box, (384, 216), (size_px, size_px), "rgb24").astype(float)
+    pixels_read = frame.crop(box, (384, 216), (size_px, size_px), "rgb24").astype(float)
     exact = part(frame.to_array((384, 216), "rgb24").astype(np.float32), box)
     truth = np.clip(cv2.resize(exact, (size_px, size_px), interpolation=how), 0, 255)
-    assert np.abs(found - truth).mean() < 0.5
-    assert np.abs((found - truth).mean(axis=(0, 1))).max() < 0.1
+    assert np.abs(pixels_read - truth).mean() < 0.5
+    assert np.abs((pixels_read - truth).mean(axis=(0, 1))).max() < 0.1
 
 
 def test_what_lies_outside_the_picture_is_black():
@@ -155,9 +155,9 @@ def test_what_is_encoded_has_the_colours_of_the_crop(pixels, matrix, extent, siz
     coded = frame.crop_coded(box, (384, 216), (size_px, size_px))
     assert (coded.format.name, coded.width, int(coded.colorspace), int(coded.color_range)) == ("yuv420p", size_px, 1, 1)
     truth = frame.crop(box, (384, 216), (size_px, size_px), "rgb24").astype(float)
-    found = to_rgb(coded, size_px).astype(float)
-    assert np.abs((found - truth).mean(axis=(0, 1))).max() < 0.1
-    assert np.abs(found - truth).mean() < 1.1
+    pixels_read = to_rgb(coded, size_px).astype(float)
+    assert np.abs((pixels_read - truth).mean(axis=(0, 1))).max() < 0.1
+    assert np.abs(pixels_read - truth).mean() < 1.1
 
 
 def test_a_plain_film_is_stored_to_the_bit():

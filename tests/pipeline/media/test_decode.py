@@ -106,25 +106,25 @@ def whole(film: Film) -> list[tuple[int, bytes]]:
 
 @pytest.mark.parametrize("name", FILMS)
 def test_every_frame_comes_once_and_at_its_time(film, name):
-    made = film(name)
-    frames = [(read_counter(picture(f, made.video)), f.time_s) for f in iter_frames(made.path, made.video)]
+    source = film(name)
+    frames = [(read_counter(picture(f, source.video)), f.time_s) for f in iter_frames(source.path, source.video)]
     assert [number for number, _ in frames] == list(range(NUM))
     times = np.array([time_s for _, time_s in frames])
-    truth = np.array([float(t) for t in made.truth])
-    if made.path.suffix in DELAYED:
+    truth = np.array([float(t) for t in source.truth])
+    if source.path.suffix in DELAYED:
         truth += times[0] - truth[0]
         assert 0 <= times[0] <= 0.6
-    tick = float(made.video.time_base)
+    tick = float(source.video.time_base)
     # Coarse clocks (1/1000 s in Matroska and FLV) may round by half a tick; fine ones not at all.
     assert np.abs(times - truth).max() <= (0.5001 * tick if tick > 1 / 10_000 else 1e-9) + 1e-9
-    assert made.video.start_s == times[0]
+    assert source.video.start_s == times[0]
 
 
 @pytest.mark.parametrize("name", FILMS)
 def test_entering_anywhere_gives_what_reading_from_the_beginning_gives(film, name):
-    made = film(name)
-    tick = float(made.video.time_base)
-    every = whole(made)
+    source = film(name)
+    tick = float(source.video.time_base)
+    every = whole(source)
 
     @settings(max_examples=6, deadline=None, derandomize=True, database=None)
     @given(st.integers(0, NUM - 1), st.sampled_from([0.0, -0.4, 0.4]))
@@ -134,29 +134,29 @@ def test_entering_anywhere_gives_what_reading_from_the_beginning_gives(film, nam
         pts = every[index][0] + off * (
             (after if off > 0 else every[index][0]) - (every[index][0] if off > 0 else before)
         )
-        wanted = [one for one in every if one[0] >= round(pts)][:4]
-        found = list(islice(iter_frames(made.path, made.video, start_s=pts * tick), 4))
-        assert [signature(f, made.video) for f in found] == wanted
+        wanted = [entry for entry in every if entry[0] >= round(pts)][:4]
+        read = list(islice(iter_frames(source.path, source.video, start_s=pts * tick), 4))
+        assert [signature(f, source.video) for f in read] == wanted
 
     law()
 
 
 def test_a_frames_own_time_always_finds_that_frame(film):
     for name in ("ntsc.mp4", "variable.mp4", "60.mkv"):
-        made = film(name)
-        for frame in islice(iter_frames(made.path, made.video), 0, None, 9):
-            assert next(iter_frames(made.path, made.video, start_s=frame.time_s)).pts == frame.pts
+        source = film(name)
+        for frame in islice(iter_frames(source.path, source.video), 0, None, 9):
+            assert next(iter_frames(source.path, source.video, start_s=frame.time_s)).pts == frame.pts
 
 
 def test_entering_does_not_read_from_the_beginning(film, monkeypatch):
     """Of a file with an index, at most a group of pictures is decoded before the wanted frame, also between frames."""
-    made = film("25.mp4")
+    source = film("25.mp4")
     seen = []
     tolerant = decode._tolerant
     monkeypatch.setattr(decode, "_tolerant", lambda *args: (seen.append(1) or p for p in tolerant(*args)))
     for start_s in (50 / 25, 50.5 / 25):
         seen.clear()
-        next(iter_frames(made.path, made.video, start_s=start_s))
+        next(iter_frames(source.path, source.video, start_s=start_s))
         assert len(seen) <= 14, start_s
 
 
@@ -174,22 +174,23 @@ def test_times_always_rise(film):
 
 
 def test_after_the_end_there_is_nothing(film):
-    made = film("25.mp4")
-    assert list(iter_frames(made.path, made.video, start_s=60.0)) == []
+    source = film("25.mp4")
+    assert list(iter_frames(source.path, source.video, start_s=60.0)) == []
 
 
 def test_before_the_beginning_means_the_beginning(film):
-    made = film("late.mp4")
-    assert next(iter_frames(made.path, made.video, start_s=0.0)).time_s == float(made.truth[0])
-    assert next(iter_frames(made.path, made.video, start_s=-5.0)).time_s == float(made.truth[0])
+    source = film("late.mp4")
+    assert next(iter_frames(source.path, source.video, start_s=0.0)).time_s == float(source.truth[0])
+    assert next(iter_frames(source.path, source.video, start_s=-5.0)).time_s == float(source.truth[0])
 
 
 def test_what_an_edit_list_hides_is_not_shown(film, tmp_path):
     """A phone's trimmed recording: frames before the cut are in the file, but are never shown."""
-    made = film("25.mp4")
+    source = film("25.mp4")
     path = tmp_path / "trimmed.mp4"
     subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-ss", "0.8", "-i", made.path, "-c", "copy", path], check=True
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-ss", "0.8", "-i", source.path, "-c", "copy", path],
+        check=True,
     )
     video = probe(path, "film", "0", CONFIG)
     frames = [(read_counter(picture(f, video)), f.time_s) for f in iter_frames(path, video)]
@@ -201,16 +202,16 @@ def test_what_an_edit_list_hides_is_not_shown(film, tmp_path):
 
 def test_frames_come_one_at_a_time(film, monkeypatch):
     """Memory must not grow with the film: nothing is read ahead, and nobody holds a frame that was let go of."""
-    made = film("25.mp4")
+    source = film("25.mp4")
     read: list[object] = []
     tolerant = decode._tolerant
     monkeypatch.setattr(decode, "_tolerant", lambda *args: (read.append(p) or p for p in tolerant(*args)))
-    for given_out, _ in enumerate(iter_at_rate(iter_frames(made.path, made.video), 0.0, 25, NUM), start=1):
+    for given_out, _ in enumerate(iter_at_rate(iter_frames(source.path, source.video), 0.0, 25, NUM), start=1):
         assert len(read) <= given_out + 1
     del _
     free: list[object] = [object() for _ in read]
     # The decoder hands over its last frames together.
-    counts = [[sys.getrefcount(one) for one in some[:-12]] for some in (read, free)]
+    counts = [[sys.getrefcount(frame) for frame in some[:-12]] for some in (read, free)]
     assert counts[0] == counts[1]
 
 
@@ -224,11 +225,11 @@ def test_real_files_are_entered_exactly(assets):
         assert all(a < b for (a, _), (b, _) in pairwise(every))
         for index in np.random.default_rng(0).choice(len(every), 3, replace=False):
             start_s = float(every[index][0] * video.time_base)
-            found = [
+            frames = [
                 (f.pts, f.to_array((64, 64), "rgb24").tobytes())
                 for f in islice(iter_frames(path, video, start_s=start_s), 3)
             ]
-            assert found == every[index : index + 3], (name, index)
+            assert frames == every[index : index + 3], (name, index)
 
 
 @pytest.mark.assets
@@ -263,10 +264,10 @@ def test_a_rotated_recording_is_shown_as_ffmpeg_shows_it(assets, tmp_path):
     ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
     subprocess.run([ffmpeg, "-v", "error", "-ss", "4", "-i", path, "-frames:v", "1", shown], check=True)
     truth = cv2.imread(str(shown)).astype(int)
-    found = next(iter_frames(path, video, start_s=4.0)).to_array((544, 1280), "bgr24").astype(int)
-    assert truth.shape == found.shape
-    assert np.abs(truth - found).mean() < 3
-    assert np.abs(truth - found[::-1, ::-1]).mean() > 12
+    pixels = next(iter_frames(path, video, start_s=4.0)).to_array((544, 1280), "bgr24").astype(int)
+    assert truth.shape == pixels.shape
+    assert np.abs(truth - pixels).mean() < 3
+    assert np.abs(truth - pixels[::-1, ::-1]).mean() > 12
 
 
 @pytest.mark.parametrize("rotation", [0, 90, 180, 270])
@@ -461,10 +462,10 @@ def test_the_nearest_frame_is_shown(gaps, first, start_ms, fps, num_frames):
 
 @pytest.mark.parametrize(("name", "rule"), [("24.mp4", 24), ("25.mp4", 25), ("ntsc.mp4", Fraction(30000, 1001))])
 def test_25_per_second_from_other_rates(film, name, rule):
-    made = film(name)
+    source = film(name)
     shown = [
-        read_counter(picture(f, made.video))
-        for f, _ in iter_at_rate(iter_frames(made.path, made.video), made.video.start_s, 25, 40)
+        read_counter(picture(f, source.video))
+        for f, _ in iter_at_rate(iter_frames(source.path, source.video), source.video.start_s, 25, 40)
     ]
     for k, number in enumerate(shown):
         assert abs(Fraction(number) / rule - Fraction(k, 25)) <= 1 / (2 * rule) + Fraction(1, 10**6)
@@ -539,14 +540,14 @@ def test_a_folder_is_no_media_file(tmp_path):
 @pytest.mark.parametrize("name", ["25.mp4", "mpeg4.mp4", "vp9.webm", "mpeg2.ts", "h264.flv"])
 def test_damage_costs_only_what_is_damaged(film, tmp_path, name):
     """Bytes in the middle are overwritten: the film's first third stays exact, and it goes on after the damage."""
-    made = film(name)
-    data = bytearray(made.path.read_bytes())
+    source = film(name)
+    data = bytearray(source.path.read_bytes())
     middle = len(data) // 2
     data[middle : middle + len(data) // 50] = np.random.default_rng(1).bytes(len(data) // 50)
     path = tmp_path / name
     path.write_bytes(data)
-    frames = [signature(f, made.video) for f in iter_frames(path, made.video)]
-    every = whole(made)
+    frames = [signature(f, source.video) for f in iter_frames(path, source.video)]
+    every = whole(source)
     assert frames[: NUM // 3] == every[: NUM // 3]
     assert len(frames) >= NUM // 2
     assert len(set(frames) & set(every)) >= 0.6 * NUM

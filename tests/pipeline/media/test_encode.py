@@ -83,13 +83,13 @@ def test_colours_are_kept(name, tmp_path):
     truth = photograph(name)[20:276, 60:316]
     path = tmp_path / "clip.mp4"
     path.write_bytes(encoded([truth] * 2, crf=4))
-    found = next(iter_frames(path, probe(path, "clip", "0", ProbeConfig()))).to_array((256, 256), "rgb24")
+    shown = next(iter_frames(path, probe(path, "clip", "0", ProbeConfig()))).to_array((256, 256), "rgb24")
 
     def means(image):
         return image.astype(float).reshape(64, 4, 64, 4, 3).mean((1, 3))
 
-    assert np.abs((means(found) - means(truth)).mean((0, 1))).max() < 0.3
-    assert np.percentile(np.abs(means(found) - means(truth)), 98) <= 4
+    assert np.abs((means(shown) - means(truth)).mean((0, 1))).max() < 0.3
+    assert np.percentile(np.abs(means(shown) - means(truth)), 98) <= 4
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_colours_are_kept(name, tmp_path):
 def test_flat_colours_are_kept(colour):
     frame = np.full((64, 64, 3), colour, np.uint8)
     with av.open(io.BytesIO(encoded([frame] * 2, size_px=64))) as container:
-        found = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    assert np.abs(found.astype(int) - frame).max() <= 4
+        shown = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    assert np.abs(shown.astype(int) - frame).max() <= 4
 
 
 @pytest.mark.parametrize("num", [25, 26, 64])

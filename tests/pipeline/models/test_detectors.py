@@ -103,7 +103,7 @@ def box_lists(max_size=8):
 
 @given(box_lists(), box_lists())
 def test_iou_is_a_symmetric_share(a, b):
-    a_boxes, b_boxes = (np.array([box for box, _ in one]) for one in (a, b))
+    a_boxes, b_boxes = (np.array([box for box, _ in boxes]) for boxes in (a, b))
     overlap = pairwise_iou(a_boxes, b_boxes)
     assert (overlap >= 0).all()
     assert (overlap <= 1 + 1e-9).all()
@@ -167,8 +167,8 @@ def test_every_detector_names_pinned_files():
 def test_every_embedded_domain_can_be_built():
     for domain in EMBEDDED_DOMAINS.values():
         built: list[Detector] = build_detectors(domain.detectors)
-        assert [one.name for one in built] == [choice.model for choice in domain.detectors]
-        assert all(one.name in DETECTORS for one in built)
+        assert [detector.name for detector in built] == [choice.model for choice in domain.detectors]
+        assert all(detector.name in DETECTORS for detector in built)
 
 
 # --- BlazeFace on a photograph ---------------------------------------------------------------------------

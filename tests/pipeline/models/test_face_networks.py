@@ -81,8 +81,8 @@ def test_a_plain_choice_is_stored_as_it_always_was():
     choice = DetectorChoice(model="blazeface_short", min_score=0.5)
     assert choice.model_dump_json() == '{"model":"blazeface_short","min_score":0.5}'
     sized = DetectorChoice(model="yunet", min_score=0.5, input_px=480)
-    for one in (choice, sized):
-        assert DetectorChoice.model_validate_json(one.model_dump_json()) == one
+    for written in (choice, sized):
+        assert DetectorChoice.model_validate_json(written.model_dump_json()) == written
 
 
 def test_a_users_file_counts_by_its_content_and_settings(tmp_path):
@@ -123,8 +123,8 @@ def test_importing_the_table_loads_no_network_package():
         "import sys, pipeline.models.registry, pipeline.models.detector_table; "
         "print(sorted({'insightface', 'onnxruntime', 'onnx', 'skimage'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert listed.stdout.strip() == "[]"
 
 
 def test_cuda_is_never_replaced_quietly(monkeypatch):
@@ -224,7 +224,7 @@ def test_narrow_pictures_give_the_same_every_time(assets, build, shape):
     for _ in range(4):
         detector = build("yunet", 0.3)
         answers += [detector.detect(image), detector.detect(image)]
-    assert all(one == answers[0] for one in answers)
+    assert all(answer == answers[0] for answer in answers)
 
 
 @pytest.mark.assets

@@ -21,7 +21,7 @@ NO_LIMIT = 0.0
 def pictures() -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (3, 14, 15, 3), dtype=np.uint8)
-    return [np.kron(one, np.ones((16, 16, 1), np.uint8)) for one in coarse]
+    return [np.kron(image, np.ones((16, 16, 1), np.uint8)) for image in coarse]
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +106,13 @@ def test_a_batch_gives_what_each_picture_gives_alone(random_stand_ins):
     images = pictures()
     alone = FaceAlignment68(random_stand_ins["points"], min_confidence=NO_LIMIT, batch_size=1)
     together = FaceAlignment68(random_stand_ins["points"], min_confidence=NO_LIMIT, batch_size=2)
-    one = estimate_landmarks(images, BOXES, alone, LandmarkConfig())
+    single = estimate_landmarks(images, BOXES, alone, LandmarkConfig())
     two = estimate_landmarks(images, BOXES, together, LandmarkConfig())
-    np.testing.assert_allclose(two.raw, one.raw, atol=0.01)
-    np.testing.assert_allclose(two.points, one.points, atol=0.01)
-    assert one.points.shape == (3, 68, 3)
-    assert len(np.unique(one.points[0, :, 2])) > 1, "each point has a certainty of its own"
-    assert (one.points[..., 2] > 0).all()
+    np.testing.assert_allclose(two.raw, single.raw, atol=0.01)
+    np.testing.assert_allclose(two.points, single.points, atol=0.01)
+    assert single.points.shape == (3, 68, 3)
+    assert len(np.unique(single.points[0, :, 2])) > 1, "each point has a certainty of its own"
+    assert (single.points[..., 2] > 0).all()
 
 
 def test_no_more_frames_are_held_than_are_read_at_once(random_stand_ins):

@@ -43,12 +43,12 @@ def test_every_sound_of_a_batch_gets_what_it_gets_alone(batching, lengths):
     sounds = [noise(640 * length, seed) for seed, length in enumerate(lengths)]
     for conversion in ("mean", "concat"):
         together = network.features_each(sounds, lengths, conversion)
-        for sound, length, found in zip(sounds, lengths, together, strict=True):
+        for sound, length, features in zip(sounds, lengths, together, strict=True):
             alone = network.features(sound, length, conversion)
-            assert found.shape == alone.shape
-            np.testing.assert_allclose(found, alone, atol=1e-3, rtol=1e-3)
+            assert features.shape == alone.shape
+            np.testing.assert_allclose(features, alone, atol=1e-3, rtol=1e-3)
             if kind != "layer" and lengths.count(length) == 1:
-                np.testing.assert_array_equal(found, alone, "a pass of its own")
+                np.testing.assert_array_equal(features, alone, "a pass of its own")
 
 
 def test_only_models_that_do_not_hear_padding_take_sounds_of_several_lengths(batching):
@@ -80,13 +80,13 @@ def test_cuda_that_is_not_there_is_said_before_any_work(hubert_folder, tmp_path,
 def test_cuda_in_half_precision_says_nearly_what_the_cpu_says(hubert_folder):
     cpu, cuda = Hubert(str(hubert_folder), (0, -1)), Hubert(str(hubert_folder), (0, -1), "cuda", half=True)
     sounds, lengths = [noise(640 * 64), noise(640 * 100, 1)], [64, 100]
-    for one, other in zip(cpu.features_each(sounds, lengths), cuda.features_each(sounds, lengths), strict=True):
-        np.testing.assert_allclose(one, other, atol=3e-2)
+    for on_cpu, on_cuda in zip(cpu.features_each(sounds, lengths), cuda.features_each(sounds, lengths), strict=True):
+        np.testing.assert_allclose(on_cpu, on_cuda, atol=3e-2)
 
 
 def test_half_precision_needs_cuda_and_both_are_left_out_while_they_are_off():
-    told = SpeechConfig().model_dump(mode="json")
-    assert not {"hubert_device", "hubert_half"} & told.keys()
+    settings = SpeechConfig().model_dump(mode="json")
+    assert not {"hubert_device", "hubert_half"} & settings.keys()
     asked = SpeechConfig(hubert_device="cuda", hubert_half=True)
     assert SpeechConfig.model_validate_json(asked.model_dump_json()) == asked
     said = hubert_setup(BuildConfig(speech=asked.model_copy(update={"hubert": "/models/large"})))

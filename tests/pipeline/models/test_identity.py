@@ -86,9 +86,9 @@ def test_the_mean_is_a_unit_vector_whatever_the_order(num, seed):
 
 
 def test_of_one_frame_or_of_equal_ones_it_is_that():
-    one = unit(np.random.default_rng(0).normal(size=512))
-    assert np.allclose(mean_embedding(one[None]), one, atol=1e-6)
-    assert np.allclose(mean_embedding(np.tile(one, (9, 1))), one, atol=1e-6)
+    embedding = unit(np.random.default_rng(0).normal(size=512))
+    assert np.allclose(mean_embedding(embedding[None]), embedding, atol=1e-6)
+    assert np.allclose(mean_embedding(np.tile(embedding, (9, 1))), embedding, atol=1e-6)
 
 
 @pytest.mark.parametrize(("strangers", "follows"), [(9, True), (10, False), (11, False)])
@@ -104,9 +104,9 @@ def test_up_to_half_of_the_frames_may_be_somebody_else(strangers, follows):
 def test_nothing_and_opposites_have_no_mean():
     with pytest.raises(ValueError, match="without a single"):
         mean_embedding(np.zeros((0, 512)))
-    one = unit(np.ones(512))
+    embedding = unit(np.ones(512))
     with pytest.raises(ValueError, match="cancel out"):
-        mean_embedding(np.stack([one, -one]))
+        mean_embedding(np.stack([embedding, -embedding]))
 
 
 # --- the network, with random weights --------------------------------------------------------------------

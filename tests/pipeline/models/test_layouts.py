@@ -60,10 +60,10 @@ def test_the_opening_of_a_mouth_is_the_same_in_both_layouts():
 def test_depth_of_the_average_face_is_found_again_from_x_and_y(name, angles):
     layout = LAYOUTS[name]
     face = placed(layout, angles)
-    found = with_depth(face[:, :2], layout)
-    np.testing.assert_array_equal(found[:, :2], face[:, :2])
-    np.testing.assert_allclose(found[:, 2], face[:, 2] - face[layout.rigid, 2].mean(), atol=0.5)
-    read = angles_from_rotation(pose_from_mesh(found.astype(np.float32), layout).rotation)
+    deepened = with_depth(face[:, :2], layout)
+    np.testing.assert_array_equal(deepened[:, :2], face[:, :2])
+    np.testing.assert_allclose(deepened[:, 2], face[:, 2] - face[layout.rigid, 2].mean(), atol=0.5)
+    read = angles_from_rotation(pose_from_mesh(deepened.astype(np.float32), layout).rotation)
     np.testing.assert_allclose(read, angles, atol=0.5)
 
 
@@ -82,9 +82,9 @@ def test_poses_of_points_without_depth_have_the_signs_of_the_convention(name, po
     for axis, angle in ((0, 25), (0, -25), (1, 15), (1, -15), (2, 20), (2, -20)):
         angles = tuple(float(angle) if index == axis else 0.0 for index in range(3))
         face = with_depth(placed(layout, angles, scale=150)[:, :2], layout).astype(np.float32)
-        found = estimate_poses(face[None], np.ones(1, np.float32), 512, 512, layout, pose)[0]
+        estimated = estimate_poses(face[None], np.ones(1, np.float32), 512, 512, layout, pose)[0]
         # A camera nearby sees what is drawn without perspective as a head turned by a few degrees.
-        np.testing.assert_allclose(found[:3], angles, atol=6)
+        np.testing.assert_allclose(estimated[:3], angles, atol=6)
 
 
 def test_a_pinhole_camera_at_the_assumed_distance_is_undone_by_pnp():
@@ -121,7 +121,7 @@ def test_motion_of_68_points_follows_the_motion_of_the_mesh_they_come_from():
     seen = np.ones(80, np.float32)
     wanted = estimate_motion(turned.astype(np.float32), seen).channels
     points = np.stack([with_depth(layouts._chosen68(frame)[:, :2], IBUG_68) for frame in turned]).astype(np.float32)
-    found = estimate_motion(points, seen, IBUG_68).channels
+    motion = estimate_motion(points, seen, IBUG_68).channels
     for channel in (0, 1, 2, 4):
-        assert np.corrcoef(found[:, channel], wanted[:, channel])[0, 1] > 0.95, channel
-    assert found[32, 2] > 0.8 > 0.3 > found[32, 3]  # the character's own left eye alone
+        assert np.corrcoef(motion[:, channel], wanted[:, channel])[0, 1] > 0.95, channel
+    assert motion[32, 2] > 0.8 > 0.3 > motion[32, 3]  # the character's own left eye alone

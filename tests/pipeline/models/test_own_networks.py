@@ -62,19 +62,19 @@ def test_a_talker_found_by_a_users_detector_and_landmarker_becomes_a_clip_that_n
     release = tmp_path / "ws" / "releases" / "first"
     assert not verify_release(str(release))
     with tarfile.open(next(release.glob("*/real/*visual*.tar"))) as tar:
-        [info] = [json.loads(tar.extractfile(one).read()) for one in tar.getnames() if one.endswith(".json")]
+        [info] = [json.loads(tar.extractfile(member).read()) for member in tar.getnames() if member.endswith(".json")]
     assert info["provenance"]["detector"] == "mine"
     assert info["scores"]["landmark_ratio"] > 0.9
     recorded = json.loads((release / "release.json").read_text())["models"]
     card = (release / "README.md").read_text()
     for path in (Path(str(own["path"])), Path(points["path"])):
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        [name] = [name for name, found in recorded.items() if found == sha256]
+        [name] = [name for name, checksum in recorded.items() if checksum == sha256]
         assert name == f"{path.stem}-{sha256[:12]}"
         assert info["provenance"]["models"][name] == sha256
         assert f"| `{name}` | `{path.name}` |" in card
-    told = b"".join(path.read_bytes() for path in release.rglob("*") if path.is_file())
-    assert str(tmp_path).encode() not in told, "a release tells no folder of this machine"
+    published = b"".join(path.read_bytes() for path in release.rglob("*") if path.is_file())
+    assert str(tmp_path).encode() not in published, "a release tells no folder of this machine"
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_a_landmarker_that_does_not_fit_is_one_sentence_before_any_work(assets, 
 def refused(assets: Path, tmp_path: Path, config: Path, capsys: pytest.CaptureFixture[str], match: str) -> None:
     arguments = ["build", str(talker(assets, tmp_path)), "-w", str(tmp_path / "ws"), "--inline"]
     assert cli.run([*arguments, "--config", str(config)]) == 2
-    told = capsys.readouterr().err
-    print(told)
-    assert match in " ".join(told.split())
-    assert "Traceback" not in told
-    assert len(told.strip().splitlines()) == 1
+    sentence = capsys.readouterr().err
+    print(sentence)
+    assert match in " ".join(sentence.split())
+    assert "Traceback" not in sentence
+    assert len(sentence.strip().splitlines()) == 1
     assert not (tmp_path / "ws").exists()

@@ -94,11 +94,11 @@ def test_sixty_eight_points_get_the_average_faces_depth_and_others_none(tmp_path
     low, high = face.min(axis=0), face.max(axis=0)
     face = (face - (low + high) / 2) / (1.2 * (high - low).max()) + 0.5
     image = np.zeros((100, 200, 3), np.uint8)
-    found = landmarker(onnx_files.constant(tmp_path / "a.onnx", face), PointNetwork(input_px=SIDE), 0.0).locate(
+    landmarks = landmarker(onnx_files.constant(tmp_path / "a.onnx", face), PointNetwork(input_px=SIDE), 0.0).locate(
         image, BOX
     )
-    assert found is not None
-    nose, eye = found.points[30], found.points[36]
+    assert landmarks is not None
+    nose, eye = landmarks.points[30], landmarks.points[36]
     assert nose[2] < eye[2]
     four = landmarker(onnx_files.constant(tmp_path / "b.onnx", CORNERS), least=0.0).locate(image, BOX)
     assert four is not None
@@ -191,8 +191,8 @@ def test_a_moving_spot_is_followed_and_a_reset_tracker_repeats_itself_to_the_bit
     np.testing.assert_array_equal(track(), first)
 
 
-@pytest.mark.parametrize(("moved", "found"), [(1 / 65, True), (1 / 64, True), (1 / 63, False)])
-def test_a_face_is_where_two_readings_agree(tmp_path, monkeypatch, moved, found):
+@pytest.mark.parametrize(("moved", "agrees"), [(1 / 65, True), (1 / 64, True), (1 / 63, False)])
+def test_a_face_is_where_two_readings_agree(tmp_path, monkeypatch, moved, agrees):
     monkeypatch.setattr(point_networks, "_LOST", 1 / 32)  # of numbers that floats hold exactly
     tracker = landmarker(onnx_files.constant(tmp_path / "a.onnx", CORNERS))
     count = 0
@@ -207,7 +207,7 @@ def test_a_face_is_where_two_readings_agree(tmp_path, monkeypatch, moved, found)
 
     monkeypatch.setattr(tracker, "read", read)
     face = tracker.locate(np.zeros((100, 200, 3), np.uint8), BOX)
-    assert (face is not None) == found
+    assert (face is not None) == agrees
     if face is not None:
         assert face.confidence == pytest.approx(1 - moved * 32, abs=1e-5)
 

@@ -35,9 +35,9 @@ def test_standard_is_on_by_default_only_with_what_was_run_with_real_weights():
 
 def test_embedded_says_nothing_of_what_it_does_not_have():
     assert PROFILES["embedded"] == BuildConfig()
-    told = json.loads(BuildConfig().model_dump_json())
-    assert not {"speaker", "expression", "identity", "quality", "router"} & told.keys()
-    for domain in told["domains"].values():
+    stored = json.loads(BuildConfig().model_dump_json())
+    assert not {"speaker", "expression", "identity", "quality", "router"} & stored.keys()
+    for domain in stored["domains"].values():
         assert "pose" not in domain
         assert not {"one_speaker", "min_speaker_z", "min_stability", "max_overlay"} & domain["limits"].keys()
 
@@ -45,11 +45,11 @@ def test_embedded_says_nothing_of_what_it_does_not_have():
 def test_a_profile_may_be_named_by_the_file_and_what_is_off_stays_off_in_a_release(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("profile: standard\nspeaker: null\ndomains: {real: {limits: {one_speaker: false}}}\n")
-    made = read_settings(path)
-    assert made.build.profile == "standard"
-    assert made.build.speaker is None
-    assert made.build.domains["mesh"].limits.one_speaker
-    assert overlaid(made.build, made.weights).build == made.build
+    settings = read_settings(path)
+    assert settings.build.profile == "standard"
+    assert settings.build.speaker is None
+    assert settings.build.domains["mesh"].limits.one_speaker
+    assert overlaid(settings.build, settings.weights).build == settings.build
     plain = read_settings(None, profile="standard")
     assert plain.build == PROFILES["standard"]
     assert overlaid(plain.build, plain.weights).build == PROFILES["standard"]
@@ -57,17 +57,17 @@ def test_a_profile_may_be_named_by_the_file_and_what_is_off_stays_off_in_a_relea
 
 def test_without_weights_everything_missing_is_said_before_any_work(tmp_path, capsys):
     manifest = write_manifest(tmp_path / "manifest.yaml", [{"id": "a", "uri": str(tmp_path / "a.mp4")}])
-    place = tmp_path / "ws"
-    arguments = ["build", str(manifest), "-w", str(place), "--inline", "--profile", "standard"]
+    workspace = tmp_path / "ws"
+    arguments = ["build", str(manifest), "-w", str(workspace), "--inline", "--profile", "standard"]
     assert cli.run([*arguments, "--set", f"weights.dir={tmp_path / 'none'}"]) == 2
-    told = capsys.readouterr().err
-    assert "Traceback" not in told
+    messages = capsys.readouterr().err
+    assert "Traceback" not in messages
     for name in NEEDED:
         licence = shipped_registry()[name].licence
-        assert f"{name}: " in told
-        assert licence in " ".join(told.split())
-    assert "anitalk weights fetch light_asd pfld scrfd_500m_kps yunet_n --accept-license" in " ".join(told.split())
-    assert not place.exists()
+        assert f"{name}: " in messages
+        assert licence in " ".join(messages.split())
+    assert "anitalk weights fetch light_asd pfld scrfd_500m_kps yunet_n --accept-license" in " ".join(messages.split())
+    assert not workspace.exists()
 
 
 @pytest.mark.parametrize("name", sorted(NEEDED - {"yunet_n"}))
@@ -95,8 +95,8 @@ def test_own_files_are_named_from_the_root_on(tmp_path, monkeypatch):
             "identity.weights=./i.onnx",
         ],
     ).build
-    found = needed(model_files(settings, WeightsStore(WeightsConfig(dir=str(tmp_path)))))
-    assert found == {str(tmp_path / name) for name in ("own.onnx", "face.onnx", "e.onnx", "i.onnx")}
+    networks = needed(model_files(settings, WeightsStore(WeightsConfig(dir=str(tmp_path)))))
+    assert networks == {str(tmp_path / name) for name in ("own.onnx", "face.onnx", "e.onnx", "i.onnx")}
 
 
 @pytest.mark.assets
@@ -114,7 +114,7 @@ def test_a_release_made_by_standard_is_sound_names_its_models_and_is_not_for_com
     models = json.loads((release / "release.json").read_text())["models"]
     assert models.keys() >= {"scrfd_500m_kps", "pfld", "light_asd"}
     with tarfile.open(next(release.glob("*/real/*visual*.tar"))) as tar:
-        [info] = [json.loads(tar.extractfile(one).read()) for one in tar.getnames() if one.endswith(".json")]
+        [info] = [json.loads(tar.extractfile(member).read()) for member in tar.getnames() if member.endswith(".json")]
     assert info["provenance"]["profile"] == "standard"
     assert info["provenance"]["detector"] == "scrfd_500m"
     assert info["provenance"]["models"].keys() >= {"scrfd_500m_kps", "pfld", "light_asd"}
@@ -123,8 +123,8 @@ def test_a_release_made_by_standard_is_sound_names_its_models_and_is_not_for_com
 
     capsys.readouterr()
     assert cli.run(["release", "second", "-w", str(tmp_path / "ws"), "--commercial-only"]) == 2
-    told = " ".join(capsys.readouterr().err.split())
+    messages = " ".join(capsys.readouterr().err.split())
     for name in ("scrfd_500m_kps", "pfld"):
-        assert f"{name} ({shipped_registry()[name].licence})" in told
-    assert "light_asd (" not in told, "its terms allow it"
+        assert f"{name} ({shipped_registry()[name].licence})" in messages
+    assert "light_asd (" not in messages, "its terms allow it"
     assert not (tmp_path / "ws" / "releases" / "second").exists()

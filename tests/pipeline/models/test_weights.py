@@ -64,7 +64,7 @@ def entry(name: str, *parts: dict, **more) -> Weights:
 
 
 def store_of(folder: Path, *entries: Weights) -> WeightsStore:
-    return WeightsStore(WeightsConfig(dir=str(folder)), {one.name: one for one in entries})
+    return WeightsStore(WeightsConfig(dir=str(folder)), {weights.name: weights for weights in entries})
 
 
 def put(folder: Path, path: str, data: bytes = BODY) -> Path:
@@ -81,9 +81,9 @@ def run(capsys) -> Run:
     def call(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
         code = cli.run([str(argument) for argument in arguments])
-        told = capsys.readouterr()
-        assert "Traceback" not in told.err
-        return code, told.out, told.err
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return code, output.out, output.err
 
     return call
 
@@ -148,12 +148,12 @@ def test_the_tensors_in_the_registry_are_those_of_the_files(assets):
     store, options = WeightsStore(WeightsConfig(dir=str(assets / "weights"))), onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    entries = [one for one in store.registry.values() if one.at_hand and one.path.endswith(".onnx")]
+    entries = [weights for weights in store.registry.values() if weights.at_hand and weights.path.endswith(".onnx")]
     assert len(entries) == 6
     for weights in entries:
         session = onnxruntime.InferenceSession(store.path(weights.name), options, providers=["CPUExecutionProvider"])
-        assert {one.name: tuple(one.shape) for one in session.get_inputs()} == weights.inputs, weights.name
-        assert {one.name: tuple(one.shape) for one in session.get_outputs()} == weights.outputs, weights.name
+        assert {tensor.name: tuple(tensor.shape) for tensor in session.get_inputs()} == weights.inputs, weights.name
+        assert {tensor.name: tuple(tensor.shape) for tensor in session.get_outputs()} == weights.outputs, weights.name
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_everything_missing_is_said_at_once_with_licence_size_and_command(tmp_pa
     )
     put(tmp_path, "c.onnx")
     put(tmp_path, "d.onnx", b"something else")
-    assert [one.name for one in store.missing(["b", "a", "c", "d"])] == ["a", "b"]
+    assert [weights.name for weights in store.missing(["b", "a", "c", "d"])] == ["a", "b"]
     with pytest.raises(UsageError) as caught:
         store.check(["a", "b", "c", "d", "nowhere", str(tmp_path / "own.onnx")])
     text = str(caught.value)
@@ -318,18 +318,18 @@ def stand_in(monkeypatch) -> Callable[..., BuildConfig]:
 def test_a_users_own_file_counts_by_its_content_and_not_by_its_place(tmp_path, stand_in):
     network = packaged_model("face_detection_short_range").path.read_bytes()
     first, moved = put(tmp_path / "a", "own.tflite", network), put(tmp_path / "b", "own.tflite", network)
-    found = []
+    recorded = []
     for path in (first, moved):
         models = ModelSet(model_files(stand_in(str(path)), store_of(tmp_path)))
         models.check()
-        found.append(models.files.detection_digests("real"))
+        recorded.append(models.files.detection_digests("real"))
         assert models.detectors("real")[0].name == "blazeface_short"
         [card] = [card for card in models.files.cards({"real"}) if card.file == "own.tflite"]
         assert (card.commercial_use, str(tmp_path) in card.model_dump_json()) == (None, False)
     own = {f"own-{sha(network)[:12]}": sha(network)}
-    assert found == [own | {"face_landmark": packaged_model("face_landmark").sha256}] * 2
+    assert recorded == [own | {"face_landmark": packaged_model("face_landmark").sha256}] * 2
     put(tmp_path / "b", "own.tflite", BODY)
-    assert models.files.detection_digests("real") != found[0]
+    assert models.files.detection_digests("real") != recorded[0]
 
 
 def test_embedded_needs_no_weights_and_reads_no_registry(tmp_path, monkeypatch):
@@ -448,8 +448,8 @@ def test_without_a_checksum_what_came_is_recorded_and_must_stay_that(server, tmp
     [arrival] = fetch(store, "net")
     assert not arrival.verified
     assert json.loads((tmp_path / "net.onnx.fetched.json").read_text())["sha256"] == sha(BODY)
-    found = store.state("net")
-    assert (found.state, found.verified) == ("present", False)
+    state = store.state("net")
+    assert (state.state, state.verified) == ("present", False)
     put(tmp_path, "net.onnx", OTHER)
     assert store.state("net").state == "damaged"
 
@@ -466,10 +466,10 @@ def test_members_of_one_archive_cost_one_transfer(server, tmp_path):
     packed = archive(a=BODY, b=OTHER, c=b"not wanted")
     server.file("/pack.zip", packed, "application/zip")
     url = {"url": server.url("/pack.zip"), "download_sha256": sha(packed), "download_num_bytes": len(packed)}
-    one = entry("one", {**url, "member": "a.onnx"})
-    two = entry("two", {**url, "member": "b.onnx", "sha256": sha(OTHER), "num_bytes": len(OTHER)})
+    first = entry("one", {**url, "member": "a.onnx"})
+    second = entry("two", {**url, "member": "b.onnx", "sha256": sha(OTHER), "num_bytes": len(OTHER)})
     gone = entry("gone", {**url, "member": "nowhere.onnx"})
-    store = store_of(tmp_path, one, two, gone)
+    store = store_of(tmp_path, first, second, gone)
     assert [arrival.verified for arrival in fetch(store, "one", "two")] == [True, True]
     assert len(server.requests) == 1
     assert left(tmp_path) == ["one.onnx", "two.onnx"]
@@ -509,9 +509,9 @@ def test_a_mirror_is_another_weights_folder(server, tmp_path):
     for path, data in (("net/config.json", BODY), ("net/model.bin", OTHER), ("x.onnx", BODY)):
         put(mirror, path, data)
         server.file(f"/w/{path}", data, "application/octet-stream")
-    for place in (str(mirror), mirror.as_uri(), server.url("/w/")):
-        store = store_of(tmp_path / hashlib.sha256(place.encode()).hexdigest()[:6], *registry)
-        assert all(arrival.verified for arrival in fetch(store, "net", "pack", mirror=place))
+    for source in (str(mirror), mirror.as_uri(), server.url("/w/")):
+        store = store_of(tmp_path / hashlib.sha256(source.encode()).hexdigest()[:6], *registry)
+        assert all(arrival.verified for arrival in fetch(store, "net", "pack", mirror=source))
         assert left(store.folder) == ["net/config.json", "net/model.bin", "x.onnx"]
     (mirror / "x.onnx").unlink()
     put(mirror, "net/model.bin", BODY)
@@ -538,7 +538,7 @@ def registry(monkeypatch) -> Callable[..., None]:
     """Put a registry in the shipped one's place."""
 
     def use(*entries: Weights) -> None:
-        monkeypatch.setattr(weights_module, "shipped_registry", lambda: {one.name: one for one in entries})
+        monkeypatch.setattr(weights_module, "shipped_registry", lambda: {weights.name: weights for weights in entries})
 
     return use
 
@@ -626,34 +626,34 @@ def test_a_release_names_its_weights_and_commercial_only_refuses_it(films, tmp_p
         licence="for research only", commercial_use=False,
     )  # fmt: skip
     registry(closed)
-    folder, place = tmp_path / "my-weights", tmp_path / "ws"
+    folder, workspace = tmp_path / "my-weights", tmp_path / "ws"
     manifest = write_manifest(tmp_path / "m.yaml", [{"id": "talker", "uri": str(films / "talker.mp4")}])
     stand_in("stand_in")
     choice = {"model": "stand_in", "min_score": 0.5}
     settings = {"domains": {"real": {"detectors": [choice]}}, "weights": {"dir": str(folder)}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-    building = ["build", manifest, "-w", place, "--config", tmp_path / "c.yaml", *QUICK]
+    building = ["build", manifest, "-w", workspace, "--config", tmp_path / "c.yaml", *QUICK]
 
     code, _, err = run(*building)
     assert (code, "stand_in: size unknown, for research only (no commercial use)" in err) == (2, True)
-    assert not place.exists(), "missing weights are said before any work begins"
+    assert not workspace.exists(), "missing weights are said before any work begins"
     put(folder, "stand_in.tflite", network)
     assert run(*building, "--release", "first")[0] == 0
 
-    card = (place / "releases" / "first" / "README.md").read_text()
+    card = (workspace / "releases" / "first" / "README.md").read_text()
     assert "| `stand_in` | `stand_in.tflite` | example.org/models | for research only | no |" in card
-    record = json.loads((place / "releases" / "first" / "release.json").read_text())
+    record = json.loads((workspace / "releases" / "first" / "release.json").read_text())
     assert record["models"]["stand_in"] == sha(network)
-    told = b"".join(path.read_bytes() for path in (place / "releases").rglob("*") if path.is_file())
-    assert b"my-weights" not in told, "a release tells no folder of this machine"
+    published = b"".join(path.read_bytes() for path in (workspace / "releases").rglob("*") if path.is_file())
+    assert b"my-weights" not in published, "a release tells no folder of this machine"
 
-    code, _, err = run("release", "second", "-w", place, "--commercial-only")
+    code, _, err = run("release", "second", "-w", workspace, "--commercial-only")
     assert (code, "stand_in (for research only)" in err, "--commercial-only" in err) == (2, True, True)
-    assert not (place / "releases" / "second").exists()
-    code, out, _ = run("status", "-w", place)
+    assert not (workspace / "releases" / "second").exists()
+    code, out, _ = run("status", "-w", workspace)
     assert (code, "1 of 1      clips" in out) == (0, True), "the build remembers where its weights lie"
 
     shutil.move(folder, tmp_path / "moved")
-    code, _, err = run("release", "third", "-w", place)
+    code, _, err = run("release", "third", "-w", workspace)
     assert (code, f"1 model is missing from the weights folder {folder}" in err) == (2, True)
-    assert run("release", "third", "-w", place, "--set", f"weights.dir={tmp_path / 'moved'}")[0] == 0
+    assert run("release", "third", "-w", workspace, "--set", f"weights.dir={tmp_path / 'moved'}")[0] == 0

@@ -42,16 +42,16 @@ def before(tmp_path_factory) -> str:
     return write(tmp_path_factory.mktemp("diff") / "a", small())
 
 
-def told(rows: list[dict], *subjects: str) -> list[tuple]:
+def changes_of(rows: list[dict], *subjects: str) -> list[tuple]:
     """Subject, name and change of the rows of some subjects, of all by default."""
     return [(row["subject"], row["name"], row["change"]) for row in rows if not subjects or row["subject"] in subjects]
 
 
 def rescored(shelf: Shelf, clip_id: str, **scores) -> Shelf:
-    place = next(i for i, item in enumerate(shelf.items) if item.clip.clip_id == clip_id)
-    clip = shelf.items[place].clip
+    index = next(i for i, item in enumerate(shelf.items) if item.clip.clip_id == clip_id)
+    clip = shelf.items[index].clip
     changed = clip.model_copy(update={"scores": clip.scores.model_copy(update=scores)})
-    shelf.items[place] = replace(shelf.items[place], clip=changed)
+    shelf.items[index] = replace(shelf.items[index], clip=changed)
     return shelf
 
 
@@ -64,13 +64,13 @@ def test_a_release_does_not_differ_from_itself_wherever_it_lies_and_whatever_its
 def test_what_one_side_gained_the_other_lost(before, tmp_path):
     after = write(tmp_path / "b", small(num=4))
     there, back = compare(before, after), compare(after, before)
-    assert ("clip", "film-3", "added") in told(there)
-    assert ("clip", "film-3", "removed") in told(back)
+    assert ("clip", "film-3", "added") in changes_of(there)
+    assert ("clip", "film-3", "removed") in changes_of(back)
     opposite = {"added": "removed", "removed": "added", "changed": "changed"}
-    assert [(subject, name, opposite[change]) for subject, name, change in told(back)] == told(there)
-    for one, other in zip(there, back, strict=True):
-        assert (one["before"], one["after"]) == (other["after"], other["before"])
-        assert one["difference"] == (other["difference"] and -other["difference"])
+    assert [(subject, name, opposite[change]) for subject, name, change in changes_of(back)] == changes_of(there)
+    for gained, lost in zip(there, back, strict=True):
+        assert (gained["before"], gained["after"]) == (lost["after"], lost["before"])
+        assert gained["difference"] == (lost["difference"] and -lost["difference"])
 
 
 def test_added_clips_are_counted_by_split_and_domain_with_their_length(before, tmp_path):
@@ -87,10 +87,10 @@ def test_a_clip_that_went_to_another_split_has_moved(before, tmp_path):
     shelf = small()
     shelf.items = [replace(item, split="val") if item.source.id == "toon" else item for item in shelf.items]
     rows = compare(before, write(tmp_path / "b", shelf))
-    assert told(rows, "clip") == [("clip", "toon-0", "moved")]
+    assert changes_of(rows, "clip") == [("clip", "toon-0", "moved")]
     [row] = [row for row in rows if row["subject"] == "clip"]
     assert (row["before"], row["after"]) == ("train", "val")
-    assert told(rows, "clips") == [("clips", "train/mesh", "changed"), ("clips", "val/mesh", "changed")]
+    assert changes_of(rows, "clips") == [("clips", "train/mesh", "changed"), ("clips", "val/mesh", "changed")]
 
 
 def test_changed_scores_are_named_with_the_largest_change(before, tmp_path):
@@ -134,13 +134,16 @@ def test_sources_come_go_and_change_their_terms(before, tmp_path):
 def test_models_version_and_configuration_are_compared(before, tmp_path):
     shelf = small()
     clip = shelf.items[0].clip
-    made = clip.provenance.model_copy(update={"models": {"facemesh": "bb", "hubert": "cc"}})
-    shelf.items[0] = replace(shelf.items[0], clip=clip.model_copy(update={"provenance": made}))
+    provenance = clip.provenance.model_copy(update={"models": {"facemesh": "bb", "hubert": "cc"}})
+    shelf.items[0] = replace(shelf.items[0], clip=clip.model_copy(update={"provenance": provenance}))
     setup = replace(SETUP, tool_version="0.2.0", config_hash="decaf", requested={"train": {"real": 9}})
     rows = compare(before, write(tmp_path / "b", shelf, setup=setup))
-    assert told(rows, "model") == [("model", "facemesh", "changed"), ("model", "hubert", "added")]
-    assert told(rows, "release") == [("release", "tool_version", "changed"), ("release", "config_hash", "changed")]
-    assert told(rows, "requested") == [("requested", "train/real", "changed")]
+    assert changes_of(rows, "model") == [("model", "facemesh", "changed"), ("model", "hubert", "added")]
+    assert changes_of(rows, "release") == [
+        ("release", "tool_version", "changed"),
+        ("release", "config_hash", "changed"),
+    ]
+    assert changes_of(rows, "requested") == [("requested", "train/real", "changed")]
 
 
 def test_other_bytes_of_the_same_rows_are_told_of_as_a_shard(before, tmp_path):
@@ -148,13 +151,13 @@ def test_other_bytes_of_the_same_rows_are_told_of_as_a_shard(before, tmp_path):
     pose = bytearray(shelf.files["toon-0"]["pose.npy"])
     pose[-1] ^= 1  # the lowest bits of a confidence
     shelf.files["toon-0"] = shelf.files["toon-0"] | {"pose.npy": bytes(pose)}
-    place = next(i for i, item in enumerate(shelf.items) if item.clip.clip_id == "toon-0")
-    clip = shelf.items[place].clip
+    index = next(i for i, item in enumerate(shelf.items) if item.clip.clip_id == "toon-0")
+    clip = shelf.items[index].clip
     digest = hashlib.sha256(bytes(pose)).hexdigest()
     changed = clip.model_copy(update={"files": clip.files | {"pose.npy": digest}})
-    shelf.items[place] = replace(shelf.items[place], clip=changed)
+    shelf.items[index] = replace(shelf.items[index], clip=changed)
     rows = compare(before, write(tmp_path / "b", shelf))
-    assert told(rows) == [("shard", "train/mesh/train-mesh-visual-000000.tar", "changed")]
+    assert changes_of(rows) == [("shard", "train/mesh/train-mesh-visual-000000.tar", "changed")]
     assert rows[0]["detail"] == "clips; other bytes"
 
 
@@ -164,12 +167,12 @@ def test_clips_that_are_packed_otherwise_are_the_same_clips(before, tmp_path):
 
 
 def test_after_a_take_down_only_its_clips_are_gone(tmp_path):
-    place = stock(tmp_path / "ws", stock_shelf())
-    forget(place, "guest")
-    rows = compare(place.storage.path("releases/v1"), place.storage.path("releases/v1-r2"))
-    assert told(rows, "clip") == [("clip", "guest-0", "removed"), ("clip", "guest-1", "removed")]
-    assert told(rows, "source") == [("source", "guest", "removed")]
-    assert told(rows, "score", "field", "model") == []
+    workspace = stock(tmp_path / "ws", stock_shelf())
+    forget(workspace, "guest")
+    rows = compare(workspace.storage.path("releases/v1"), workspace.storage.path("releases/v1-r2"))
+    assert changes_of(rows, "clip") == [("clip", "guest-0", "removed"), ("clip", "guest-1", "removed")]
+    assert changes_of(rows, "source") == [("source", "guest", "removed")]
+    assert changes_of(rows, "score", "field", "model") == []
     [count] = [row for row in rows if row["subject"] == "clips"]
     assert (count["name"], count["difference"]) == ("train/real", -2.0)
 
@@ -182,7 +185,7 @@ def test_a_column_that_one_version_lacks_is_named(before, tmp_path):
     )
     reseal(tmp_path / "b", "manifest.parquet")
     rows = compare(before, str(tmp_path / "b"))
-    assert told(rows) == [("column", "mood", "added"), ("column", "scores_motion", "removed")]
+    assert changes_of(rows) == [("column", "mood", "added"), ("column", "scores_motion", "removed")]
 
 
 # ---- on the command line ---------------------------------------------------------------------------
@@ -197,9 +200,9 @@ def test_every_format_has_all_rows_and_columns(before, tmp_path, form):
     if form == "json":
         assert json.loads(data) == expected
     elif form == "csv":
-        found = list(csv.DictReader(io.StringIO(data.decode())))
-        assert [row["name"] for row in found] == [row["name"] for row in expected]
-        assert tuple(found[0]) == COLUMNS
+        table = list(csv.DictReader(io.StringIO(data.decode())))
+        assert [row["name"] for row in table] == [row["name"] for row in expected]
+        assert tuple(table[0]) == COLUMNS
     elif form == "parquet":
         assert pq.read_table(io.BytesIO(data)).to_pylist() == expected
     else:

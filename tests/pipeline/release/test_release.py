@@ -6,6 +6,6 @@ from schemas.config import BuildConfig, SpeechConfig
 
 def test_no_folder_of_this_machine_leaves_with_a_release():
     speech = SpeechConfig(hubert="/home/somebody/weights/hubert-large", hubert_layers=(6, -1))
-    told = hubert_setup(BuildConfig(speech=speech))
-    assert told == {"model": "hubert-large", "layers": "6 -1", "rate_conversion": "mean"}
+    setup = hubert_setup(BuildConfig(speech=speech))
+    assert setup == {"model": "hubert-large", "layers": "6 -1", "rate_conversion": "mean"}
     assert hubert_setup(BuildConfig()) == {}

@@ -73,8 +73,8 @@ def change_tar(folder, path, change):
 
 def replace_member(suffix, data):
     def change(members):
-        place = next(i for i, (member, _) in enumerate(members) if member.name.partition(".")[2] == suffix)
-        members[place] = (members[place][0], data(members[place][1]) if callable(data) else data)
+        index = next(i for i, (member, _) in enumerate(members) if member.name.partition(".")[2] == suffix)
+        members[index] = (members[index][0], data(members[index][1]) if callable(data) else data)
 
     return change
 
@@ -95,13 +95,13 @@ def test_a_release_in_an_object_store(folder):
     assert any(fault.path == SPEECH for fault in verify_release("memory://test-verify/v1"))
 
 
-@pytest.mark.parametrize("place", ["nowhere", "."])
-def test_no_finished_release_is_said_in_one_sentence(folder, place):
+@pytest.mark.parametrize("folder_name", ["nowhere", "."])
+def test_no_finished_release_is_said_in_one_sentence(folder, folder_name):
     (folder / RELEASE_FILE).unlink()
     with pytest.raises(
         UsageError, match=r"no finished release at .*: release.json, which is written last, is not there"
     ):
-        verify_release(str(folder / place))
+        verify_release(str(folder / folder_name))
 
 
 # ---- bytes -----------------------------------------------------------------------------------------
@@ -180,9 +180,9 @@ CHANGES = {
 def test_a_broken_sample_is_named(folder, name):
     path, change, words = CHANGES[name]
     change_tar(folder, path, change)
-    found = [line for line in faults_of(folder) if words in line]
-    assert found, faults_of(folder)
-    assert any(line.startswith((f"{path}: clip film-", f"{VISUAL}: clip film-")) for line in found), found
+    faults = [line for line in faults_of(folder) if words in line]
+    assert faults, faults_of(folder)
+    assert any(line.startswith((f"{path}: clip film-", f"{VISUAL}: clip film-")) for line in faults), faults
 
 
 def test_only_decoding_finds_damage_behind_good_headers(folder):
@@ -251,8 +251,8 @@ def test_paths_that_leave_the_release_are_not_followed(folder, path):
 def test_identities_without_permission(folder):
     def add(members):
         member = tarfile.TarInfo(members[1][0].name.partition(".")[0] + ".identity.npy")
-        place = next(i for i, (m, _) in enumerate(members) if m.name.endswith(".flac")) + 1
-        return [*members[:place], (member, encode_npy(np.zeros(512, "f4"))), *members[place:]]
+        index = next(i for i, (m, _) in enumerate(members) if m.name.endswith(".flac")) + 1
+        return [*members[:index], (member, encode_npy(np.zeros(512, "f4"))), *members[index:]]
 
     change_tar(folder, VISUAL, add)
     assert any("identity.npy: is in a release that was made without identities" in line for line in faults_of(folder))
@@ -316,7 +316,7 @@ def test_a_score_that_some_clips_have_is_a_column_and_one_that_none_has_is_not(f
     write_release(Storage(spoken), "v1", items, shelf.read, setup=SETUP, pack=PackConfig())
     assert faults_of(spoken) == []
     column = pq.read_table(spoken / MANIFEST_FILE).column("scores_speaker").to_pylist()
-    assert [one and one["why"] for one in column].count("nobody is heard") == 1
+    assert [score and score["why"] for score in column].count("nobody is heard") == 1
     assert column.count(None) == len(items) - 1
     edit_manifest(spoken, scores_speaker=None if column[0] else speaker.model_dump())
     assert any("differs from the clip's json in scores_speaker" in line for line in faults_of(spoken))
@@ -338,10 +338,10 @@ def test_a_clip_list_that_disagrees_is_named(folder):
         lines[0].replace(b'"start_s":1.0', b'"start_s":0.5') + b"".join(lines[2:]) + b"{\n"
     )
     reseal(folder, CLIP_LIST_FILE)
-    found = "\n".join(faults_of(folder))
-    assert "clips.jsonl: clip film-0: differs from the clip's json" in found
-    assert "clips.jsonl: clip film-1: is not listed" in found
-    assert "clips.jsonl: line 6: " in found
+    faults = "\n".join(faults_of(folder))
+    assert "clips.jsonl: clip film-0: differs from the clip's json" in faults
+    assert "clips.jsonl: clip film-1: is not listed" in faults
+    assert "clips.jsonl: line 6: " in faults
 
 
 @pytest.mark.parametrize("text", [b"{}", b"[]", b"nonsense", b'{"wids_version":1,"shardlist":[]}', b'{"shardlist":3}'])
@@ -365,9 +365,9 @@ def test_an_index_that_disagrees_is_named(folder, text):
 def test_who_is_in_two_splits_is_named(tmp_path, second, identity, words):
     shelf = Shelf().add("a", "film").add("b", second, split="test", identity=identity)
     write_release(Storage(tmp_path), "v1", shelf.items, shelf.read, setup=SETUP, pack=PackConfig())
-    found = [line for line in faults_of(tmp_path) if words in line]
-    assert found
-    assert "test (clip b), train (clip a)" in found[0]
+    faults = [line for line in faults_of(tmp_path) if words in line]
+    assert faults
+    assert "test (clip b), train (clip a)" in faults[0]
 
 
 def test_one_file_under_two_names_is_a_leak(tmp_path):

@@ -25,10 +25,10 @@ NOTE = 'a "<b>note</b>" with ümläuts \\ and \N{GRINNING FACE}'
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory) -> Path:
     """Four clips of a film with a hostile title; film-3 was accepted by somebody before."""
-    made = stocked(tmp_path_factory.mktemp("bundle") / "ws", 4, size_px=128, title=TITLE)
-    key = read_screened(made).clips["film-3"].key
-    ReviewLog(made).append(said("film-3", key, who="zoe"))
-    return Path(made.storage.root)
+    source = stocked(tmp_path_factory.mktemp("bundle") / "ws", 4, size_px=128, title=TITLE)
+    key = read_screened(source).clips["film-3"].key
+    ReviewLog(source).append(said("film-3", key, who="zoe"))
+    return Path(source.storage.root)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def test_the_zip_holds_the_same_bytes_as_the_folder_and_every_time(workspace, bu
     assert export(workspace, tmp_path / "b.zip") == export(workspace, tmp_path / "again" / "b.zip") == 0
     assert (tmp_path / "b.zip").read_bytes() == (tmp_path / "again" / "b.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "b.zip") as archive:
-        found = {name.removeprefix("b/"): archive.read(name) for name in archive.namelist()}
-    assert found == members(bundle)
-    assert sorted(found) == ["index.html", *(f"media/film-{k}.{kind}" for k in range(4) for kind in ("jpg", "mp4"))]
+        archived = {name.removeprefix("b/"): archive.read(name) for name in archive.namelist()}
+    assert archived == members(bundle)
+    assert sorted(archived) == ["index.html", *(f"media/film-{k}.{kind}" for k in range(4) for kind in ("jpg", "mp4"))]
 
 
 def test_the_page_needs_nothing_from_outside_and_strangers_words_are_no_markup(bundle):
@@ -99,10 +99,10 @@ def chromium() -> Iterator:
 
 @pytest.fixture
 def context(chromium) -> Iterator:
-    made = chromium.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
-    made.set_default_timeout(60_000)
-    yield made
-    made.close()
+    opened = chromium.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
+    opened.set_default_timeout(60_000)
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
@@ -157,9 +157,11 @@ def test_screened_by_keyboard_alone_and_imported(page, workspace, tmp_path):
 
     own = Path(shutil.copytree(workspace, tmp_path / "ws"))
     assert cli.run(["review", "import", "-w", str(own), str(file)]) == 0
-    found = read_screened(Workspace(own))
-    judged = {clip_id: stands.verdict for clip_id, stands in found.standing.items()}
-    assert {clip_id: (one.action, one.reason, one.who) for clip_id, one in judged.items() if one} == {
+    screened = read_screened(Workspace(own))
+    judged = {clip_id: stands.verdict for clip_id, stands in screened.standing.items()}
+    assert {
+        clip_id: (verdict.action, verdict.reason, verdict.who) for clip_id, verdict in judged.items() if verdict
+    } == {
         "film-0": (ReviewAction.ACCEPT, None, "Bea"),
         "film-1": (ReviewAction.REJECT, RejectReason.BLURRED, "Bea"),
         "film-2": (ReviewAction.REJECT, RejectReason.REVIEWER, "Bea"),
@@ -167,10 +169,10 @@ def test_screened_by_keyboard_alone_and_imported(page, workspace, tmp_path):
     }
     assert judged["film-1"] is not None
     assert judged["film-1"].note == NOTE
-    mine = [one for one in found.reviews if one.origin == "html"]
-    assert [one.action.value for one in mine] == ["accept", "reject", "reject", "undo", "reject"]
-    for one in mine:  # the page computes the very ids that the tool would
-        assert Review.of(**one.model_dump(exclude={"review_id"})) == one
+    mine = [review for review in screened.reviews if review.origin == "html"]
+    assert [review.action.value for review in mine] == ["accept", "reject", "reject", "undo", "reject"]
+    for review in mine:  # the page computes the very ids that the tool would
+        assert Review.of(**review.model_dump(exclude={"review_id"})) == review
 
 
 @pytest.mark.browser

@@ -56,12 +56,12 @@ def own(shelf, tmp_path) -> Path:
     return Path(shutil.copytree(shelf, tmp_path / "ws"))
 
 
-def versions(found: Screened) -> dict[str, str]:
-    return {clip_id: made.key for clip_id, made in found.clips.items()}
+def versions(screened: Screened) -> dict[str, str]:
+    return {clip_id: finished.key for clip_id, finished in screened.clips.items()}
 
 
-def everything(place: Path) -> set[str]:
-    return {path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()}
+def everything(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def review(*arguments: object) -> int:
@@ -96,13 +96,13 @@ def reviews(draw: st.DrawFn) -> list[tuple[str, dict]]:
     return drawn
 
 
-def made(drawn, found: Screened, *, stale: bool = False) -> list[Review]:
+def records_of(drawn, screened: Screened, *, stale: bool = False) -> list[Review]:
     """The drawn fields as records; each undo takes back the first review of its clip, or becomes an acceptance."""
     records: list[Review] = []
     for clip_id, fields in drawn:
-        version = "of-old" if stale else found.clips[clip_id].key
+        version = "of-old" if stale else screened.clips[clip_id].key
         if fields["action"] is ReviewAction.UNDO:
-            first = next((one.review_id for one in records if one.clip_id == clip_id), None)
+            first = next((record.review_id for record in records if record.clip_id == clip_id), None)
             fields |= {"undoes": first} if first else {"action": ReviewAction.ACCEPT}  # noqa: PLW2901
         records.append(Review.of(clip_id=clip_id, version=version, **fields))
     return records
@@ -111,7 +111,7 @@ def made(drawn, found: Screened, *, stale: bool = False) -> list[Review]:
 @pytest.mark.parametrize("form", FORMS)
 @given(drawn=reviews(), stale=st.booleans())
 def test_a_round_trip_gives_the_same_records(before, tmp_path_factory, form, drawn, stale):
-    given_records = list({one.review_id: one for one in made(drawn, before, stale=stale)}.values())
+    given_records = list({record.review_id: record for record in records_of(drawn, before, stale=stale)}.values())
     path = tmp_path_factory.getbasetemp() / f"trip.{form}"
     path.write_bytes(FORMS[form](given_records))
     incoming = read_reviews(path, before)
@@ -121,17 +121,17 @@ def test_a_round_trip_gives_the_same_records(before, tmp_path_factory, form, dra
 
 @pytest.mark.parametrize("form", FORMS)
 def test_an_empty_copy_of_the_workspace_gets_all_reviews_once(shelf, own, tmp_path, form, capsys):
-    found = read_screened(Workspace(own))
-    key = versions(found)
+    screened = read_screened(Workspace(own))
+    key = versions(screened)
     log = ReviewLog(Workspace(own))
     first = said("film-0", key["film-0"], "reject", reason="blurred", note="=SUM(A1)\nand\u2028more")
-    for one in (
+    for record in (
         first,
         said("film-0", key["film-0"], "undo", undoes=first.review_id),
         said("film-1", "an-earlier-version", who="'ben"),
         said("film-2", key["film-2"], "trim", trim={"start": 3, "stop": 60}, blind=True),
     ):
-        log.append(one)
+        log.append(record)
     copy = Path(shutil.copytree(shelf, tmp_path / "copy"))
     table = tmp_path / f"table.{form}"
     assert review("export", "-w", own, "-f", form, "-o", table) == 0
@@ -166,8 +166,8 @@ def test_a_table_by_hand_gets_its_ids(before, tmp_path):
     path = tmp_path / "hand.csv"
     key = versions(before)["film-0"]
     path.write_text(HEADER + f'film-0,{key},ann,2026-01-02T03:04:05Z,reject,blurred,"soft, all of it"\n')
-    (one,) = read_reviews(path, before).reviews
-    assert one == said(
+    (record,) = read_reviews(path, before).reviews
+    assert record == said(
         "film-0", key, "reject", reason="blurred", at="2026-01-02T03:04:05.000+00:00", note="soft, all of it"
     )
 
@@ -297,7 +297,7 @@ def test_what_is_said_of_clips_that_are_not_here_can_be_left_out(before, tmp_pat
     key = versions(before)["film-0"]
     path.write_text(HEADER + f"film-9,v,ann,{WHEN},accept,,\nfilm-0,{key},ann,{WHEN},accept,,\n")
     incoming = read_reviews(path, before, skip_unknown=True)
-    assert [one.clip_id for one in incoming.reviews] == ["film-0"]
+    assert [record.clip_id for record in incoming.reviews] == ["film-0"]
     assert incoming.left_out == {"of clips that are not here": 1}
 
 
@@ -380,10 +380,10 @@ def task(clip_id: str, version: str, annotations: list[dict], number: int = 1) -
     }
 
 
-def taken(found: Screened, tasks: list[dict], tmp_path: Path):
+def taken(screened: Screened, tasks: list[dict], tmp_path: Path):
     path = tmp_path / "export.json"
     path.write_text(json.dumps(tasks))
-    return read_reviews(path, found)
+    return read_reviews(path, screened)
 
 
 FULL = [
@@ -507,7 +507,7 @@ def test_a_later_look_overrules_and_the_same_file_adds_nothing(own, tmp_path):
     accepted = task("film-0", key, [annotation(1, [chosen("verdict", "accept")])])
     changed = task("film-0", key, [annotation(1, [chosen("verdict", "reject")], updated_at="2026-03-10T00:00:00Z")])
     counts = [
-        store(log, taken(read_screened(Workspace(own)), [one], tmp_path)) for one in (accepted, accepted, changed)
+        store(log, taken(read_screened(Workspace(own)), [done], tmp_path)) for done in (accepted, accepted, changed)
     ]
     assert counts == [1, 0, 1]
     verdict = read_screened(Workspace(own)).standing["film-0"].verdict
@@ -550,11 +550,11 @@ def test_tasks_are_what_label_studio_documents(own, tmp_path, capsys):
     assert review("export", "-w", own, "-f", "labelstudio", "-o", folder) == 0
     assert f"DOCUMENT_ROOT={tmp_path}" in capsys.readouterr().out
     tasks = json.loads((folder / "tasks.json").read_text())
-    assert [one["data"]["clip_id"] for one in tasks] == ["film-0", "film-1", "film-2"]
+    assert [exported["data"]["clip_id"] for exported in tasks] == ["film-0", "film-1", "film-2"]
     assert tasks[0]["data"]["video"] == "/data/local-files/?d=for%20label%20studio/videos/film-0.mp4"
     assert (folder / "videos" / "film-0.mp4").read_bytes() == Workspace(own).result_file("clip", key, "mp4")
     assert (tasks[1]["data"]["filter_keeps"], tasks[1]["data"]["filter_reason"]) == (False, "not_speaking")
-    (said_before,), (filtered,), _ = (one["predictions"] for one in tasks)
+    (said_before,), (filtered,), _ = (exported["predictions"] for exported in tasks)
     assert (said_before["model_version"], said_before["score"]) == ("reviewers", 1.0)
     assert filtered["model_version"].startswith("filters-")
     assert filtered["score"] == round(1 / 3, 4)  # one verdict, against the filters
@@ -567,10 +567,12 @@ def test_tasks_are_what_label_studio_documents(own, tmp_path, capsys):
     assert choices["reason"] == [reason.value for reason in REVIEW_REASONS]
     controls = {tag.get("name") for tag in root if tag.get("toName") == video.get("name")}
     assert controls.isdisjoint(tasks[0]["data"].keys() - {"video"})  # JSON_MIN mixes both
-    ids = [result["id"] for one in tasks for prediction in one["predictions"] for result in prediction["result"]]
+    ids = [
+        result["id"] for exported in tasks for prediction in exported["predictions"] for result in prediction["result"]
+    ]
     assert len(ids) == len(set(ids))
-    for one in tasks:
-        for result in one["predictions"][0]["result"]:
+    for exported in tasks:
+        for result in exported["predictions"][0]["result"]:
             assert result["from_name"] in controls
             assert result["to_name"] == video.get("name")
 
@@ -578,16 +580,18 @@ def test_tasks_are_what_label_studio_documents(own, tmp_path, capsys):
 @given(drawn=reviews())
 def test_a_pre_annotation_that_is_submitted_says_what_was_said(before, drawn):
     records = [
-        one
-        for one in made([(clip_id, fields | {"blind": False, "note": ""}) for clip_id, fields in drawn], before)
-        if one.action is not ReviewAction.UNDO and (one.reason is None or one.reason in REVIEW_REASONS)
+        record
+        for record in records_of(
+            [(clip_id, fields | {"blind": False, "note": ""}) for clip_id, fields in drawn], before
+        )
+        if record.action is not ReviewAction.UNDO and (record.reason is None or record.reason in REVIEW_REASONS)
     ]
-    found = replace(before, reviews=records, standing=standing(records, versions(before)))
-    for one in json.loads(label_studio_tasks(found, "/")):
-        stands = found.standing.get(one["data"]["clip_id"])
+    screened = replace(before, reviews=records, standing=standing(records, versions(before)))
+    for exported in json.loads(label_studio_tasks(screened, "/")):
+        stands = screened.standing.get(exported["data"]["clip_id"])
         if stands is None or stands.verdict is None:
             continue
-        submitted = one | {"annotations": [annotation(1, one["predictions"][0]["result"])]}
+        submitted = exported | {"annotations": [annotation(1, exported["predictions"][0]["result"])]}
         drafts = [entry.values for entry in iter_annotations([submitted]) if isinstance(entry, Draft)]
         fields = ("action", "reason", "domain", "identity_id", "trim")
         kept = [stands.verdict, stands.domain, stands.identity, stands.trim]
@@ -651,11 +655,11 @@ def test_kappa_is_symmetric_at_most_one_and_full_agreement_is_one(pairs):
 
 
 def test_only_clips_that_both_judged_count_and_the_latest_verdict_of_each():
-    found = agreement([*verdicts("ann", "aarr-"), *verdicts("ben", "rarra"), *verdicts("ben", "a", day=2)])
-    (pair,) = found.pairs
+    agreed = agreement([*verdicts("ann", "aarr-"), *verdicts("ben", "rarra"), *verdicts("ben", "a", day=2)])
+    (pair,) = agreed.pairs
     assert (pair.first, pair.second, pair.num_clips, pair.num_agreed, pair.kappa) == ("ann", "ben", 4, 4, 1.0)
-    assert found.num_reviewers == 2
-    assert found.second_looks == ()  # who changes their mind has seen what they said before
+    assert agreed.num_reviewers == 2
+    assert agreed.second_looks == ()  # who changes their mind has seen what they said before
 
 
 def test_what_was_undone_and_other_versions_do_not_count():
@@ -668,9 +672,9 @@ def test_what_was_undone_and_other_versions_do_not_count():
 
 
 def test_a_blind_second_look_is_compared_with_the_first():
-    found = agreement([*verdicts("ann", "aarr"), *verdicts("ann", "aara", day=2, blind=True)])
-    assert found.pairs == ()
-    (own_row,) = found.second_looks
+    agreed = agreement([*verdicts("ann", "aarr"), *verdicts("ann", "aara", day=2, blind=True)])
+    assert agreed.pairs == ()
+    (own_row,) = agreed.second_looks
     assert (own_row.first, own_row.second, own_row.num_clips, own_row.num_agreed) == ("ann", "ann", 4, 3)
     assert own_row.kappa == pytest.approx(0.5)
 
@@ -679,8 +683,8 @@ def test_the_command_shows_agreement(own, capsys):
     assert review("agreement", "-w", own) == 0
     assert "nobody has judged a clip so far" in capsys.readouterr().out
     log = ReviewLog(Workspace(own))
-    for one in [*verdicts("ann", "ar"), *verdicts("ben", "ar")]:
-        log.append(one)
+    for record in [*verdicts("ann", "ar"), *verdicts("ben", "ar")]:
+        log.append(record)
     assert review("agreement", "-w", own, "--format", "json") == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row == {"first": "ann", "second": "ben", "num_clips": 2, "num_agreed": 2, "kappa": 1.0}
@@ -699,10 +703,10 @@ def test_commands_that_make_no_sense_are_refused(own, tmp_path, capsys):
 
 
 def test_the_paper_preset_binds_what_leaves_as_it_binds_the_page_and_the_release(own):
-    place = Workspace(own)
-    build = load_build(place)
+    workspace = Workspace(own)
+    build = load_build(workspace)
     config = build.config.model_copy(update={"split": SplitConfig(preset="paper")})
-    place.storage.write("build.json", build.model_copy(update={"config": config}).model_dump_json().encode())
-    limits = read_screened(place).limits
-    assert {one.min_native_crop_px for one in limits.values()} == {256.0}
-    assert limits == limits_of(config) == ScreeningState(place).catalogue.limits
+    workspace.storage.write("build.json", build.model_copy(update={"config": config}).model_dump_json().encode())
+    limits = read_screened(workspace).limits
+    assert {limit.min_native_crop_px for limit in limits.values()} == {256.0}
+    assert limits == limits_of(config) == ScreeningState(workspace).catalogue.limits

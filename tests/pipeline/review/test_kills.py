@@ -104,9 +104,9 @@ def wait_for_answers(pages: list[Page]) -> None:
 @pytest.mark.parametrize("num_kills", [4, pytest.param(50, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_what_was_answered_is_kept_and_what_was_sent_twice_is_there_once(tmp_path, num_kills):
     """Four people decide without a pause while the server dies, each time at another moment of some request."""
-    place = small_workspace(tmp_path / "ws")
-    moment, stop, server = random.Random(11), threading.Event(), start_server(place)  # noqa: S311 - moments, not secrets
-    cookie, versions = cookie_of(server), ScreeningState(place).catalogue.versions
+    workspace = small_workspace(tmp_path / "ws")
+    moment, stop, server = random.Random(11), threading.Event(), start_server(workspace)  # noqa: S311 - moments, not secrets
+    cookie, versions = cookie_of(server), ScreeningState(workspace).catalogue.versions
     pages = [Page(f"r{number}", server, cookie, versions, stop) for number in range(NUM_PAGES)]
     threads = [threading.Thread(target=page.screen) for page in pages]
     try:
@@ -116,7 +116,7 @@ def test_what_was_answered_is_kept_and_what_was_sent_twice_is_there_once(tmp_pat
             wait_for_answers(pages)
             time.sleep(moment.uniform(0, 0.1))
             server.kill()
-            again = start_server(place)
+            again = start_server(workspace)
             assert again.address == server.address, "pages find it where it was"
             server = again
         wait_for_answers(pages)
@@ -130,7 +130,7 @@ def test_what_was_answered_is_kept_and_what_was_sent_twice_is_there_once(tmp_pat
     cut_short = sum(len(page.cut_short) for page in pages)
     assert cut_short >= num_kills, "as many as were killed had something to answer"
     files = list((tmp_path / "ws" / "decisions").rglob("*.json"))
-    stored = ReviewLog(place).read()
+    stored = ReviewLog(workspace).read()
     assert len(files) == len(stored) == len(answered)
-    assert {one.review_id: one for one in stored} == {name: Review.of(**body) for body, name in answered}
+    assert {record.review_id: record for record in stored} == {name: Review.of(**body) for body, name in answered}
     print(f"{num_kills} kills: {cut_short} reviews cut short and sent again, {len(answered)} answered and stored")

@@ -45,7 +45,7 @@ def population(num: int, seed: int, domain: str = "real") -> Population:
 
 
 def judged(people: Population, names, *, who="eva", start=0, blind=False) -> list[Review]:
-    by_id = {made.clip.clip_id: made for made in people.clips}
+    by_id = {finished.clip.clip_id: finished for finished in people.clips}
     return [
         review_of(
             by_id[name],
@@ -66,9 +66,9 @@ def people() -> Population:
 
 def mistakes(order: Order, people: Population, reviews: list[Review]) -> int:
     """How many of the clips that nobody judged the model calls wrongly."""
-    asked = [one for one in order.turns(reviews, "nobody") if one.why is not Why.RECHECK]
-    assert all(one.probability is not None for one in asked)
-    return sum((one.probability > 0.5) != people.right[one.clip_id] for one in asked)
+    asked = [turn for turn in order.turns(reviews, "nobody") if turn.why is not Why.RECHECK]
+    assert all(turn.probability is not None for turn in asked)
+    return sum((turn.probability > 0.5) != people.right[turn.clip_id] for turn in asked)
 
 
 def test_the_boundary_is_found_with_fewer_answers_than_by_chance():
@@ -77,10 +77,10 @@ def test_the_boundary_is_found_with_fewer_answers_than_by_chance():
     for seed in range(5):
         some = population(300, seed)
         order, rng = Order(some.clips, LIMITS), np.random.default_rng(seed)
-        names = [made.clip.clip_id for made in some.clips]
+        names = [finished.clip.clip_id for finished in some.clips]
         reviews = judged(some, rng.permutation(names)[:20])
         while len(reviews) < 60:
-            fresh = [one.clip_id for one in order.turns(reviews, "eva") if one.why is not Why.RECHECK][:5]
+            fresh = [turn.clip_id for turn in order.turns(reviews, "eva") if turn.why is not Why.RECHECK][:5]
             reviews += judged(some, fresh, start=len(reviews))
         ours += mistakes(order, some, reviews)
         chance += mistakes(order, some, judged(some, rng.permutation(names)[:60]))
@@ -89,11 +89,11 @@ def test_the_boundary_is_found_with_fewer_answers_than_by_chance():
 
 def test_probabilities_are_calibrated(people):
     order = Order(people.clips, LIMITS)
-    turns = order.turns(judged(people, [made.clip.clip_id for made in people.clips[:150]]), "bob")
-    waiting = [one for one in turns if one.why is Why.UNSURE]
+    turns = order.turns(judged(people, [finished.clip.clip_id for finished in people.clips[:150]]), "bob")
+    waiting = [turn for turn in turns if turn.why is Why.UNSURE]
     assert len(waiting) == 150
-    expected = sum(one.probability for one in waiting)
-    assert expected == pytest.approx(sum(people.right[one.clip_id] for one in waiting), abs=10)
+    expected = sum(turn.probability for turn in waiting)
+    assert expected == pytest.approx(sum(people.right[turn.clip_id] for turn in waiting), abs=10)
 
 
 @settings(max_examples=15, deadline=None)
@@ -102,9 +102,9 @@ def test_everyone_waiting_is_asked_once_and_the_order_is_a_function_of_the_words
     names = [people.clips[k].clip.clip_id for k in chosen]
     reviews = judged(people, names)
     turns = Order(people.clips, LIMITS).turns(reviews, "eva")
-    waiting = [one.clip_id for one in turns if one.why is not Why.RECHECK]
-    assert Counter(waiting) == Counter({made.clip.clip_id for made in people.clips} - set(names))
-    again = [one.clip_id for one in turns if one.why is Why.RECHECK]
+    waiting = [turn.clip_id for turn in turns if turn.why is not Why.RECHECK]
+    assert Counter(waiting) == Counter({finished.clip.clip_id for finished in people.clips} - set(names))
+    again = [turn.clip_id for turn in turns if turn.why is Why.RECHECK]
     assert len(again) == len(set(again))
     assert set(again) <= set(names)
     for things in (reviews, shuffled := list(people.clips)):
@@ -115,21 +115,21 @@ def test_everyone_waiting_is_asked_once_and_the_order_is_a_function_of_the_words
 def test_before_there_are_both_kinds_the_limits_decide(people):
     order = Order(people.clips, LIMITS)
     first = order.turns([], "eva")
-    assert {one.why for one in first} == {Why.LIMITS}
-    assert {one.probability for one in first} == {None}
+    assert {turn.why for turn in first} == {Why.LIMITS}
+    assert {turn.probability for turn in first} == {None}
     accepted = [name for name in people.right if people.right[name]][:40]
-    assert {one.why for one in order.turns(judged(people, accepted), "bob")} == {Why.LIMITS, Why.RECHECK}
+    assert {turn.why for turn in order.turns(judged(people, accepted), "bob")} == {Why.LIMITS, Why.RECHECK}
 
 
 def test_what_lies_at_a_limit_comes_first_and_exact_misses_last():
     def clip(name, **scores):
         known = SyncScore(status="known", score=0.5, lag_frames=0, z=scores.pop("z", 5.0), p=0.01)
-        made = make_clip(name, num_frames=scores.pop("num_frames", 100), scores={**scores, "sync": known})
-        return FinishedClip(f"key-{name}", made, SOURCES["real"], "0" * 64)
+        plain = make_clip(name, num_frames=scores.pop("num_frames", 100), scores={**scores, "sync": known})
+        return FinishedClip(f"key-{name}", plain, SOURCES["real"], "0" * 64)
 
     clips = [clip(f"far{k}", z=4.0 + k) for k in range(6)]
     clips += [clip("near", z=1.45), clip("short", num_frames=20, z=1.5), clip("mute", speech_ratio=None)]
-    asked = [one.clip_id for one in Order(clips, LIMITS).turns([], "eva")]
+    asked = [turn.clip_id for turn in Order(clips, LIMITS).turns([], "eva")]
     assert asked[0] == "near"
     assert asked[-1] == "short"
     assert "mute" not in asked, "nobody could keep it"
@@ -138,15 +138,15 @@ def test_what_lies_at_a_limit_comes_first_and_exact_misses_last():
 def test_a_domain_learns_from_its_own_clips(people):
     other = population(40, seed=9, domain="mesh")
     order = Order([*people.clips, *other.clips], LIMITS)
-    turns = order.turns(judged(people, [made.clip.clip_id for made in people.clips[:100]]), "bob")
-    kinds = {(one.clip_id.split("-")[0], one.why) for one in turns if one.why is not Why.RECHECK}
+    turns = order.turns(judged(people, [finished.clip.clip_id for finished in people.clips[:100]]), "bob")
+    kinds = {(turn.clip_id.split("-")[0], turn.why) for turn in turns if turn.why is not Why.RECHECK}
     assert kinds == {("real", Why.UNSURE), ("mesh", Why.LIMITS)}
 
 
 def test_words_about_another_version_leave_a_clip_waiting(people):
-    made = people.clips[0]
-    old = review_of(made, "accept", version="earlier")
-    assert made.clip.clip_id in {one.clip_id for one in Order(people.clips, LIMITS).turns([old], "eva")}
+    finished = people.clips[0]
+    old = review_of(finished, "accept", version="earlier")
+    assert finished.clip.clip_id in {turn.clip_id for turn in Order(people.clips, LIMITS).turns([old], "eva")}
 
 
 # ---- second looks ----------------------------------------------------------------------------------
@@ -159,21 +159,23 @@ def test_one_turn_in_twenty_is_a_second_look_at_what_is_long_past(people):
         asked = order.turns(reviews, "eva")[0]
         seen.append(asked)
         reviews += judged(people, [asked.clip_id], start=len(reviews), blind=asked.why is Why.RECHECK)
-    again = [turn for turn, one in enumerate(seen) if one.why is Why.RECHECK]
+    again = [turn for turn, shown in enumerate(seen) if shown.why is Why.RECHECK]
     assert len(again) == 160 // RECHECK_EVERY - 1, "in the first twenty there is nothing to look at again"
     assert [turn // RECHECK_EVERY for turn in again] == list(range(1, 8))
-    first = {one.clip_id: turn for turn, one in reversed(list(enumerate(seen)))}
+    first = {past.clip_id: turn for turn, past in reversed(list(enumerate(seen)))}
     assert all(turn - first[seen[turn].clip_id] >= RECHECK_AFTER for turn in again)
-    assert max(Counter(one.clip_id for one in seen).values()) == 2, "nobody looks three times"
+    assert max(Counter(turn.clip_id for turn in seen).values()) == 2, "nobody looks three times"
 
 
 def test_a_second_person_is_shown_what_the_first_has_judged(people):
-    reviews = judged(people, [made.clip.clip_id for made in people.clips[:30]])
+    reviews = judged(people, [finished.clip.clip_id for finished in people.clips[:30]])
     turns = Order(people.clips, LIMITS).turns(reviews, "bob")
-    again = {one.clip_id for one in turns if one.why is Why.RECHECK}
+    again = {turn.clip_id for turn in turns if turn.why is Why.RECHECK}
     assert len(again) == len(turns) // RECHECK_EVERY
     assert again <= {review.clip_id for review in reviews}
-    assert [one.clip_id for one in turns] != [one.clip_id for one in Order(people.clips, LIMITS).turns(reviews, "cleo")]
+    assert [turn.clip_id for turn in turns] != [
+        turn.clip_id for turn in Order(people.clips, LIMITS).turns(reviews, "cleo")
+    ]
 
 
 # ---- progress --------------------------------------------------------------------------------------
@@ -185,13 +187,13 @@ def test_progress_counts_hours_as_trimmed_and_cuts_pauses(people):
     trim = review_of(clips[0], "trim", trim=FrameSpan(start=0, stop=50), at=at(40))
     moved = review_of(clips[2], "domain", domain="mesh", at=at(40 + 3 * IDLE_S))
     imported = review_of(clips[3], "accept", origin="csv", at=at(10_000), who="bob")
-    found = progress(clips, [accept, reject, trim, moved, imported])
-    real, mesh = found.domains[1], found.domains[0]
+    counted = progress(clips, [accept, reject, trim, moved, imported])
+    real, mesh = counted.domains[1], counted.domains[0]
     assert (mesh.domain, mesh.num_clips, mesh.num_left, mesh.accepted_h) == ("mesh", 1, 1, 0)
     assert (real.num_clips, real.num_decided, real.num_left, real.num_accepted) == (3, 3, 0, 2)
-    assert found.accepted_h == pytest.approx((50 + 100) / 25 / 3600)
-    assert found.spent_min == pytest.approx((40 + IDLE_S) / 60)
-    assert found.minutes_per_accepted_h == pytest.approx(found.spent_min / found.accepted_h)
+    assert counted.accepted_h == pytest.approx((50 + 100) / 25 / 3600)
+    assert counted.spent_min == pytest.approx((40 + IDLE_S) / 60)
+    assert counted.minutes_per_accepted_h == pytest.approx(counted.spent_min / counted.accepted_h)
 
 
 def test_nothing_accepted_costs_nothing_yet(people):

@@ -58,17 +58,19 @@ def stocked(tmp_path_factory):
 
 
 @pytest.fixture
-def place(stocked, tmp_path):
+def workspace(stocked, tmp_path):
     shutil.copytree(stocked, tmp_path / "ws")
     return Workspace(tmp_path / "ws")
 
 
 @contextlib.contextmanager
-def served(place):
+def served(workspace):
     """The server in this process; gives the address to open."""
     token, host = "t" * 43, "127.0.0.1"
     listening = socket.create_server((host, 0))
-    app = Guard(make_app(ScreeningState(place), ClipFiles(place), reviewer="ann"), token=token, host=host, cookie="c")
+    app = Guard(
+        make_app(ScreeningState(workspace), ClipFiles(workspace), reviewer="ann"), token=token, host=host, cookie="c"
+    )
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
@@ -81,9 +83,9 @@ def served(place):
 
 
 @pytest.fixture
-def address(place):
-    with served(place) as one:
-        yield one
+def address(workspace):
+    with served(workspace) as url:
+        yield url
 
 
 class Page:
@@ -94,7 +96,7 @@ class Page:
         self.page = self.context.new_page()
         self.faults, self.hosts, self.quiet = [], set(), quiet
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.page.on("console", lambda told: told.type == "error" and self.faults.append(told.text))
+        self.page.on("console", lambda message: message.type == "error" and self.faults.append(message.text))
         self.page.on("request", lambda request: self.hosts.add(request.url.split("/")[2]))
         if name:
             self.context.add_init_script(f"sessionStorage.setItem('reviewer', '{name}')")
@@ -161,15 +163,15 @@ def open_page(chromium, address):
         page.close()
 
 
-def said(place):
-    return ReviewLog(place).read()
+def said(workspace):
+    return ReviewLog(workspace).read()
 
 
-def verdicts(place):
+def verdicts(workspace):
     """Action and reason of each clip that has a verdict."""
-    versions = ScreeningState(place).catalogue.versions
-    found = standing(said(place), versions)
-    return {name: (str(one.verdict.action), one.verdict.reason) for name, one in found.items() if one.verdict}
+    versions = ScreeningState(workspace).catalogue.versions
+    stands = standing(said(workspace), versions)
+    return {name: (str(clip.verdict.action), clip.verdict.reason) for name, clip in stands.items() if clip.verdict}
 
 
 # --- playing ---
@@ -241,18 +243,18 @@ def test_what_is_known_of_the_clip_stands_beside_it(open_page):
 # --- deciding ---
 
 
-def test_accept_and_the_next_clip_is_there(open_page, place):
+def test_accept_and_the_next_clip_is_there(open_page, workspace):
     page = open_page()
     page.shows(FIRST)
     page.press("a")
     page.shows(SECOND)
     page.says("#toast", "Accepted")
     page.stored()
-    assert verdicts(place) == {FIRST: ("accept", None)}
-    assert said(place)[0].who == "ann"
+    assert verdicts(workspace) == {FIRST: ("accept", None)}
+    assert said(workspace)[0].who == "ann"
 
 
-def test_every_reason_has_its_key(open_page, place):
+def test_every_reason_has_its_key(open_page, workspace):
     page = open_page()
     clips = []
     for number in range(1, 10):
@@ -260,10 +262,10 @@ def test_every_reason_has_its_key(open_page, place):
         page.press(*(["r"] if number % 2 else []), str(number))
         page.until("(before) => location.hash !== '#' + before", arg=clips[-1])
     page.stored()
-    assert verdicts(place) == {name: ("reject", reason) for name, reason in zip(clips, REVIEW_REASONS, strict=True)}
+    assert verdicts(workspace) == {name: ("reject", reason) for name, reason in zip(clips, REVIEW_REASONS, strict=True)}
 
 
-def test_the_same_with_a_mouse(open_page, place):
+def test_the_same_with_a_mouse(open_page, workspace):
     page = open_page()
     page.page.get_by_role("button", name="blurred").click()
     page.shows(SECOND)
@@ -272,10 +274,10 @@ def test_the_same_with_a_mouse(open_page, place):
     page.page.get_by_role("button", name="Undo").click()
     page.shows(SECOND)
     page.stored()
-    assert verdicts(place) == {FIRST: ("reject", "blurred")}
+    assert verdicts(workspace) == {FIRST: ("reject", "blurred")}
 
 
-def test_undo_goes_all_the_way_back(open_page, place):
+def test_undo_goes_all_the_way_back(open_page, workspace):
     page = open_page()
     page.press("a")
     page.shows(SECOND)
@@ -290,8 +292,8 @@ def test_undo_goes_all_the_way_back(open_page, place):
     page.press("u")
     page.says("#toast", "nothing of yours")
     page.stored()
-    assert verdicts(place) == {}
-    assert [str(one.action) for one in said(place)] == ["accept", "reject", "undo", "undo"]
+    assert verdicts(workspace) == {}
+    assert [str(record.action) for record in said(workspace)] == ["accept", "reject", "undo", "undo"]
 
 
 def test_skipped_clips_come_again_at_the_end(open_page):
@@ -306,7 +308,7 @@ def test_skipped_clips_come_again_at_the_end(open_page):
     page.shows(FIRST)
 
 
-def test_a_trim_is_stored_and_only_that_part_plays(open_page, place):
+def test_a_trim_is_stored_and_only_that_part_plays(open_page, workspace):
     page = open_page()
     page.press("k")
     page.video("video.currentTime = 20.5 / 25")
@@ -335,13 +337,13 @@ def test_a_trim_is_stored_and_only_that_part_plays(open_page, place):
     assert all(20 <= painted[k] < 50 <= painted[k - 1] for k in turns), painted
     assert min(painted[turns[0] :]) >= 20
     page.stored()
-    (last,) = [one for one in said(place) if one.action == "trim"][-1:]
+    (last,) = [record for record in said(workspace) if record.action == "trim"][-1:]
     assert (last.trim.start, last.trim.stop) == (20, 50)
     page.press("u", "u")
     page.until("!document.querySelector('#title').textContent.includes('cut to')")
 
 
-def test_domain_and_identity_by_keyboard(open_page, place):
+def test_domain_and_identity_by_keyboard(open_page, workspace):
     page = open_page()
     page.press("d")
     page.page.get_by_role("dialog").wait_for()
@@ -357,15 +359,15 @@ def test_domain_and_identity_by_keyboard(open_page, place):
     assert page.page.get_by_role("dialog").is_visible()
     page.press("Escape")
     page.stored()
-    assert {(str(one.action), one.domain or one.identity_id) for one in said(place)} == {
+    assert {(str(record.action), record.domain or record.identity_id) for record in said(workspace)} == {
         ("domain", "disney_human"),
         ("identity", "ada-lovelace"),
     }
 
 
-def test_what_was_said_of_an_earlier_version_is_confirmed_with_one_key(chromium, place):
-    ReviewLog(place).append(review(place, FIRST, version="earlier", action="reject", reason="overlay"))
-    with served(place) as address:
+def test_what_was_said_of_an_earlier_version_is_confirmed_with_one_key(chromium, workspace):
+    ReviewLog(workspace).append(review(workspace, FIRST, version="earlier", action="reject", reason="overlay"))
+    with served(workspace) as address:
         page = Page(chromium, address)
         page.shows(FIRST)
         page.says("#title .stale", "bob said “reject: overlay”")
@@ -373,14 +375,14 @@ def test_what_was_said_of_an_earlier_version_is_confirmed_with_one_key(chromium,
         page.shows(SECOND)
         page.stored()
         page.close()
-    assert verdicts(place) == {FIRST: ("reject", "overlay")}
+    assert verdicts(workspace) == {FIRST: ("reject", "overlay")}
 
 
-def test_a_cut_of_an_earlier_version_is_not_confirmed_and_the_page_says_why(chromium, place):
+def test_a_cut_of_an_earlier_version_is_not_confirmed_and_the_page_says_why(chromium, workspace):
     """What was said besides is; the clip stays, so that it can be cut anew."""
     for action in ({"action": "trim", "trim": FrameSpan(start=3, stop=60)}, {"action": "accept"}):
-        ReviewLog(place).append(review(place, FIRST, version="earlier", **action))
-    with served(place) as address:
+        ReviewLog(workspace).append(review(workspace, FIRST, version="earlier", **action))
+    with served(workspace) as address:
         page = Page(chromium, address)
         page.shows(FIRST)
         page.says("#title .stale", "make it anew with [ ]")
@@ -393,7 +395,7 @@ def test_a_cut_of_an_earlier_version_is_not_confirmed_and_the_page_says_why(chro
         page.until("!document.querySelector('#title .stale')")
         page.stored()
         page.close()
-    assert [str(one.action) for one in said(place) if one.version != "earlier"] == ["accept", "trim"]
+    assert [str(record.action) for record in said(workspace) if record.version != "earlier"] == ["accept", "trim"]
 
 
 def test_a_clip_that_looks_like_another_domain_says_so(chromium, tmp_path):
@@ -410,9 +412,9 @@ def test_a_clip_that_looks_like_another_domain_says_so(chromium, tmp_path):
         page.close()
 
 
-def test_a_clip_whose_files_are_gone_says_so_and_the_next_one_plays(chromium, place):
-    with served(place) as address:
-        shutil.rmtree(place.storage.path(f"results/clip/{ScreeningState(place).catalogue.versions[SECOND]}"))
+def test_a_clip_whose_files_are_gone_says_so_and_the_next_one_plays(chromium, workspace):
+    with served(workspace) as address:
+        shutil.rmtree(workspace.storage.path(f"results/clip/{ScreeningState(workspace).catalogue.versions[SECOND]}"))
         page = Page(chromium, address, quiet=False)  # the browser itself complains of what is not there
         page.press("a")
         page.until(f"location.hash === '#{SECOND}'")
@@ -446,12 +448,12 @@ def test_after_some_verdicts_the_page_tells_chances_and_asks_in_another_order(ch
         page.close()
 
 
-def test_a_second_look_is_blind(chromium, place, monkeypatch):
-    versions = ScreeningState(place).catalogue.versions
-    ReviewLog(place).append(review(place, FIRST, version=versions[FIRST], action="reject", reason="overlay"))
+def test_a_second_look_is_blind(chromium, workspace, monkeypatch):
+    versions = ScreeningState(workspace).catalogue.versions
+    ReviewLog(workspace).append(review(workspace, FIRST, version=versions[FIRST], action="reject", reason="overlay"))
     turns = [Asked(FIRST, None, Why.RECHECK), Asked(SECOND, None, Why.LIMITS)]
     monkeypatch.setattr(Order, "turns", lambda *_: turns)
-    with served(place) as address:
+    with served(workspace) as address:
         page = Page(chromium, address)
         page.shows(FIRST)
         page.says("#verdict", "second look")
@@ -463,7 +465,7 @@ def test_a_second_look_is_blind(chromium, place, monkeypatch):
         page.shows(SECOND)
         page.stored()
         page.close()
-    assert [one.blind for one in said(place)] == [False, True]
+    assert [record.blind for record in said(workspace)] == [False, True]
 
 
 # --- the grid ---
@@ -499,14 +501,14 @@ def test_filters(open_page):
     page.says("#title .place", "of 3")
 
 
-def test_tiles_are_judged_by_keyboard(open_page, place):
+def test_tiles_are_judged_by_keyboard(open_page, workspace):
     page = open_page()
     page.press("g", "ArrowRight", "a", "4", "u", "Home")
     page.says(".tile.accept .sub", "real")
     page.press("End", "Enter")
     page.shows("film0000-1")  # outside the limits: the last of the list
     page.stored()
-    assert verdicts(place) == {SECOND: ("accept", None)}
+    assert verdicts(workspace) == {SECOND: ("accept", None)}
 
 
 def test_help_lists_every_key_and_closes(open_page):
@@ -564,7 +566,7 @@ def test_focus_is_seen_and_reaches_every_button(open_page):
 # --- several people, and what goes wrong ---
 
 
-def test_a_workspace_screened_by_keyboard_alone(open_page, place):
+def test_a_workspace_screened_by_keyboard_alone(open_page, workspace):
     page = open_page()
     for number in range(12):
         before = page.clip()
@@ -574,11 +576,11 @@ def test_a_workspace_screened_by_keyboard_alone(open_page, place):
     page.says("#toast", "Every clip of this list is decided")
     page.says("#totals", "12 of 12 decided")
     page.stored()
-    assert len(verdicts(place)) == 12
-    assert sum(action == "accept" for action, _ in verdicts(place).values()) == 8
+    assert len(verdicts(workspace)) == 12
+    assert sum(action == "accept" for action, _ in verdicts(workspace).values()) == 8
 
 
-def test_two_people_at_once(open_page, place):
+def test_two_people_at_once(open_page, workspace):
     ann, bob = open_page(), open_page(name="bob")
     ann.press("a")
     bob.says("#totals", "1 of 12")
@@ -592,16 +594,16 @@ def test_two_people_at_once(open_page, place):
         page.until("(before) => location.hash !== '#' + before", arg=before)
     for page in (ann, bob):
         page.stored()
-    words = said(place)
-    assert sorted(one.who for one in words) == ["ann"] * 3 + ["bob"] * 3
-    assert verdicts(place)[FIRST] == ("reject", "not_speaking")
+    words = said(workspace)
+    assert sorted(record.who for record in words) == ["ann"] * 3 + ["bob"] * 3
+    assert verdicts(workspace)[FIRST] == ("reject", "not_speaking")
     ann.press("u", "u", "u")
     ann.stored()
-    left = standing(said(place), ScreeningState(place).catalogue.versions).values()
-    assert {one.verdict.who for one in left if one.verdict} == {"bob"}
+    left = standing(said(workspace), ScreeningState(workspace).catalogue.versions).values()
+    assert {clip.verdict.who for clip in left if clip.verdict} == {"bob"}
 
 
-def test_a_reload_in_the_middle_changes_nothing(open_page, place):
+def test_a_reload_in_the_middle_changes_nothing(open_page, workspace):
     page = open_page()
     page.press("a", "a", "5")
     before = page.clip()
@@ -612,11 +614,11 @@ def test_a_reload_in_the_middle_changes_nothing(open_page, place):
     page.press("u")
     page.says("#toast", "Undone: reject")
     page.stored()
-    assert len(verdicts(place)) == 2
+    assert len(verdicts(workspace)) == 2
 
 
-def test_a_killed_server_loses_nothing_and_the_page_recovers_by_itself(chromium, place):
-    with running(place, "--reviewer", "ann") as server:
+def test_a_killed_server_loses_nothing_and_the_page_recovers_by_itself(chromium, workspace):
+    with running(workspace, "--reviewer", "ann") as server:
         page = Page(chromium, server.address, quiet=False)  # the browser itself complains of what it cannot reach
         page.press("a")
         page.stored()
@@ -625,12 +627,12 @@ def test_a_killed_server_loses_nothing_and_the_page_recovers_by_itself(chromium,
         page.press("7", "a", "u")
         page.says("#banner", "nothing is lost")
         page.says("#banner", "3 decisions wait")
-        with running(place, "--reviewer", "ann") as again:
+        with running(workspace, "--reviewer", "ann") as again:
             assert again.origin == server.origin
             page.says("#toast", "The server is back")
             page.stored()
             assert not page.page.locator("#banner").is_visible()
             page.until("!document.querySelector('video.shown').paused && !document.querySelector('video.shown').error")
         page.close()
-    assert [str(one.action) for one in said(place)] == ["accept", "reject", "accept", "undo"]
-    assert verdicts(place) == {FIRST: ("accept", None), SECOND: ("reject", "overlay")}
+    assert [str(record.action) for record in said(workspace)] == ["accept", "reject", "accept", "undo"]
+    assert verdicts(workspace) == {FIRST: ("accept", None), SECOND: ("reject", "overlay")}

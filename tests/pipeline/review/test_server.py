@@ -52,22 +52,22 @@ def stocked(tmp_path_factory):
 
 
 @pytest.fixture
-def place(stocked, tmp_path):
+def workspace(stocked, tmp_path):
     shutil.copytree(stocked, tmp_path / "ws")
     return Workspace(tmp_path / "ws")
 
 
 @pytest.fixture
-def screening(place):
-    return ScreeningState(place)
+def screening(workspace):
+    return ScreeningState(workspace)
 
 
 @pytest.fixture
 def client(screening):
     """A page that has come by the printed address."""
-    with client_of(screening) as one:
-        one.get(f"/?token={TOKEN}")
-        yield one
+    with client_of(screening) as opened:
+        opened.get(f"/?token={TOKEN}")
+        yield opened
 
 
 def client_of(screening, *, host="127.0.0.1", base=BASE):
@@ -189,9 +189,9 @@ TRAVERSALS = [
 ]  # fmt: skip
 
 
-def test_no_path_leaves_what_is_served(place):
+def test_no_path_leaves_what_is_served(workspace):
     """By a raw connection: clients tidy such paths away."""
-    with running(place) as server:
+    with running(workspace) as server:
         cookie = cookie_of(server)
         for path in TRAVERSALS:
             connection = http.client.HTTPConnection(server.origin.removeprefix("http://"), timeout=20)
@@ -246,20 +246,20 @@ def test_arrays_come_as_they_are_stored(client, screening):
     assert length % 4 == 0
     shapes = json.loads(answer.content[4 : 4 + length])
     assert shapes["landmarks"] == [NUM_FRAMES, 68, 3]
-    place, found = 4 + length, {}
+    offset, arrays = 4 + length, {}
     for name, shape in shapes.items():
         count = int(np.prod(shape))
-        found[name] = np.frombuffer(answer.content, "<f4", count, place).reshape(shape)
-        place += 4 * count
-    assert place == len(answer.content)
+        arrays[name] = np.frombuffer(answer.content, "<f4", count, offset).reshape(shape)
+        offset += 4 * count
+    assert offset == len(answer.content)
     stored = np.load(screening.workspace.storage.path(f"results/clip/{version}/landmarks.npy"))
-    np.testing.assert_array_equal(found["landmarks"], stored)
-    assert found["envelope"].max() == pytest.approx(1)
-    assert found["box"].shape == (NUM_FRAMES, 4)
+    np.testing.assert_array_equal(arrays["landmarks"], stored)
+    assert arrays["envelope"].max() == pytest.approx(1)
+    assert arrays["box"].shape == (NUM_FRAMES, 4)
     plan = screening.entry(CLIP).finished.clip.plan
     scale = SIZE_PX / plan.square.width_px
     expected = [(plan.face.x0 - plan.square.x0) * scale, (plan.face.y1 - plan.square.y0) * scale]
-    np.testing.assert_allclose(found["box"][0][[0, 3]], expected, rtol=1e-5)
+    np.testing.assert_allclose(arrays["box"][0][[0, 3]], expected, rtol=1e-5)
     again = client.get(f"/arrays/{CLIP}/{version}", headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
 
@@ -320,22 +320,22 @@ def test_what_is_measured_besides_is_shown_with_its_limit_where_it_has_one(tmp_p
     real = EMBEDDED_DOMAINS["real"]
     strict = real.limits.model_copy(update={"max_overlay": 3.0, "min_speaker_z": 1.0})
     config = BuildConfig(domains={**EMBEDDED_DOMAINS, "real": real.model_copy(update={"limits": strict})})
-    place = stock_clips(tmp_path / "ws", [template(0, **scores), template(1)], config=config)
-    with client_of(ScreeningState(place)) as client:
+    workspace = stock_clips(tmp_path / "ws", [template(0, **scores), template(1)], config=config)
+    with client_of(ScreeningState(workspace)) as client:
         client.get(f"/?token={TOKEN}")
         routed, plain = client.get("/api/clips?start=0").json()["rows"]
         assert (routed["proposed"], plain.get("proposed")) == ("mesh", None)
         detail = client.get(f"/api/clips/{routed['id']}").json()
         assert detail["router"] == {"proposed": "mesh", "probability": 0.93, "claim": 0.04}
-        found = {one["name"]: (one["value"], one["limit"], one["missed"]) for one in detail["scores"]}
-        assert found["stability"] == (0.62, None, False)
-        assert found["overlay"] == (7, 3, True)
-        assert found["speaker_z"] == (0.4, 1, True)
+        shown = {score["name"]: (score["value"], score["limit"], score["missed"]) for score in detail["scores"]}
+        assert shown["stability"] == (0.62, None, False)
+        assert shown["overlay"] == (7, 3, True)
+        assert shown["speaker_z"] == (0.4, 1, True)
         detail = client.get(f"/api/clips/{plain['id']}").json()
-        found = {one["name"]: (one["value"], one["limit"]) for one in detail["scores"]}
+        shown = {score["name"]: (score["value"], score["limit"]) for score in detail["scores"]}
         assert detail["router"] is None
-        assert "stability" not in found, "neither measured nor asked for"
-        assert found["overlay"] == (None, 3)
+        assert "stability" not in shown, "neither measured nor asked for"
+        assert shown["overlay"] == (None, 3)
 
 
 WRONG = ["/api/clips/nobody", "/api/clips?start=-1", "/api/clips?start=9e9", "/api/queue", "/api/changes?after=x"]
@@ -351,10 +351,10 @@ def test_wrong_questions_get_a_sentence(client, path):
 # --- what people say ---
 
 
-def test_a_review_is_stored_before_it_is_answered(client, screening, place):
+def test_a_review_is_stored_before_it_is_answered(client, screening, workspace):
     answer = client.post("/api/reviews", json=words(screening, action="reject", reason="blurred"))
     assert answer.status_code == 200
-    (stored,) = ReviewLog(Workspace(place.storage.root)).read()
+    (stored,) = ReviewLog(Workspace(workspace.storage.root)).read()
     assert (stored.review_id, stored.who, stored.reason) == (answer.json()["review_id"], "ann", "blurred")
     assert answer.json()["state"]["verdict"]["reason"] == "blurred"
     assert CLIP not in client.get("/api/queue?reviewer=ann").json()["ids"]
@@ -373,13 +373,13 @@ def test_verdicts_teach_the_queue_how_likely_each_clip_is_to_be_accepted(tmp_pat
                 verdict = {"action": "accept"} if number >= 20 else {"action": "reject", "reason": "blurred"}
                 assert client.post("/api/reviews", json=words(screening, clip_id, **verdict)).status_code == 200
         after = client.get("/api/queue?reviewer=ann").json()
-    found = dict(zip(after["ids"], after["chances"], strict=True))
+    chances = dict(zip(after["ids"], after["chances"], strict=True))
     waiting = [name for name in after["ids"] if name not in after["blind"]]
     assert set(waiting) == set(names[::3])
-    assert [found[name] for name in names[::3]] == sorted(found[name] for name in waiting)
-    assert found[names[0]] < 0.2
-    assert found[names[39]] > 0.8
-    doubts = [round(abs(found[name] - 0.5), 2) for name in waiting]
+    assert [chances[name] for name in names[::3]] == sorted(chances[name] for name in waiting)
+    assert chances[names[0]] < 0.2
+    assert chances[names[39]] > 0.8
+    doubts = [round(abs(chances[name] - 0.5), 2) for name in waiting]
     assert doubts == sorted(doubts), "the least certain come first"
 
 
@@ -421,7 +421,7 @@ def test_what_cannot_be_is_refused_with_a_sentence(client, screening, change):
     assert ReviewLog(screening.workspace).read() == []
 
 
-def test_a_page_learns_what_others_say(client, screening, place):
+def test_a_page_learns_what_others_say(client, screening, workspace):
     before = client.get("/api/changes?after=0").json()
     assert before["states"] == {}
     client.post("/api/reviews", json=words(screening, who="bob"))
@@ -429,15 +429,15 @@ def test_a_page_learns_what_others_say(client, screening, place):
     assert after["states"][CLIP]["verdict"]["who"] == "bob"
     assert client.get(f"/api/changes?after={after['sequence']}").json()["states"] == {}
     # Another server, or an import.
-    ReviewLog(place).append(review(place, "film0001-1", version=screening.catalogue.versions["film0001-1"]))
+    ReviewLog(workspace).append(review(workspace, "film0001-1", version=screening.catalogue.versions["film0001-1"]))
     screening.reread()
-    told = client.get(f"/api/changes?after={after['sequence']}").json()
-    assert told["states"]["film0001-1"]["verdict"]["who"] == "bob"
+    changes = client.get(f"/api/changes?after={after['sequence']}").json()
+    assert changes["states"]["film0001-1"]["verdict"]["who"] == "bob"
 
 
-def test_what_was_said_of_an_earlier_version_is_shown_and_does_not_hold(place):
-    ReviewLog(place).append(review(place, CLIP, version="earlier", action="reject", reason="blurred"))
-    screening = ScreeningState(place)
+def test_what_was_said_of_an_earlier_version_is_shown_and_does_not_hold(workspace):
+    ReviewLog(workspace).append(review(workspace, CLIP, version="earlier", action="reject", reason="blurred"))
+    screening = ScreeningState(workspace)
     state = screening.state(CLIP)
     assert state is not None
     assert "verdict" not in state
@@ -447,28 +447,28 @@ def test_what_was_said_of_an_earlier_version_is_shown_and_does_not_hold(place):
     assert "stale" not in (screening.state(CLIP) or {})
 
 
-def test_clips_that_come_later_are_seen_on_demand(client, screening, place):
-    small_workspace(place.storage.root, 15)
+def test_clips_that_come_later_are_seen_on_demand(client, screening, workspace):
+    small_workspace(workspace.storage.root, 15)
     edition = client.get("/api/start").json()["edition"]
     assert client.get("/api/start").json()["num_clips"] == 12
     assert client.post("/api/refresh", json={}).json()["edition"] != edition
     assert client.get("/api/start").json()["num_clips"] == 15
 
 
-def test_time_spent_leaves_breaks_out(place):
-    versions = ScreeningState(place).catalogue.versions
+def test_time_spent_leaves_breaks_out(workspace):
+    versions = ScreeningState(workspace).catalogue.versions
     for minute, second in ((0, 0), (0, 30), (9, 0), (9, 10)):
         at = f"2026-01-02T03:{minute:02d}:{second:02d}.000+00:00"
-        ReviewLog(place).append(review(place, CLIP, version=versions[CLIP], at=at))
-    assert ScreeningState(place).worked_s() == 30 + 120 + 10  # of the long pause two minutes count
+        ReviewLog(workspace).append(review(workspace, CLIP, version=versions[CLIP], at=at))
+    assert ScreeningState(workspace).worked_s() == 30 + 120 + 10  # of the long pause two minutes count
 
 
 # --- many at once ---
 
 
-def test_concurrent_writers_lose_nothing(place):
+def test_concurrent_writers_lose_nothing(workspace):
     """Eight reviewers on two servers of one workspace, all at once."""
-    screenings = [ScreeningState(place), ScreeningState(place)]
+    screenings = [ScreeningState(workspace), ScreeningState(workspace)]
     clips = list(screenings[0].catalogue.versions)
 
     def speak(number):
@@ -479,8 +479,8 @@ def test_concurrent_writers_lose_nothing(place):
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(speak, range(8))) == list(range(8))
-    stored = ReviewLog(place).read()
-    assert len(stored) == len({one.review_id for one in stored}) == 8 * len(clips)
+    stored = ReviewLog(workspace).read()
+    assert len(stored) == len({record.review_id for record in stored}) == 8 * len(clips)
     for screening in screenings:
         screening.reread()
         assert all(len(screening.reviews_of(clip_id)) == 8 for clip_id in clips)
@@ -501,8 +501,8 @@ def test_thumbnails_wanted_by_many_at_once_are_whole(screening):
 def test_a_workspace_in_an_object_store(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with object_store(monkeypatch):
-        place = small_workspace(f"{bucket()}/ws", 4)
-        screening = ScreeningState(place)
+        workspace = small_workspace(f"{bucket()}/ws", 4)
+        screening = ScreeningState(workspace)
         with client_of(screening) as client:
             client.get(f"/?token={TOKEN}")
             whole = client.get(media(screening))
@@ -510,46 +510,46 @@ def test_a_workspace_in_an_object_store(monkeypatch, tmp_path):
             assert client.get(media(screening).replace("media", "thumbs")).status_code == 200
             assert client.get(media(screening).replace("media", "arrays")).status_code == 200
             assert client.post("/api/reviews", json=words(screening)).status_code == 200
-        assert len(ReviewLog(place).read()) == 1
+        assert len(ReviewLog(workspace).read()) == 1
         # No more than asked for is kept on this machine, whatever is looked at.
         keys = list(screening.catalogue.versions.values())
-        files = ClipFiles(place, most_bytes=len(whole.content) * 2)
+        files = ClipFiles(workspace, most_bytes=len(whole.content) * 2)
         for key in keys:
             assert files.media(key).read_bytes()
-        assert len(list(place.scratch_folder.rglob("*.mp4"))) <= 2
+        assert len(list(workspace.scratch_folder.rglob("*.mp4"))) <= 2
         assert files.media(keys[0]).read_bytes() == whole.content
 
 
 # --- the command ---
 
 
-def test_a_killed_server_comes_back_at_the_same_address_with_everything(place):
-    with running(place) as server:
-        said = canonical_json(words(ScreeningState(place)))
+def test_a_killed_server_comes_back_at_the_same_address_with_everything(workspace):
+    with running(workspace) as server:
+        said = canonical_json(words(ScreeningState(workspace)))
         connection = http.client.HTTPConnection(server.origin.removeprefix("http://"), timeout=20)
         headers = {"Cookie": cookie_of(server), "Origin": server.origin, "Content-Type": "application/json"}
         connection.request("POST", "/api/reviews", said, headers)
         assert connection.getresponse().status == 200
         server.kill()
-        assert len(ReviewLog(place).read()) == 1
-        with running(place) as again:
+        assert len(ReviewLog(workspace).read()) == 1
+        with running(workspace) as again:
             assert again.address == server.address
-            with running(place) as third:  # the port is taken, so another one
+            with running(workspace) as third:  # the port is taken, so another one
                 assert third.origin != again.origin
 
 
 @pytest.mark.parametrize("host", ["256.1.1.1", "nowhere.invalid"])
-def test_an_address_that_is_none_is_said_in_a_sentence(place, host, capsys):
-    assert cli.run(["review", "--workspace", place.storage.root, "--no-open", "--host", host]) == 2
+def test_an_address_that_is_none_is_said_in_a_sentence(workspace, host, capsys):
+    assert cli.run(["review", "--workspace", workspace.storage.root, "--no-open", "--host", host]) == 2
     assert "cannot listen" in capsys.readouterr().err
 
 
-def test_a_taken_port_is_said_in_a_sentence(place, capsys):
+def test_a_taken_port_is_said_in_a_sentence(workspace, capsys):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert cli.run(["review", "--workspace", place.storage.root, "--no-open", "--port", port]) == 2
+        assert cli.run(["review", "--workspace", workspace.storage.root, "--no-open", "--port", port]) == 2
     assert "choose another" in capsys.readouterr().err
 
 

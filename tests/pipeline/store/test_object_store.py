@@ -19,8 +19,8 @@ films, built = films_module.films, films_module.built  # fixtures
 def remote_digests(uri: str) -> dict[str, str]:
     import hashlib
 
-    place = Storage(uri)
-    return {name: hashlib.sha256(place.read(name)).hexdigest() for name in place.names("")}
+    storage = Storage(uri)
+    return {name: hashlib.sha256(storage.read(name)).hexdigest() for name in storage.names("")}
 
 
 @pytest.fixture(autouse=True)
@@ -49,16 +49,16 @@ def test_a_build_in_an_object_store_equals_one_on_a_disk(built, tmp_path, monkey
         assert "releases are never changed" in capsys.readouterr().err
 
         for command in (["status", "--json"], ["clips", "-f", "json"], ["decisions", "-f", "json"]):
-            told = []
-            for place in (uri, str(built.workspace)):
+            answers = []
+            for workspace in (uri, str(built.workspace)):
                 capsys.readouterr()
-                assert cli.run([command[0], "-w", place, *command[1:]]) == 0
-                told.append(json.loads(capsys.readouterr().out))
+                assert cli.run([command[0], "-w", workspace, *command[1:]]) == 0
+                answers.append(json.loads(capsys.readouterr().out))
             if command[0] == "status":
-                for one in told:
-                    for row in one["failures"]:
+                for answer in answers:
+                    for row in answer["failures"]:
                         row.update(at="", took_s=0.0)
-            assert told[0] == told[1], command
+            assert answers[0] == answers[1], command
         assert cli.run(["show", "talker", "-w", uri, "-o", str(tmp_path / "sheet.png")]) == 0
         assert cli.run(["gc", "-w", uri]) == 0
 
@@ -97,9 +97,9 @@ def test_a_store_without_that_bucket_or_that_workspace_is_one_sentence(built, mo
             (["verify", f"{here}/releases/none"], 2, f"no finished release at {here}/releases/none"),
         ):
             assert cli.run(command) == code
-            told = capsys.readouterr()
-            assert said in told.out + told.err
-            assert "Traceback" not in told.err
+            output = capsys.readouterr()
+            assert said in output.out + output.err
+            assert "Traceback" not in output.err
 
 
 def test_a_store_that_is_lost_during_a_build_ends_it_in_one_sentence_and_it_goes_on_later(

@@ -53,7 +53,7 @@ def test_what_stands_depends_on_the_words_and_not_on_their_order(said, chance):
 
 @given(talks())
 def test_of_each_kind_the_latest_word_on_this_version_stands(said):
-    for clip_id, one in standing(said, dict.fromkeys("abc", "new")).items():
+    for clip_id, stands in standing(said, dict.fromkeys("abc", "new")).items():
         valid = in_force([review for review in said if review.clip_id == clip_id])
         kinds = {"accept": "verdict", "reject": "verdict"}
         for kind in ("verdict", "domain", "identity", "trim"):
@@ -62,8 +62,8 @@ def test_of_each_kind_the_latest_word_on_this_version_stands(said):
                 for review in valid
                 if kinds.get(review.action, review.action) == kind and review.version == "new"
             ]
-            assert getattr(one, kind) == (mine[-1] if mine else None)
-        assert one.stale == tuple(review for review in valid if review.version == "old")
+            assert getattr(stands, kind) == (mine[-1] if mine else None)
+        assert stands.stale == tuple(review for review in valid if review.version == "old")
 
 
 @given(talks())
@@ -75,13 +75,13 @@ def test_an_undo_takes_one_word_back_and_its_own_undo_brings_it_again(said):
         again = Review.of(
             clip_id=review.clip_id, version="new", who="bob", at=at(101), action="undo", undoes=undo.review_id
         )
-        assert in_force([*said, undo]) == [one for one in in_force(said) if one != review]
+        assert in_force([*said, undo]) == [kept for kept in in_force(said) if kept != review]
         assert in_force([*said, undo, again]) == in_force(said)
 
 
 def test_a_review_is_stored_once_and_found_by_every_reader(tmp_path):
-    place = Workspace(tmp_path, create=True)
-    log, other = ReviewLog(place), ReviewLog(place)
+    workspace = Workspace(tmp_path, create=True)
+    log, other = ReviewLog(workspace), ReviewLog(workspace)
     first = Review.of(clip_id="a", version="k", who="eva", at=at(2), action="accept")
     earlier = Review.of(clip_id="b", version="k", who="bob", at=at(1), action="accept")
     assert [log.append(first), other.append(first), other.append(earlier)] == [True, False, True]
@@ -89,10 +89,10 @@ def test_a_review_is_stored_once_and_found_by_every_reader(tmp_path):
 
 
 def test_a_damaged_review_is_named(tmp_path):
-    place = Workspace(tmp_path, create=True)
-    place.storage.write("decisions/a/x.json", b"{")
+    workspace = Workspace(tmp_path, create=True)
+    workspace.storage.write("decisions/a/x.json", b"{")
     with pytest.raises(WorkspaceError, match=r"decisions/a/x\.json is damaged .*: mend or delete that file"):
-        ReviewLog(place).read()
+        ReviewLog(workspace).read()
 
 
 def test_forgetting_a_clip_takes_all_that_was_said_of_it_and_nothing_else(tmp_path):

@@ -22,7 +22,7 @@ SIZES = (0, 1, 70_000)
 
 
 @pytest.fixture(params=["disk", "s3"])
-def place(request, tmp_path, monkeypatch) -> Iterator[Storage]:
+def storage(request, tmp_path, monkeypatch) -> Iterator[Storage]:
     if request.param == "disk":
         yield Storage(tmp_path / "root")
         return
@@ -33,56 +33,56 @@ def place(request, tmp_path, monkeypatch) -> Iterator[Storage]:
 # --- laws of every place ---
 
 
-def test_what_was_written_is_read_and_later_writes_replace_it(place):
+def test_what_was_written_is_read_and_later_writes_replace_it(storage):
     for size in SIZES:
-        place.write("a/b.bin", b"x" * size)
-        assert place.read("a/b.bin") == b"x" * size
-    assert place.exists("a/b.bin")
+        storage.write("a/b.bin", b"x" * size)
+        assert storage.read("a/b.bin") == b"x" * size
+    assert storage.exists("a/b.bin")
 
 
-def test_what_was_never_written_is_absent_everywhere(place):
-    assert place.read_if_there("nothing") is None
-    assert not place.exists("nothing")
-    assert place.names("") == []
-    assert place.names("no/such/folder") == []
-    place.delete("nothing")
+def test_what_was_never_written_is_absent_everywhere(storage):
+    assert storage.read_if_there("nothing") is None
+    assert not storage.exists("nothing")
+    assert storage.names("") == []
+    assert storage.names("no/such/folder") == []
+    storage.delete("nothing")
     with pytest.raises(FileNotFoundError):
-        place.read("nothing")
+        storage.read("nothing")
 
 
-def test_names_are_sorted_relative_and_of_one_folder(place):
+def test_names_are_sorted_relative_and_of_one_folder(storage):
     for name in ("b/2", "a/9", "b/10", "ab/1", "a/deep/er/1"):
-        place.write(name, b"")
-    assert place.names("") == ["a/9", "a/deep/er/1", "ab/1", "b/10", "b/2"]
-    assert place.names("a") == ["a/9", "a/deep/er/1"]
-    assert place.names("b/") == ["b/10", "b/2"]
+        storage.write(name, b"")
+    assert storage.names("") == ["a/9", "a/deep/er/1", "ab/1", "b/10", "b/2"]
+    assert storage.names("a") == ["a/9", "a/deep/er/1"]
+    assert storage.names("b/") == ["b/10", "b/2"]
 
 
-def test_deleting_takes_an_object_or_all_below_a_folder(place):
+def test_deleting_takes_an_object_or_all_below_a_folder(storage):
     for name in ("a/1", "a/b/2", "ab/3", "c"):
-        place.write(name, b"")
-    place.delete("a")
-    assert place.names("") == ["ab/3", "c"]
-    place.delete("c")
-    assert place.names("") == ["ab/3"]
-    assert not place.exists("a/1")
+        storage.write(name, b"")
+    storage.delete("a")
+    assert storage.names("") == ["ab/3", "c"]
+    storage.delete("c")
+    assert storage.names("") == ["ab/3"]
+    assert not storage.exists("a/1")
 
 
-def test_a_new_object_is_written_once_and_never_replaced(place):
-    assert place.write_new("lock", b"mine")
-    assert not place.write_new("lock", b"yours")
-    assert place.read("lock") == b"mine"
-    place.delete("lock")
-    assert place.write_new("lock", b"yours")
+def test_a_new_object_is_written_once_and_never_replaced(storage):
+    assert storage.write_new("lock", b"mine")
+    assert not storage.write_new("lock", b"yours")
+    assert storage.read("lock") == b"mine"
+    storage.delete("lock")
+    assert storage.write_new("lock", b"yours")
 
 
-def test_of_twenty_threads_that_create_one_object_exactly_one_wins(place):
+def test_of_twenty_threads_that_create_one_object_exactly_one_wins(storage):
     barrier = threading.Barrier(20)
     winners: list[int] = []
 
     def create(number: int) -> None:
         barrier.wait()
-        if place.write_new("race/lock", str(number).encode()):
+        if storage.write_new("race/lock", str(number).encode()):
             winners.append(number)
 
     threads = [threading.Thread(target=create, args=(number,)) for number in range(20)]
@@ -91,16 +91,16 @@ def test_of_twenty_threads_that_create_one_object_exactly_one_wins(place):
     for thread in threads:
         thread.join()
     assert len(winners) == 1
-    assert place.read("race/lock") == str(winners[0]).encode()
-    assert place.names("") == ["race/lock"]
+    assert storage.read("race/lock") == str(winners[0]).encode()
+    assert storage.names("") == ["race/lock"]
 
 
-def test_a_file_is_published_whole(place, tmp_path):
-    made = tmp_path / "made.tar"
-    made.write_bytes(b"t" * 70_000)
-    place.put_file(made, "train/shard.tar")
-    assert place.read("train/shard.tar") == b"t" * 70_000
-    assert place.names("train") == ["train/shard.tar"]
+def test_a_file_is_published_whole(storage, tmp_path):
+    tar = tmp_path / "made.tar"
+    tar.write_bytes(b"t" * 70_000)
+    storage.put_file(tar, "train/shard.tar")
+    assert storage.read("train/shard.tar") == b"t" * 70_000
+    assert storage.names("train") == ["train/shard.tar"]
 
 
 def test_an_unknown_scheme_is_a_users_mistake():
@@ -121,7 +121,7 @@ def test_of_many_processes_that_create_one_file_exactly_one_wins(tmp_path):
     context = multiprocessing.get_context("fork")
     barrier, wins = context.Barrier(8), context.Queue()
     arguments = [(str(tmp_path / "root"), number, barrier, wins) for number in range(8)]
-    processes = [context.Process(target=_create_in_a_process, args=one) for one in arguments]
+    processes = [context.Process(target=_create_in_a_process, args=given) for given in arguments]
     for process in processes:
         process.start()
     for process in processes:
@@ -132,21 +132,21 @@ def test_of_many_processes_that_create_one_file_exactly_one_wins(tmp_path):
 
 
 def test_a_reader_never_sees_half_of_a_write(tmp_path):
-    place = Storage(tmp_path)
+    storage = Storage(tmp_path)
     contents = {bytes([letter]) * 300_000 for letter in b"abc"}
-    place.write("file", min(contents))
+    storage.write("file", min(contents))
     stop = threading.Event()
     seen: set[bytes] = set()
 
     def read() -> None:
         while not stop.is_set():
-            seen.add(place.read("file"))
+            seen.add(storage.read("file"))
 
     reader = threading.Thread(target=read)
     reader.start()
     for _ in range(30):
         for content in contents:
-            place.write("file", content)
+            storage.write("file", content)
     stop.set()
     reader.join()
     assert seen <= contents
@@ -158,8 +158,8 @@ class _PowerCutError(BaseException):
 
 @pytest.mark.parametrize("point", ["replace", "_sync"])
 def test_a_write_that_is_cut_off_before_its_rename_leaves_the_old_file(tmp_path, monkeypatch, point):
-    place = Storage(tmp_path)
-    place.write("file", b"old")
+    storage = Storage(tmp_path)
+    storage.write("file", b"old")
 
     def cut(*_: object) -> None:
         raise _PowerCutError
@@ -169,9 +169,9 @@ def test_a_write_that_is_cut_off_before_its_rename_leaves_the_old_file(tmp_path,
     else:
         monkeypatch.setattr(storage_module, "_sync", cut)
     with pytest.raises(_PowerCutError):
-        place.write("file", b"new")
-    assert place.read("file") == b"old"
-    assert place.names("") == ["file"]
+        storage.write("file", b"new")
+    assert storage.read("file") == b"old"
+    assert storage.names("") == ["file"]
 
 
 def test_a_killed_write_leaves_the_old_file_and_no_name_that_is_listed(tmp_path):
@@ -237,12 +237,12 @@ def test_a_folder_where_a_file_is_needed_is_said(tmp_path):
 
 def test_a_really_full_disk_keeps_what_was_there(tmp_path):
     with small_disk(tmp_path / "disk", "1m") as disk:
-        place = Storage(disk)
-        place.write("file", b"old")
+        storage = Storage(disk)
+        storage.write("file", b"old")
         with pytest.raises(WorkspaceError, match="the disk is full: free some space and run the same command again"):
-            place.write("file", bytes(4_000_000))
-        assert place.read("file") == b"old"
-        assert place.names("") == ["file"]
+            storage.write("file", bytes(4_000_000))
+        assert storage.read("file") == b"old"
+        assert storage.names("") == ["file"]
         assert list(disk.iterdir()) == [disk / "file"], "the unfinished file went away to make room"
 
 
@@ -262,10 +262,10 @@ def test_a_read_only_disk_is_said(tmp_path):
 def test_a_missing_bucket_is_said_where_it_matters(monkeypatch):
     with object_store(monkeypatch):
         bucket()
-        place = Storage("s3://no-such-bucket/root")
-        assert place.read_if_there("file") is None
-        assert place.names("") == []
-        for write in (place.write, place.write_new):
+        storage = Storage("s3://no-such-bucket/root")
+        assert storage.read_if_there("file") is None
+        assert storage.names("") == []
+        for write in (storage.write, storage.write_new):
             with pytest.raises(WorkspaceError, match="there is no such bucket: make it first"):
                 write("file", b"data")
 
@@ -276,9 +276,9 @@ def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch):
     monkeypatch.setattr("s3fs.core.S3_RETRYABLE_ERRORS", ())
     monkeypatch.delenv("ANITALK_S3_ENDPOINT", raising=False)  # a server of our own, for it has to go away
     with object_store(monkeypatch):
-        place = Storage(f"{bucket()}/root")
-        place.write("file", b"data")
-    for act in (lambda: place.read("file"), lambda: place.write("file", b""), lambda: place.names("")):
+        storage = Storage(f"{bucket()}/root")
+        storage.write("file", b"data")
+    for act in (lambda: storage.read("file"), lambda: storage.write("file", b""), lambda: storage.names("")):
         with pytest.raises(WorkspaceError, match="cannot reach s3://") as caught:
             act()
         assert "\n" not in str(caught.value)
@@ -286,8 +286,8 @@ def test_a_store_that_does_not_answer_is_one_sentence(monkeypatch):
 
 def test_creation_asks_the_store_to_refuse_and_asks_again_when_two_cross(monkeypatch):
     with object_store(monkeypatch):
-        place = Storage(f"{bucket()}/root")
-        real = place.fs.pipe_file
+        storage = Storage(f"{bucket()}/root")
+        real = storage.fs.pipe_file
         asked: list[str | None] = []
 
         def crossing(path: str, data: bytes, mode: str | None = None) -> None:
@@ -298,9 +298,9 @@ def test_creation_asks_the_store_to_refuse_and_asks_again_when_two_cross(monkeyp
                 raise OSError(errno.EBUSY, "conflict") from refused
             real(path, data, mode=mode)
 
-        monkeypatch.setattr(place.fs, "pipe_file", crossing)
-        assert place.write_new("lock", b"mine")
+        monkeypatch.setattr(storage.fs, "pipe_file", crossing)
+        assert storage.write_new("lock", b"mine")
         assert asked == ["create", "create"]
-        assert not place.write_new("lock", b"yours")
+        assert not storage.write_new("lock", b"yours")
         with contextlib.suppress(Exception):
-            place.delete("lock")
+            storage.delete("lock")

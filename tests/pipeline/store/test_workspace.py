@@ -24,7 +24,7 @@ RECORD = FunnelDrop(reason="x", count=1)  # any record will do
 
 
 @pytest.fixture(params=["disk", "s3"])
-def place(request, tmp_path, monkeypatch) -> Iterator[Workspace]:
+def workspace(request, tmp_path, monkeypatch) -> Iterator[Workspace]:
     if request.param == "disk":
         yield Workspace(tmp_path / "ws", create=True)
         return
@@ -46,37 +46,37 @@ def row(**changes: object) -> LedgerRow:
 # --- results ---
 
 
-def test_a_result_shows_when_its_record_is_there_and_not_before(place, monkeypatch):
-    assert place.result("clip", "k", FunnelDrop) is None
-    real, seen = place.storage.write, []
+def test_a_result_shows_when_its_record_is_there_and_not_before(workspace, monkeypatch):
+    assert workspace.result("clip", "k", FunnelDrop) is None
+    real, seen = workspace.storage.write, []
 
     def watched(name: str, data: bytes) -> None:
-        seen.append((name, place.result("clip", "k", FunnelDrop)))
+        seen.append((name, workspace.result("clip", "k", FunnelDrop)))
         real(name, data)
 
-    monkeypatch.setattr(place.storage, "write", watched)
-    place.publish("clip", "k", RECORD, {"mp4": b"film", "flac": b"sound"})
+    monkeypatch.setattr(workspace.storage, "write", watched)
+    workspace.publish("clip", "k", RECORD, {"mp4": b"film", "flac": b"sound"})
     assert [name for name, _ in seen] == [f"results/clip/k/{name}" for name in ("flac", "mp4", "record.json")]
     assert all(result is None for _, result in seen)
-    assert place.result("clip", "k", FunnelDrop) == RECORD
-    assert place.result_file("clip", "k", "mp4") == b"film"
+    assert workspace.result("clip", "k", FunnelDrop) == RECORD
+    assert workspace.result_file("clip", "k", "mp4") == b"film"
 
 
-def test_a_result_whose_writing_was_cut_off_is_made_again(place, monkeypatch):
-    real = place.storage.write
+def test_a_result_whose_writing_was_cut_off_is_made_again(workspace, monkeypatch):
+    real = workspace.storage.write
 
     def dying(name: str, data: bytes) -> None:
         if name.endswith("record.json"):
             raise KeyboardInterrupt
         real(name, data)
 
-    monkeypatch.setattr(place.storage, "write", dying)
+    monkeypatch.setattr(workspace.storage, "write", dying)
     with pytest.raises(KeyboardInterrupt):
-        place.publish("clip", "k", RECORD, {"mp4": b"half"})
-    monkeypatch.setattr(place.storage, "write", real)
-    assert place.result("clip", "k", FunnelDrop) is None
-    place.publish("clip", "k", RECORD, {"mp4": b"whole"})
-    assert place.result_file("clip", "k", "mp4") == b"whole"
+        workspace.publish("clip", "k", RECORD, {"mp4": b"half"})
+    monkeypatch.setattr(workspace.storage, "write", real)
+    assert workspace.result("clip", "k", FunnelDrop) is None
+    workspace.publish("clip", "k", RECORD, {"mp4": b"whole"})
+    assert workspace.result_file("clip", "k", "mp4") == b"whole"
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"reason":"x"}', b'{"reason":"x","count":1,"more":2}', b"\xff\xfe"])
@@ -99,32 +99,32 @@ def test_a_damaged_row_is_named(local):
 # --- ledger ---
 
 
-def test_attempts_count_up_per_item_and_stage(place):
-    attempts = [place.log(row()).attempt for _ in range(3)]
+def test_attempts_count_up_per_item_and_stage(workspace):
+    attempts = [workspace.log(row()).attempt for _ in range(3)]
     assert attempts == [1, 2, 3]
-    assert place.log(row(item="a/shot1")).attempt == 1
-    assert place.log(row(stage="plan")).attempt == 1
-    assert len(place.ledger()) == len(place.ledger("a")) == 5
-    assert place.ledger("b") == []
+    assert workspace.log(row(item="a/shot1")).attempt == 1
+    assert workspace.log(row(stage="plan")).attempt == 1
+    assert len(workspace.ledger()) == len(workspace.ledger("a")) == 5
+    assert workspace.ledger("b") == []
 
 
-def test_no_row_is_lost_when_many_write_at_once(place):
+def test_no_row_is_lost_when_many_write_at_once(workspace):
     def log() -> None:
         for _ in range(4):
-            place.log(row())
+            workspace.log(row())
 
     threads = [threading.Thread(target=log) for _ in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(one.attempt for one in place.ledger("a")) == list(range(1, 21))
+    assert sorted(ledger_row.attempt for ledger_row in workspace.ledger("a")) == list(range(1, 21))
 
 
-def test_rows_of_a_source_whose_id_begins_alike_stay_apart(place):
-    place.log(row())
-    place.log(row(source_id="ab", item="ab"))
-    assert [one.source_id for one in place.ledger("a")] == ["a"]
+def test_rows_of_a_source_whose_id_begins_alike_stay_apart(workspace):
+    workspace.log(row())
+    workspace.log(row(source_id="ab", item="ab"))
+    assert [ledger_row.source_id for ledger_row in workspace.ledger("a")] == ["a"]
 
 
 def test_a_row_says_when(local):
@@ -175,10 +175,10 @@ def hold(uri: str) -> subprocess.Popen[str]:
     return holder
 
 
-def test_a_second_process_is_told_who_holds_the_workspace_and_how_long(place):
-    holder = hold(place.storage.uri)
+def test_a_second_process_is_told_who_holds_the_workspace_and_how_long(workspace):
+    holder = hold(workspace.storage.uri)
     try:
-        with pytest.raises(UsageError) as caught, place.lock():
+        with pytest.raises(UsageError) as caught, workspace.lock():
             pytest.fail("two held the lock")
     finally:
         holder.kill()
@@ -198,12 +198,12 @@ def test_a_killed_holder_frees_a_disks_lock_at_once(local):
         assert json.loads(local.storage.read("lock.json"))["pid"] == os.getpid()
 
 
-def test_a_lock_is_free_again_after_its_block_also_after_an_error(place):
-    with pytest.raises(RuntimeError), place.lock():
+def test_a_lock_is_free_again_after_its_block_also_after_an_error(workspace):
+    with pytest.raises(RuntimeError), workspace.lock():
         raise RuntimeError
-    with place.lock():
+    with workspace.lock():
         pass
-    assert "lock.json" not in place.storage.names("")
+    assert "lock.json" not in workspace.storage.names("")
 
 
 def test_a_full_disk_does_not_keep_the_lock(local, monkeypatch):
@@ -229,10 +229,10 @@ def remote(tmp_path, monkeypatch) -> Iterator[Workspace]:
         yield Workspace(f"{bucket()}/ws", create=True)
 
 
-def leave_lock(place: Workspace, age_s: float, name: str = "lock.json", pid: int = 7) -> bytes:
+def leave_lock(workspace: Workspace, age_s: float, name: str = "lock.json", pid: int = 7) -> bytes:
     at = (datetime.now(UTC) - timedelta(seconds=age_s)).isoformat(timespec="milliseconds")
     record = canonical_json({"host": "elsewhere", "pid": pid, "since": at, "at": at})
-    place.storage.write(name, record)
+    workspace.storage.write(name, record)
     return record
 
 

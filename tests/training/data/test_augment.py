@@ -52,16 +52,16 @@ def make_batch(seed: int = 0, count: int = 6, **more) -> Batch:
 
 
 def tensors(batch: Batch) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    batch.map(lambda tensor: found.append(tensor) or tensor)
-    return found
+    leaves: list[torch.Tensor] = []
+    batch.map(lambda tensor: leaves.append(tensor) or tensor)
+    return leaves
 
 
-def equal(one: Batch, other: Batch, *, close: float = 0.0) -> bool:
+def equal(first: Batch, second: Batch, *, close: float = 0.0) -> bool:
     if close == 0.0:
-        return all(torch.equal(a, b) for a, b in zip(tensors(one), tensors(other), strict=True))
+        return all(torch.equal(a, b) for a, b in zip(tensors(first), tensors(second), strict=True))
     return all(
-        torch.allclose(a.double(), b.double(), atol=close) for a, b in zip(tensors(one), tensors(other), strict=True)
+        torch.allclose(a.double(), b.double(), atol=close) for a, b in zip(tensors(first), tensors(second), strict=True)
     )
 
 
@@ -140,12 +140,12 @@ def test_mirrored_labels_are_those_that_the_builder_reads_from_the_mirrored_face
     read, read_mirrored = read_labels(meshes), read_labels(mirrored)
     batch = make_batch()
     batch = replace(batch, source=replace(batch.source, **read))
-    found = mirror(batch, EVERY).source
+    flipped = mirror(batch, EVERY).source
     assert read["motion"][-1, 2] > 0.5 > read["motion"][-1, 3], "one eye closes, the other does not"
     assert read["pose"][-1, 0] > 15
     for name, tolerance in (("landmarks", 0.05), ("pose", 0.15), ("motion", 0.02)):
-        torch.testing.assert_close(getattr(found, name), read_mirrored[name], atol=tolerance, rtol=0.0)
-    torch.testing.assert_close(found.pose[:, TX], read_mirrored["pose"][:, TX], atol=1e-3, rtol=0.0)
+        torch.testing.assert_close(getattr(flipped, name), read_mirrored[name], atol=tolerance, rtol=0.0)
+    torch.testing.assert_close(flipped.pose[:, TX], read_mirrored["pose"][:, TX], atol=1e-3, rtol=0.0)
 
 
 @given(st.tuples(*[st.floats(-60, 60)] * 3))
@@ -153,18 +153,20 @@ def test_a_mirrored_pose_is_the_mirrored_rotation(angles):
     batch = make_batch()
     batch.source.pose[:, :3] = torch.tensor(angles)
     flip = np.diag([-1.0, 1.0, 1.0])
-    found = mirror(batch, EVERY).source.pose[0, :3].double().numpy()
+    turned_angles = mirror(batch, EVERY).source.pose[0, :3].double().numpy()
     given_ = np.float32(angles).astype(np.float64)
-    np.testing.assert_allclose(rotation_from_angles(*found), flip @ rotation_from_angles(*given_) @ flip, atol=1e-6)
+    np.testing.assert_allclose(
+        rotation_from_angles(*turned_angles), flip @ rotation_from_angles(*given_) @ flip, atol=1e-6
+    )
 
 
 def test_what_was_not_seen_stays_zero():
     batch = make_batch()
     for side in (batch.source, batch.driving):
         side.pose.zero_(), side.landmarks.zero_(), side.motion.zero_()
-    found = mirror(batch, EVERY).source
-    assert not found.pose.any()
-    assert not found.landmarks.any()
+    mirrored = mirror(batch, EVERY).source
+    assert not mirrored.pose.any()
+    assert not mirrored.landmarks.any()
 
 
 def test_points_without_a_known_order_are_never_mirrored():
@@ -180,9 +182,9 @@ def test_points_without_a_known_order_are_never_mirrored():
 def test_swapped_pairs_are_the_same_pairs_the_other_way_round(seed, chosen):
     batch, rows = make_batch(seed), torch.tensor(chosen)
     once = swap(batch, rows)
-    for one, other in ((once.source, batch.driving), (once.driving, batch.source)):
+    for swapped, original in ((once.source, batch.driving), (once.driving, batch.source)):
         for name in ("frames", "pose", "landmarks", "motion", "valid", "emotion"):
-            assert torch.equal(getattr(one, name)[rows], getattr(other, name)[rows])
+            assert torch.equal(getattr(swapped, name)[rows], getattr(original, name)[rows])
     assert torch.equal(once.frame[rows], batch.frame[rows].flip(1))
     assert equal(swap(once, rows), batch)
     assert equal(swap(batch, torch.zeros(6, dtype=torch.bool)), batch)

@@ -49,8 +49,8 @@ def contents(batch: Batch) -> list[object]:
     return [*(tensor.numpy().tobytes() for tensor in tensors), batch.clip_ids, batch.seed]
 
 
-def same(one: list[Batch], other: list[Batch]) -> bool:
-    return [contents(batch) for batch in one] == [contents(batch) for batch in other]
+def same(first: list[Batch], second: list[Batch]) -> bool:
+    return [contents(batch) for batch in first] == [contents(batch) for batch in second]
 
 
 # --- memory ---
@@ -92,11 +92,11 @@ def test_a_pair_is_two_frames_of_one_clip_and_all_that_is_said_of_them_is_theirs
         assert batch.source.frames.dtype == torch.uint8
         assert batch.source.frames.is_contiguous(memory_format=torch.channels_last)
         assert (batch.frame[:, 0] != batch.frame[:, 1]).all()
-        for place, side in enumerate((batch.source, batch.driving)):
+        for column, side in enumerate((batch.source, batch.driving)):
             frames, clips = read_numbers(side.frames.numpy())
             named = [f"{loader.domains[domain]}-{clip}" for domain, clip in zip(batch.domain, clips, strict=True)]
             assert tuple(named) == batch.clip_ids
-            assert frames.tolist() == batch.frame[:, place].tolist()
+            assert frames.tolist() == batch.frame[:, column].tolist()
             for labels in (side.pose, side.landmarks[:, 67], side.motion):
                 assert labels[:, 0].tolist() == frames.tolist()
                 assert labels[:, 1].tolist() == clips.tolist()
@@ -113,8 +113,8 @@ def test_frames_are_those_that_the_builder_looks_at(tmp_path):
     with av.open(io.BytesIO(mp4)) as video:
         pictures = [to_rgb(frame, SIZE_PX) for frame in video.decode(video=0)]
     for batch in take(pairs(release, PairsConfig(**SMALL)), 2):
-        for place, side in enumerate((batch.source, batch.driving)):
-            expected = np.stack([pictures[number] for number in batch.frame[:, place]])
+        for column, side in enumerate((batch.source, batch.driving)):
+            expected = np.stack([pictures[number] for number in batch.frame[:, column]])
             assert (side.frames.permute(0, 2, 3, 1).numpy() == expected).all()
 
 
@@ -166,7 +166,7 @@ def test_scaled_frames_carry_their_labels_along(release, size_px):
 def test_every_shard_is_dealt_to_one_reader_and_all_have_about_equally_many_clips(sizes, num_readers):
     hands = deal(sizes, num_readers)
     assert sorted(itertools.chain(*hands)) == list(range(len(sizes)))
-    held = [sum(sizes[place] for place in hand) for hand in hands]
+    held = [sum(sizes[index] for index in hand) for hand in hands]
     assert max(held) - min(held) <= max(sizes)
     assert all(hands) or len(sizes) < num_readers
 
@@ -230,8 +230,8 @@ def test_ranks_read_other_shards_and_equally_many_batches(release):
     epochs = [list(pairs(release, config, rank=rank, world_size=4)) for rank in range(4)]
     assert [len(batches) for batches in epochs] == [16] * 4
     seen = [{clip for batch in batches for clip in batch.clip_ids} for batches in epochs]
-    for one, other in itertools.combinations(seen, 2):
-        assert not one & other
+    for mine, theirs in itertools.combinations(seen, 2):
+        assert not mine & theirs
     assert set.union(*seen) == {f"mesh-{k}" for k in range(4)} | {f"real-{k}" for k in range(4, 12)}
     assert len({batch.seed for batches in epochs for batch in batches}) == 64, "augmentation differs everywhere"
 
@@ -247,20 +247,20 @@ def test_equal_settings_give_equal_batches_and_another_seed_gives_others(release
 
 def test_workers_change_nothing_but_the_time_it_takes(release):
     config = PairsConfig(**SMALL, num_workers=2)
-    made = take(pairs(release, config, rank=1, world_size=2), 9)
+    expected = take(pairs(release, config, rank=1, world_size=2), 9)
     readers = [iter(Reader(make_plan(release, config, 4), number)) for number in (2, 3)]
-    assert same(made, [next(readers[number % 2]).batch for number in range(9)])
+    assert same(expected, [next(readers[number % 2]).batch for number in range(9)])
 
 
 @settings(max_examples=12)
 @given(before=st.integers(0, 9), num_ranks=st.sampled_from([1, 2]))
 def test_a_loader_goes_on_where_another_stopped(release, before, num_ranks):
     config = PairsConfig(**SMALL)
-    place = {"rank": num_ranks - 1, "world_size": num_ranks}
-    whole = pairs(release, config, **place)
-    stopped = pairs(release, config, **place)
+    share = {"rank": num_ranks - 1, "world_size": num_ranks}
+    whole = pairs(release, config, **share)
+    stopped = pairs(release, config, **share)
     assert same(take(whole, before), take(stopped, before))
-    later = pairs(release, config, **place)
+    later = pairs(release, config, **share)
     later.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
     assert same(take(later, 4), take(whole, 4))
     assert later.state_dict() == whole.state_dict()
@@ -321,7 +321,7 @@ def test_a_killed_run_goes_on_with_the_batch_that_would_have_come(release):
 
 
 @pytest.mark.parametrize(
-    ("changes", "place", "said"),
+    ("changes", "share", "said"),
     [
         ({"seed": 4}, {}, "seed = 0, and this run has 4"),
         ({"num_workers": 1}, {}, "num_workers = 0, and this run has 1"),
@@ -329,10 +329,10 @@ def test_a_killed_run_goes_on_with_the_batch_that_would_have_come(release):
         ({}, {"rank": 0, "world_size": 2}, "world_size = 1, and this run has 2"),
     ],
 )
-def test_a_position_of_another_run_is_refused(release, changes, place, said):
+def test_a_position_of_another_run_is_refused(release, changes, share, said):
     state = pairs(release, PairsConfig(**SMALL)).state_dict()
     with pytest.raises(CheckpointError, match=said):
-        pairs(release, PairsConfig(**(SMALL | changes)), **place).load_state_dict(state)
+        pairs(release, PairsConfig(**(SMALL | changes)), **share).load_state_dict(state)
 
 
 def test_settings_of_travel_do_not_belong_to_the_position(release, tmp_path):

@@ -81,8 +81,8 @@ class _Closing:
         os.close(self.descriptor)
 
 
-def equal(one, other):
-    return one.setup == other.setup and (one.starts == other.starts).all() and (one.sizes == other.sizes).all()
+def equal(table, other):
+    return table.setup == other.setup and (table.starts == other.starts).all() and (table.sizes == other.sizes).all()
 
 
 def packets_of(data):
@@ -138,14 +138,14 @@ def remuxed(data, **options):
     with (
         tempfile.NamedTemporaryFile(suffix=".mp4") as file,
         av.open(io.BytesIO(data), "r", format="mp4") as whole,
-        av.open(file.name, "w", format="mp4", options=options) as made,
+        av.open(file.name, "w", format="mp4", options=options) as target,
     ):
-        stream = made.add_stream_from_template(whole.streams.video[0])
+        stream = target.add_stream_from_template(whole.streams.video[0])
         for packet in whole.demux(video=0):
             if packet.size:
                 packet.stream = stream
-                made.mux(packet)
-        made.close()
+                target.mux(packet)
+        target.close()
         return Path(file.name).read_bytes()
 
 
@@ -155,11 +155,11 @@ def with_long_offsets(data):
     length, _, _, count = struct.unpack_from(">I4sII", data, at)
     offsets = struct.unpack_from(f">{count}I", data, at + 16)
     table = struct.pack(f">I4sII{count}Q", length + 4 * count, b"co64", 0, count, *offsets)
-    made = bytearray(data[:at] + table + data[at + length :])
+    changed = bytearray(data[:at] + table + data[at + length :])
     for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
-        start = made.index(kind, data.index(b"moov")) - 4
-        struct.pack_into(">I", made, start, struct.unpack_from(">I", made, start)[0] + 4 * count)
-    return bytes(made)
+        start = changed.index(kind, data.index(b"moov")) - 4
+        struct.pack_into(">I", changed, start, struct.unpack_from(">I", changed, start)[0] + 4 * count)
+    return bytes(changed)
 
 
 PLAIN = {
@@ -183,8 +183,8 @@ def test_another_layout_gives_the_same_frames(layout):
         entry = TarEntry("clip", {"mp4": (0, len(changed))})
         table = read_table(descriptor, entry, INFO)
         assert equal(table, demuxed_table(descriptor, entry, INFO))
-        found = read_packets(descriptor, entry, table, range(8)).by_frame
-    assert list(found.values()) == packets_of(data)
+        packets = read_packets(descriptor, entry, table, range(8)).by_frame
+    assert list(packets.values()) == packets_of(data)
 
 
 def test_shards_with_videos_of_another_layout_give_the_same_batches(tmp_path):
@@ -226,15 +226,15 @@ TABLE = SMALL_FILE.index(b"moov") - 4
 @settings(max_examples=600, deadline=None)
 def test_a_spoiled_table_is_left_to_the_demuxer_or_read_as_it_reads_it(places, words, length):
     spoiled = bytearray(SMALL_FILE)
-    for place, word in zip(places, itertools.cycle(words or [0xFFFFFFFF]), strict=False):
-        struct.pack_into(">I", spoiled, place, word)
+    for offset, word in zip(places, itertools.cycle(words or [0xFFFFFFFF]), strict=False):
+        struct.pack_into(">I", spoiled, offset, word)
     check_agrees(bytes(spoiled[:length]))
 
 
 def test_every_byte_of_a_table_spoiled_by_turns():
-    for place in range(TABLE, len(SMALL_FILE)):
+    for offset in range(TABLE, len(SMALL_FILE)):
         spoiled = bytearray(SMALL_FILE)
-        spoiled[place] ^= 0x81
+        spoiled[offset] ^= 0x81
         check_agrees(bytes(spoiled))
 
 
@@ -253,9 +253,9 @@ def check_agrees(data):
 
 
 def test_a_table_that_claims_more_than_is_there_makes_nothing_large():
-    for kind, place in ((b"stsz", 12), (b"stco", 8), (b"stsc", 8), (b"stts", 8), (b"moov", -4)):
+    for kind, offset in ((b"stsz", 12), (b"stco", 8), (b"stsc", 8), (b"stts", 8), (b"moov", -4)):
         spoiled = bytearray(SMALL_FILE)
-        struct.pack_into(">I", spoiled, spoiled.index(kind) + place, 0x7FFFFFF0)
+        struct.pack_into(">I", spoiled, spoiled.index(kind) + offset, 0x7FFFFFF0)
         assert own(bytes(spoiled), INFO) is None
     assert own(b"", INFO) is None
     assert own(struct.pack(">I4s", 8, b"free") * 10_000, INFO) is None

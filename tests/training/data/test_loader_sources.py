@@ -167,17 +167,17 @@ def test_many_may_share_one_cache(release, expected, tmp_path):
     with serving() as server:
         url, _ = serve(server, release, "late")
         config = PairsConfig(**QUICK, cache_dir=str(tmp_path / "c"), cache_bytes=1 << 20)
-        made: list[list] = [[], [], []]
+        by_thread: list[list] = [[], [], []]
 
-        def run(place: int) -> None:
-            made[place] = take(pairs(url, config), 8)
+        def run(number: int) -> None:
+            by_thread[number] = take(pairs(url, config), 8)
 
-        threads = [threading.Thread(target=run, args=(place,)) for place in range(3)]
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert all(same(batches, expected) for batches in made)
+        assert all(same(batches, expected) for batches in by_thread)
 
 
 def test_what_is_left_of_a_killed_fetch_is_cleared_away(release, tmp_path):
@@ -220,8 +220,8 @@ def spoil(which: str, field: str, data):
 
     def change(key: str, members: dict[str, bytes]) -> None:
         if key.endswith(which):
-            made = data(members[field])
-            members.pop(field) if made is None else members.update({field: made})
+            changed = data(members[field])
+            members.pop(field) if changed is None else members.update({field: changed})
 
     return change
 

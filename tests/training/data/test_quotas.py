@@ -74,8 +74,8 @@ def test_a_loader_with_quotas_goes_on_where_another_stopped(release, before, num
     quotas = {"real": Quota(("real",), 4), "drawn": Quota(("mesh", "animal"), 2)}
     draw = FramePairs(quotas, pairs_per_frames=pairs_per_frames)
     config = PairsConfig(**(SMALL | {"batch_size": 6}))
-    place = {"rank": num_ranks - 1, "world_size": num_ranks}
-    whole, stopped, later = (open_batches(release, config, draw, **place) for _ in range(3))
+    share = {"rank": num_ranks - 1, "world_size": num_ranks}
+    whole, stopped, later = (open_batches(release, config, draw, **share) for _ in range(3))
     assert same(take(whole, before), take(stopped, before))
     later.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
     assert same(take(later, 4), take(whole, 4))

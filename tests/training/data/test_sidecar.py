@@ -176,7 +176,7 @@ def test_missing_shards_and_missing_keys_are_refused(release, sidecar, tmp_path)
     [row] = [row for row in record["shards"] if row["release_shard"].endswith("train-mesh-visual-000000.tar")]
     [other] = [row for row in record["shards"] if row["release_shard"].endswith("train-mesh-visual-000001.tar")]
     swapped = dict(other, release_shard=row["release_shard"]), dict(row, release_shard=other["release_shard"])
-    shards = [*swapped, *(one for one in record["shards"] if one not in (row, other))]
+    shards = [*swapped, *(shard for shard in record["shards"] if shard not in (row, other))]
     (partial / SIDECAR_FILE).write_text(json.dumps(dict(record, shards=shards)))
     assert "lacks the clip mesh-" in refused(DataError, release, windows(partial))
 

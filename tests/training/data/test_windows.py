@@ -297,8 +297,8 @@ def test_references_are_the_same_without_the_releases_manifest(release, tmp_path
 @given(before=st.integers(0, 9), num_ranks=st.sampled_from([1, 2]), reference=st.booleans())
 def test_a_loader_of_windows_goes_on_where_another_stopped(release, before, num_ranks, reference):
     draw = Windows(T, ("pose.npy", "hubert.npy"), reference=reference)
-    place = {"rank": num_ranks - 1, "world_size": num_ranks}
-    whole, stopped, later = (open_batches(release, CONFIG, draw, **place) for _ in range(3))
+    share = {"rank": num_ranks - 1, "world_size": num_ranks}
+    whole, stopped, later = (open_batches(release, CONFIG, draw, **share) for _ in range(3))
     assert same(take(whole, before), take(stopped, before))
     later.load_state_dict(json.loads(json.dumps(stopped.state_dict())))
     assert same(take(later, 4), take(whole, 4))

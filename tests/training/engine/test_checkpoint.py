@@ -34,8 +34,8 @@ def weights(parts):
     return [value.clone() for module in parts.modules.values() for value in module.state_dict().values()]
 
 
-def equal(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+def equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_what_goes_on_ends_where_it_would_have(tmp_path):
@@ -93,10 +93,10 @@ def test_every_process_has_its_own_place_in_the_data(tmp_path):
         Store(tmp_path, team=team).save(1, parts, TINY, {}, {"rank": team.rank})
 
     threads = [threading.Thread(target=save, args=(team,)) for team in places]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     path = Store(tmp_path).latest()
     assert [restore(path, run(), TINY, team)[1] for team in places] == [{"rank": 0}, {"rank": 1}]
     with pytest.raises(CheckpointError, match="saved by 2 processes, and this run has 1"):

@@ -59,8 +59,8 @@ def shards(weights, tmp_path_factory):
                 meter.add(exact.to_ndarray(), (0.0, 0.0, 1.0, 1.0))
         members["emotion.npy"] = encode_npy(meter.finish()[0])
 
-    made = numbered_release(folder / "release", {"real": 2}, setup=BUILT, real={"emotion": True})
-    return rewritten(made, folder / "looked-at", looked_at)
+    release = numbered_release(folder / "release", {"real": 2}, setup=BUILT, real={"emotion": True})
+    return rewritten(release, folder / "looked-at", looked_at)
 
 
 def config(weights, **changes):
@@ -75,9 +75,9 @@ def test_a_frames_logits_are_the_shards(weights, shards):
     assert loss is not None
     table = flat(augment(batch, AugmentConfig(flip=0, brightness=0, contrast=0, saturation=0, hue=0)))
     with torch.no_grad():
-        found = loss.logits(table["driving"], table["driving_face"])
+        logits = loss.logits(table["driving"], table["driving_face"])
         elsewhere = loss.logits(table["driving"])
-    off, off_elsewhere = ((one - table["driving_emotion"]).abs().max() for one in (found, elsewhere))
+    off, off_elsewhere = ((values - table["driving_emotion"]).abs().max() for values in (logits, elsewhere))
     assert off < 1e-3
     assert off_elsewhere > 10 * off
     assert table["has_emotion"].all()
@@ -89,7 +89,7 @@ def test_a_mirrored_picture_is_looked_at_where_its_face_is(shards):
     turned = mirror(batch, torch.tensor([True, False, True, False]))
     assert turned.face[::2].tolist() == [[0.5, 0.125, 0.75, 0.75]] * 2
     assert torch.equal(turned.face[1::2], batch.face[1::2])
-    seen, seen_too = (one.driving.frames[0, :, 8:48, left : left + 16] for one, left in ((batch, 16), (turned, 32)))
+    seen, seen_too = (side.driving.frames[0, :, 8:48, left : left + 16] for side, left in ((batch, 16), (turned, 32)))
     assert torch.equal(seen.flip(-1), seen_too)
     assert torch.equal(mirror(turned, torch.tensor([True, False, True, False])).face, batch.face)
 
@@ -115,13 +115,13 @@ def test_clips_without_logits_have_no_target():
         "driving_valid": torch.ones(2, dtype=torch.bool),
         "has_emotion": torch.tensor([True, False]),
     }
-    made = torch.full((2, 3, 32, 32), 0.5, requires_grad=True)
-    value = recipe._same_expression(loss, made, batch)
+    rendered = torch.full((2, 3, 32, 32), 0.5, requires_grad=True)
+    value = recipe._same_expression(loss, rendered, batch)
     value.backward()
     assert value.item() == pytest.approx(0.5 * 8**0.5 / 2)
-    assert made.grad is not None
-    assert (made.grad[0] != 0).any()
-    assert not made.grad[1].any()
+    assert rendered.grad is not None
+    assert (rendered.grad[0] != 0).any()
+    assert not rendered.grad[1].any()
 
 
 @pytest.mark.parametrize(

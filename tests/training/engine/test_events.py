@@ -38,15 +38,15 @@ def test_events_come_back_whole_and_once(tmp_path):
     log = EventLog(path)
     for event in EVENTS[:3]:
         log.write(event)
-    found, offset = read_events(path)
-    assert found == EVENTS[:3]
+    events, offset = read_events(path)
+    assert events == EVENTS[:3]
     log.close()
     again = EventLog(path)  # of a run that goes on
     for event in EVENTS[3:]:
         again.write(event)
     again.close()
-    found, offset = read_events(path, offset)
-    assert found == EVENTS[3:]
+    events, offset = read_events(path, offset)
+    assert events == EVENTS[3:]
     assert read_events(path, offset) == ([], offset)
 
 
@@ -54,8 +54,8 @@ def test_half_a_line_waits_and_a_foreign_one_is_passed_over(tmp_path):
     path = tmp_path / "events.jsonl"
     line = EVENTS[1].model_dump_json().encode() + b"\n"
     path.write_bytes(b'{"kind": "sung"}\nnoise\n' + line + line[:10])
-    found, offset = read_events(path)
-    assert found == [EVENTS[1]]
+    events, offset = read_events(path)
+    assert events == [EVENTS[1]]
     with path.open("ab") as file:
         file.write(line[10:])
     assert read_events(path, offset)[0] == [EVENTS[1]]

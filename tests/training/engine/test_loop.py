@@ -240,14 +240,14 @@ def test_the_discriminator_learns_from_its_own_half_alone(tmp_path):
     run = trainer(small_config(9, 2), tmp_path)
     batch = ready(run, pairs(2))
     run.learner.discriminator.requires_grad_(False)
-    made = run.learner.generate(run.learner.model, run.learner.discriminator, batch, drawn(2))
-    made.loss.backward()
+    generated = run.learner.generate(run.learner.model, run.learner.discriminator, batch, drawn(2))
+    generated.loss.backward()
     assert all(value.grad is None for value in run.learner.discriminator.parameters())
     assert all(value.grad is not None for value in run.learner.model.parameters())
     for value in run.learner.model.parameters():
         value.grad = None
     run.learner.discriminator.requires_grad_(True)
-    run.learner.judge(run.learner.discriminator, batch, made.rendered).total.backward()
+    run.learner.judge(run.learner.discriminator, batch, generated.rendered).total.backward()
     assert all(value.grad is not None for value in run.learner.discriminator.parameters())
     assert all(value.grad is None for value in run.learner.model.parameters())
 
@@ -257,9 +257,9 @@ def test_bfloat16_keeps_losses_near_and_is_refused_where_it_would_crash(tmp_path
     batch, terms = ready(run, pairs(2)), []
     for half in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            made = run.learner.generate(run.learner.model, run.learner.discriminator, batch, drawn(2))
-        assert made.rendered.driving_points.dtype == torch.float32
-        terms.append({name: value.item() for name, value in made.terms.items()})
+            generated = run.learner.generate(run.learner.model, run.learner.discriminator, batch, drawn(2))
+        assert generated.rendered.driving_points.dtype == torch.float32
+        terms.append({name: value.item() for name, value in generated.terms.items()})
     assert terms[1] == pytest.approx(terms[0], rel=0.25, abs=0.1)
     with pytest.raises(UsageError, match="bf16"):
         trainer(small_config(9, 2, precision="bf16"), tmp_path)

@@ -88,8 +88,8 @@ def last_of(folder):
     return path.name, {file.name: json.loads(file.read_text()) for file in path.glob("*.json")}, tensors
 
 
-def same(one, other):
-    (name, records, tensors), (name_too, records_too, tensors_too) = one, other
+def same(first, second):
+    (name, records, tensors), (name_too, records_too, tensors_too) = first, second
     equal = all(
         torch.equal(value, tensors_too[file][key]) for file, values in tensors.items() for key, value in values.items()
     )
@@ -102,13 +102,13 @@ def ended(arguments, step, number):
     line = [sys.executable, "-m", "anitalk", *arguments]
     with subprocess.Popen(line, env=env, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
-        told = []
+        lines = []
         for text in child.stderr:
-            told.append(text)
+            lines.append(text)
             if f" step {step}: " in text and "pairs/s" in text:
                 child.send_signal(number)
         code = child.wait()
-    assert any(f" step {step}: " in text for text in told), "".join(told)
+    assert any(f" step {step}: " in text for text in lines), "".join(lines)
     return code
 
 
@@ -152,7 +152,7 @@ def test_two_processes_under_torchrun_are_one_run(release, config, tmp_path):
     name, records, _ = last_of(tmp_path / "run")
     assert (name, records["state.json"]["processes"]) == ("step-000000002", 2)
     readers = [records[f"rank-{rank}.json"]["loader"]["readers"] for rank in range(2)]
-    assert [list(one) for one in readers] == [["0"], ["1"]]
+    assert [list(domains) for domains in readers] == [["0"], ["1"]]
 
 
 # ---- what a run leaves -----------------------------------------------------------------------------------------------
@@ -160,11 +160,11 @@ def test_two_processes_under_torchrun_are_one_run(release, config, tmp_path):
 
 def test_a_run_tells_what_it_does_and_leaves_pictures_and_figures(release, config, first, tmp_path, capsys):
     assert cli.run(command(release, config, tmp_path / "run", "--set", "pretrain.num_pairs=4")) == 0
-    told = capsys.readouterr().err
-    assert "AnyTalk, pretrain: 0.38 M parameters" in told
-    assert "clips: 4 real (100%)" in told
-    assert "held out: 6 pairs of test (real)" in told
-    assert "finished after step 2; held out: made " in told
+    messages = capsys.readouterr().err
+    assert "AnyTalk, pretrain: 0.38 M parameters" in messages
+    assert "clips: 4 real (100%)" in messages
+    assert "held out: 6 pairs of test (real)" in messages
+    assert "finished after step 2; held out: made " in messages
     for name, rows in (("step", 2), ("held-out", 4)):
         for step in (6, 12):
             with Image.open(first / "pictures" / f"{name}-{step:09d}.png") as picture:
@@ -198,13 +198,15 @@ def test_a_feed_gives_what_the_loader_gives_augmented(release):
 def test_held_out_pairs_are_fixed_differ_and_are_of_no_training_clip(release):
     config = read_settings(None, ["model.preset=tiny64", "num_validation_pairs=20", "pretrain.domains=[]"])
     assert held_out_domains(release, config) == ("test", ("mesh", "real"))
-    one, other = (held_out(release, FramePairs(), config, "test", ("mesh", "real")) for _ in range(2))
-    assert sum(len(table["source"]) for table in one) == 20
-    assert all(torch.equal(table[name], again[name]) for table, again in zip(one, other, strict=True) for name in table)
-    for table in one:
+    tables, tables_again = (held_out(release, FramePairs(), config, "test", ("mesh", "real")) for _ in range(2))
+    assert sum(len(table["source"]) for table in tables) == 20
+    assert all(
+        torch.equal(left[name], right[name]) for left, right in zip(tables, tables_again, strict=True) for name in left
+    )
+    for table in tables:
         assert (table["source"] != table["driving"]).flatten(1).any(dim=1).all()
-    assert {int(value) for table in one for value in table["domain"]} == {0, 1}
-    clips = {int(value) for table in one for value in table["source_pose"][:, 1]}  # labels begin with frame and clip
+    assert {int(value) for table in tables for value in table["domain"]} == {0, 1}
+    clips = {int(value) for table in tables for value in table["source_pose"][:, 1]}  # labels begin with frame and clip
     assert clips <= {8, 9, 10}
 
 
@@ -219,11 +221,11 @@ def test_shards_without_a_release_hold_nothing_out(release):
 
 
 def test_settings_lie_over_one_another(config):
-    found = read_settings(config, ["model.num_keypoints=5", "data.weights.real=2", "pretrain.num_pairs=7"], "finetune")
-    assert (found.model.num_keypoints, found.model.image_px, found.model.depth) == (5, 32, 4)
-    assert (found.stage, found.pretrain.num_pairs, found.pretrain.learning_rate) == ("finetune", 7, 0.001)
-    assert found.loading.weights == {"real": 2.0}
-    assert found.loading.size_px == 32
+    read = read_settings(config, ["model.num_keypoints=5", "data.weights.real=2", "pretrain.num_pairs=7"], "finetune")
+    assert (read.model.num_keypoints, read.model.image_px, read.model.depth) == (5, 32, 4)
+    assert (read.stage, read.pretrain.num_pairs, read.pretrain.learning_rate) == ("finetune", 7, 0.001)
+    assert read.loading.weights == {"real": 2.0}
+    assert read.loading.size_px == 32
     assert read_settings().model.image_px == 256
     assert read_settings(None, ["model.preset=512"]).model.image_px == 512
 

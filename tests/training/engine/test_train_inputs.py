@@ -29,7 +29,7 @@ def config(tmp_path_factory):
     return path
 
 
-def told(capsys):
+def sentence_of(capsys):
     """The one sentence."""
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("anitalk: ")]
     assert "Traceback" not in line
@@ -55,7 +55,7 @@ def test_labels_that_mean_something_else(kind, release, config, tmp_path, capsys
     changes, sentence = CONVENTIONS[kind]
     shards = rewritten(release, tmp_path / "shards", edit_json(**changes))
     assert trained(shards, config, tmp_path / "run") == EXIT_FAULTS
-    assert sentence in told(capsys)
+    assert sentence in sentence_of(capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -70,9 +70,9 @@ def cut_short(release, folder):
 def test_a_truncated_tar(release, config, tmp_path, capsys):
     folder, shard = cut_short(release, tmp_path / "r")
     assert run(command(folder, config, tmp_path / "run")) == EXIT_FAULTS
-    assert f"{shard} has 9000 bytes where its release says" in told(capsys)
+    assert f"{shard} has 9000 bytes where its release says" in sentence_of(capsys)
     assert trained([str(shutil.copy(shard, tmp_path / "loose.tar"))], config, tmp_path / "run") == EXIT_FAULTS
-    assert "loose.tar: the tar is damaged or cut off" in told(capsys)
+    assert "loose.tar: the tar is damaged or cut off" in sentence_of(capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -80,11 +80,11 @@ def test_an_address_that_nobody_answers(release, config, tmp_path, capsys):
     with serving() as server:
         there = server.url("/v1")
         assert run(command(there, config, tmp_path / "run")) == EXIT_USAGE
-        assert f"no finished release at {there}" in told(capsys)
+        assert f"no finished release at {there}" in sentence_of(capsys)
     assert run(command(there, config, tmp_path / "run")) == EXIT_FAULTS
-    assert f"{there}/release.json cannot be read after 2 attempts" in told(capsys)
+    assert f"{there}/release.json cannot be read after 2 attempts" in sentence_of(capsys)
     assert run(command(f"{there}/a.tar", config, tmp_path / "run")) == EXIT_FAULTS
-    assert "check the address and the network" in told(capsys)
+    assert "check the address and the network" in sentence_of(capsys)
     assert not (tmp_path / "run").exists()
 
 
@@ -97,18 +97,18 @@ def test_an_address_that_nobody_answers(release, config, tmp_path, capsys):
 )
 def test_what_the_shards_cannot_give(change, sentence, release, config, tmp_path, capsys):
     assert run(command(release, config, tmp_path / "run", "--set", change)) == EXIT_USAGE
-    assert sentence in told(capsys)
+    assert sentence in sentence_of(capsys)
     assert not (tmp_path / "run").exists()
 
 
 def test_labels_that_are_no_numbers(release, config, tmp_path, capsys):
-    one = rewritten(release, tmp_path / "one", spoil("-5", "pose.npy", nan_pose))
+    spoilt = rewritten(release, tmp_path / "one", spoil("-5", "pose.npy", nan_pose))
     few = ["--set", "data.max_skipped_ratio=0.9", "--set", "pretrain.num_pairs=24"]
-    assert trained(one, config, tmp_path / "run", *few) == 0
+    assert trained(spoilt, config, tmp_path / "run", *few) == 0
     assert "unusable samples skipped: {'labels': " in capsys.readouterr().err
     every = rewritten(release, tmp_path / "every", spoil("", "pose.npy", nan_pose))
     assert trained(every, config, tmp_path / "none") == EXIT_FAULTS
-    line = told(capsys)
+    line = sentence_of(capsys)
     assert "16 of 16 opened clips had to be skipped" in line
     assert "pose.npy holds NaN or infinity" in line
     assert not list((tmp_path / "none" / "checkpoints").glob("step-*"))
@@ -120,7 +120,7 @@ def test_points_of_another_number_than_their_scheme_has(release, config, tmp_pat
 
     shards = rewritten(release, tmp_path / "shards", fewer)
     assert trained(shards, config, tmp_path / "run") == EXIT_FAULTS
-    assert "landmarks.npy has shape (8, 67, 3) of float32, which no clip of its length has" in told(capsys)
+    assert "landmarks.npy has shape (8, 67, 3) of float32, which no clip of its length has" in sentence_of(capsys)
 
 
 def test_a_record_of_a_release_that_another_version_wrote(release, config, tmp_path, capsys):
@@ -128,5 +128,5 @@ def test_a_record_of_a_release_that_another_version_wrote(release, config, tmp_p
     path = tmp_path / "r" / "release.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 7}))
     assert run(command(tmp_path / "r", config, tmp_path / "run")) == EXIT_FAULTS
-    assert "release.json is damaged or of another version (schema_version: " in told(capsys)
+    assert "release.json is damaged or of another version (schema_version: " in sentence_of(capsys)
     assert not (tmp_path / "run").exists()

@@ -66,9 +66,9 @@ def command(release, run, output, protocol, *more):
 
 def refused(capsys, arguments, code=2):
     assert cli.run(arguments) == code
-    told = capsys.readouterr().err
-    assert told.count("\n") == 1
-    return told
+    sentence = capsys.readouterr().err
+    assert sentence.count("\n") == 1
+    return sentence
 
 
 # ---- what comes out --------------------------------------------------------------------------------------------------
@@ -85,19 +85,19 @@ def refused(capsys, arguments, code=2):
 def test_every_protocol_is_measured_twice_with_the_same_bytes(protocol, groups, release, run, tmp_path):
     names = PLAIN if protocol == "same-identity" else ("cpbd",)
     chosen = ("--metrics", ",".join(names))
-    one, other = tmp_path / "one", tmp_path / "other"
-    assert cli.run(command(release, run, one, protocol, *chosen)) == 0
-    listed = ("--pairs", one / "pairs.jsonl", "--set", "seed=9")
-    assert cli.run(command(release, run, other, protocol, *chosen, *listed)) == 0
+    first, second = tmp_path / "one", tmp_path / "other"
+    assert cli.run(command(release, run, first, protocol, *chosen)) == 0
+    listed = ("--pairs", first / "pairs.jsonl", "--set", "seed=9")
+    assert cli.run(command(release, run, second, protocol, *chosen, *listed)) == 0
     for file in ("results.json", "results.md", "pairs.jsonl", "pictures.png"):
-        assert (one / file).read_bytes() == (other / file).read_bytes(), file
-    found = json.loads((one / "results.json").read_text())
-    assert {(group["driving_domain"], group["source_domain"]) for group in found["groups"]} == groups
-    for group in found["groups"]:
+        assert (first / file).read_bytes() == (second / file).read_bytes(), file
+    results = json.loads((first / "results.json").read_text())
+    assert {(group["driving_domain"], group["source_domain"]) for group in results["groups"]} == groups
+    for group in results["groups"]:
         assert (group["num_pairs"], group["num_frames"], group["num_real_frames"]) == (2, 6, 6)
         assert set(group["rows"]["made"]) == set(names)
         assert all(figure["count"] == 6 for row in group["rows"].values() for figure in row.values())
-    with Image.open(one / "pictures.png") as grid:
+    with Image.open(first / "pictures.png") as grid:
         assert grid.size == (3 * 64, 4 * 64)
 
 
@@ -123,13 +123,13 @@ def test_figures_are_those_of_the_pictures(release, run, tmp_path):
 def test_the_table_says_what_the_figures_are_worth(release, run, tmp_path, capsys):
     arguments = command(release, run, tmp_path, "same-identity", "--metrics", "l1,cpbd", "--split", "train")
     assert cli.run(arguments) == 0
-    told = (tmp_path / "results.md").read_text()
-    assert told in capsys.readouterr().out
-    assert "**These clips are of the split `train`" in told
-    assert "| *AnyTalk, published* | 0.0387 | 0.265 |" in told
-    assert "| the source itself | 0." in told
-    assert "| real frames | – | 0." in told
-    assert "cpbd (the package cpbd 1.0.7)" in told
+    table = (tmp_path / "results.md").read_text()
+    assert table in capsys.readouterr().out
+    assert "**These clips are of the split `train`" in table
+    assert "| *AnyTalk, published* | 0.0387 | 0.265 |" in table
+    assert "| the source itself | 0." in table
+    assert "| real frames | – | 0." in table
+    assert "cpbd (the package cpbd 1.0.7)" in table
 
 
 def write_stand_ins(folder):
@@ -203,23 +203,23 @@ def test_what_was_seen_alike_is_at_no_distance():
 
 
 def test_pictures_without_a_face_count_nothing_and_are_counted():
-    made, real = sights(0), sights(1)
-    made["points"][2] = np.nan
+    rendered, real = sights(0), sights(1)
+    rendered["points"][2] = np.nan
     real["points"][0, 5] = np.nan
     akd = next(metric for metric in METRICS if metric.name == "akd_l1")
-    value, count = akd.figure(Views(made, real, real, real))
+    value, count = akd.figure(Views(rendered, real, real, real))
     assert count == 3
-    assert value == pytest.approx(np.abs(made["points"][[1, 3, 4]] - real["points"][[1, 3, 4]]).mean())
-    made["points"][:] = np.nan
-    assert akd.figure(Views(made, real, real, real)) == (None, 0)
+    assert value == pytest.approx(np.abs(rendered["points"][[1, 3, 4]] - real["points"][[1, 3, 4]]).mean())
+    rendered["points"][:] = np.nan
+    assert akd.figure(Views(rendered, real, real, real)) == (None, 0)
 
 
 def test_fid_is_of_equally_many_pictures():
     fid = next(metric for metric in METRICS if metric.name == "fid")
-    made, real = sights(0, count=9), sights(1, count=4)
-    value, count = fid.figure(Views(made, None, made, real))
-    thinned = {"inception": made["inception"][[1, 3, 5, 7]]}
-    assert (value, count) == fid.figure(Views(thinned, None, made, real))
+    rendered, real = sights(0, count=9), sights(1, count=4)
+    value, count = fid.figure(Views(rendered, None, rendered, real))
+    thinned = {"inception": rendered["inception"][[1, 3, 5, 7]]}
+    assert (value, count) == fid.figure(Views(thinned, None, rendered, real))
     assert count == 4
 
 
@@ -266,9 +266,9 @@ def test_points_of_a_mirrored_face_are_mirrored(monkeypatch):
     with torch.no_grad():
         points, mirrored = network.locate(face, box), network.locate(face.flip(-1), box)
     # chin, nose tip and the middle of the upper lip are their own mirror images; jaw ends and corners change places
-    for one, other in ((8, 8), (30, 30), (51, 51), (0, 16), (36, 45), (48, 54)):
-        assert 255 - float(mirrored[0, one, 0]) == pytest.approx(float(points[0, other, 0]), abs=0.01)
-        assert float(mirrored[0, one, 1]) == pytest.approx(float(points[0, other, 1]), abs=0.01)
+    for index, twin in ((8, 8), (30, 30), (51, 51), (0, 16), (36, 45), (48, 54)):
+        assert 255 - float(mirrored[0, index, 0]) == pytest.approx(float(points[0, twin, 0]), abs=0.01)
+        assert float(mirrored[0, index, 1]) == pytest.approx(float(points[0, twin, 1]), abs=0.01)
 
 
 def test_an_aligned_face_has_its_points_in_place():
@@ -324,16 +324,16 @@ def test_stills_gives_the_frames_that_are_named(release):
 
 
 def test_all_missing_weights_are_told_at_once_with_what_would_be_left(release, run, tmp_path, capsys):
-    told = refused(capsys, command(release, run, tmp_path / "out", "same-identity"))
+    sentence = refused(capsys, command(release, run, tmp_path / "out", "same-identity"))
     for setting in ("fid", "lpips.file", "lpips.heads", "points", "identity.file", "expression.file", "niqe"):
-        assert f"metrics.{setting}.path is not set" in told
-    assert "niqe (pictures of 192 px and more, and the model makes 64" in told
-    assert told.rstrip().endswith("or leave them out by --metrics l1,psnr,ssim,cpbd")
+        assert f"metrics.{setting}.path is not set" in sentence
+    assert "niqe (pictures of 192 px and more, and the model makes 64" in sentence
+    assert sentence.rstrip().endswith("or leave them out by --metrics l1,psnr,ssim,cpbd")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "sentence"),
     [
         (("--metrics", "nonsense"), "there is no 'nonsense': choose from fid, csim"),
         (("--metrics", "cpbd", "--split", "val"), "has no split 'val': choose from test, train"),
@@ -345,24 +345,24 @@ def test_all_missing_weights_are_told_at_once_with_what_would_be_left(release, r
         (("--metrics", "cpbd", "--pairs", "/nowhere.jsonl", "--source-domain", "real"), "leave --driving-domain"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(more, told, release, run, tmp_path, capsys):
-    assert told in refused(capsys, command(release, run, tmp_path / "out", "same-identity", *more))
+def test_mistakes_are_told_in_a_sentence(more, sentence, release, run, tmp_path, capsys):
+    assert sentence in refused(capsys, command(release, run, tmp_path / "out", "same-identity", *more))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_metric_that_needs_the_frame_that_should_come_out_is_refused_elsewhere(release, run, tmp_path, capsys):
-    told = refused(capsys, command(release, run, tmp_path, "cross-domain", "--metrics", "psnr"))
-    assert "psnr compares with the frame that should have come out, which cross-domain does not have" in told
+    sentence = refused(capsys, command(release, run, tmp_path, "cross-domain", "--metrics", "psnr"))
+    assert "psnr compares with the frame that should have come out, which cross-domain does not have" in sentence
 
 
 def test_what_is_no_checkpoint_and_no_release_is_told(release, run, tmp_path, capsys):
     chosen = ("--metrics", "cpbd")
-    told = refused(capsys, command(release, tmp_path / "none", tmp_path / "out", "cross-domain", *chosen))
-    assert "is no checkpoint and no folder of a run" in told
-    told = refused(capsys, command(release, tmp_path, tmp_path / "out", "cross-domain", *chosen), code=1)
-    assert "is no checkpoint of this trainer" in told
-    told = refused(capsys, command(tmp_path, run, tmp_path / "out", "cross-domain", *chosen))
-    assert "no finished release" in told
+    sentence = refused(capsys, command(release, tmp_path / "none", tmp_path / "out", "cross-domain", *chosen))
+    assert "is no checkpoint and no folder of a run" in sentence
+    sentence = refused(capsys, command(release, tmp_path, tmp_path / "out", "cross-domain", *chosen), code=1)
+    assert "is no checkpoint of this trainer" in sentence
+    sentence = refused(capsys, command(tmp_path, run, tmp_path / "out", "cross-domain", *chosen))
+    assert "no finished release" in sentence
     shard = shards_of(release, "test")[0]
     assert "is a shard" in refused(capsys, command(shard, run, tmp_path / "out", "cross-domain", *chosen))
 
@@ -372,8 +372,8 @@ def test_a_list_of_pairs_of_other_clips_is_refused_before_the_first_frame(releas
     assert cli.run(command(release, run, tmp_path / "train", "cross-domain", *chosen, "--split", "train")) == 0
     capsys.readouterr()
     listed = ("--pairs", tmp_path / "train" / "pairs.jsonl")
-    told = refused(capsys, command(release, run, tmp_path / "out", "cross-domain", *chosen, *listed))
-    assert "is not in this split of the release" in told
+    sentence = refused(capsys, command(release, run, tmp_path / "out", "cross-domain", *chosen, *listed))
+    assert "is not in this split of the release" in sentence
 
 
 def test_a_model_that_makes_no_pictures_is_told(release, tmp_path, capsys):
@@ -383,8 +383,8 @@ def test_a_model_that_makes_no_pictures_is_told(release, tmp_path, capsys):
         model.appearance.get_parameter(next(iter(dict(model.appearance.named_parameters())))), np.nan
     )
     path = Store(tmp_path / "checkpoints").save(1, Parts({"model": model, "average": model}), config, {})
-    told = refused(capsys, command(release, path, tmp_path / "out", "cross-domain", "--metrics", "cpbd"), code=1)
-    assert "pictures that are no numbers" in told
+    sentence = refused(capsys, command(release, path, tmp_path / "out", "cross-domain", "--metrics", "cpbd"), code=1)
+    assert "pictures that are no numbers" in sentence
 
 
 def test_results_of_another_evaluation_are_not_written_over(release, run, tmp_path, capsys):
@@ -410,6 +410,6 @@ def test_a_damaged_release_is_told_and_nothing_is_left_out(damage, run, tmp_path
         start, size = places["mp4" if damage == "frame" else "pose.npy"]
         data[start : start + size] = bytes(size)
         shard.write_bytes(data)
-    told = refused(capsys, command(folder, run, tmp_path / "out", "same-identity", "--metrics", "cpbd"), code=1)
-    assert shard.name in told
+    sentence = refused(capsys, command(folder, run, tmp_path / "out", "same-identity", "--metrics", "cpbd"), code=1)
+    assert shard.name in sentence
     assert not (tmp_path / "out").exists()

@@ -34,23 +34,23 @@ def tensor(picture):
 
 @given(st.integers(0, 1000))
 def test_psnr_and_ssim_are_scikit_images(seed):
-    one, other = pair(seed)
-    assert psnr_db(tensor(other), tensor(one)).item() == pytest.approx(
-        peak_signal_noise_ratio(one, other, data_range=1), abs=1e-4
+    first, second = pair(seed)
+    assert psnr_db(tensor(second), tensor(first)).item() == pytest.approx(
+        peak_signal_noise_ratio(first, second, data_range=1), abs=1e-4
     )
     expected = structural_similarity(
-        one, other, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        first, second, data_range=1, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
     )
-    assert ssim(tensor(other), tensor(one)).item() == pytest.approx(expected, abs=1e-7)
+    assert ssim(tensor(second), tensor(first)).item() == pytest.approx(expected, abs=1e-7)
 
 
 def test_every_pair_of_a_batch_has_its_own_figure():
-    one, other = pair(0)
-    both = torch.cat([tensor(other), tensor(one)])
-    real = torch.cat([tensor(one)] * 2)
+    first, second = pair(0)
+    both = torch.cat([tensor(second), tensor(first)])
+    real = torch.cat([tensor(first)] * 2)
     assert ssim(both, real).tolist() == pytest.approx([ssim(both[:1], real[:1]).item(), 1.0])
     assert psnr_db(both, real).tolist()[1] == np.inf
-    assert l1(both, real).tolist() == pytest.approx([np.abs(one - other).mean(), 0], abs=1e-6)
+    assert l1(both, real).tolist() == pytest.approx([np.abs(first - second).mean(), 0], abs=1e-6)
 
 
 def test_pictures_smaller_than_the_window_are_refused():
@@ -70,8 +70,8 @@ def test_lpips_gives_the_published_pictures_their_distances(assets: Path):
         tensor(np.asarray(Image.open(assets / "vectors" / f"lpips_ex_{name}.png").convert("RGB"), np.float32) / 255)
         for name in ("ref", "p0", "p1")
     )
-    found = lpips(torch.cat([p0, p1, ref]), torch.cat([ref] * 3))
-    assert found.tolist() == pytest.approx([0.711, 0.148, 0], abs=5e-4)
+    distances = lpips(torch.cat([p0, p1, ref]), torch.cat([ref] * 3))
+    assert distances.tolist() == pytest.approx([0.711, 0.148, 0], abs=5e-4)
     with pytest.raises(UsageError, match=r"metrics\.lpips\.heads: the file does not hold the LPIPS heads"):
         Lpips("squeezenet1_1", files[0], files[0])
 
@@ -82,14 +82,14 @@ def test_lpips_gives_the_published_pictures_their_distances(assets: Path):
 @given(st.integers(0, 1000), st.integers(1, 8), st.integers(3, 40))
 def test_the_frechet_distance_is_scipys(seed, width, count):
     rng = np.random.default_rng(seed)
-    one = rng.normal(size=(count + width, width)) @ rng.normal(size=(width, width))
-    other = rng.normal(size=(count + width, width)) + rng.normal(size=width)
-    mean = np.square(one.mean(0) - other.mean(0)).sum()
-    c1, c2 = (np.atleast_2d(np.cov(values, rowvar=False)) for values in (one, other))
+    first = rng.normal(size=(count + width, width)) @ rng.normal(size=(width, width))
+    second = rng.normal(size=(count + width, width)) + rng.normal(size=width)
+    mean = np.square(first.mean(0) - second.mean(0)).sum()
+    c1, c2 = (np.atleast_2d(np.cov(values, rowvar=False)) for values in (first, second))
     expected = mean + np.trace(c1) + np.trace(c2) - 2 * np.trace(np.atleast_2d(sqrtm(c1 @ c2))).real
-    found = frechet_distance(Moments.of(one), Moments.of(other))
-    assert found == pytest.approx(expected, rel=1e-6, abs=1e-6)
-    assert found == pytest.approx(frechet_distance(Moments.of(other), Moments.of(one)), rel=1e-6, abs=1e-6)
+    distance = frechet_distance(Moments.of(first), Moments.of(second))
+    assert distance == pytest.approx(expected, rel=1e-6, abs=1e-6)
+    assert distance == pytest.approx(frechet_distance(Moments.of(second), Moments.of(first)), rel=1e-6, abs=1e-6)
 
 
 def test_equal_sets_are_at_no_distance_and_a_shift_is_its_square_also_with_fewer_pictures_than_features():
@@ -105,19 +105,19 @@ def test_equal_sets_are_at_no_distance_and_a_shift_is_its_square_also_with_fewer
 
 def test_keypoint_distances_are_what_their_names_say():
     real = np.zeros((2, 68, 2))
-    made = real + np.array([3.0, 4.0])
-    assert akd_l1(made, real) == 3.5
-    assert akd_l2(made, real) == 5
-    made[1] = 100
-    assert akd_l2(made, real, np.array([True, False])) == 5
+    rendered = real + np.array([3.0, 4.0])
+    assert akd_l1(rendered, real) == 3.5
+    assert akd_l2(rendered, real) == 5
+    rendered[1] = 100
+    assert akd_l2(rendered, real, np.array([True, False])) == 5
     with pytest.raises(ValueError, match="no pair"):
-        akd_l1(made, real, np.array([False, False]))
+        akd_l1(rendered, real, np.array([False, False]))
 
 
 def test_identity_distance_is_squared_and_cosines_know_no_length():
-    one, other = np.array([[1.0, 0], [0, 2]]), np.array([[3.0, 0], [2, 0]])
-    assert aed_squared(one, other) == (4 + 8) / 2
-    assert mean_cosine(one, other) == 0.5
-    assert mean_cosine(one, 7 * one) == pytest.approx(1)
+    first, second = np.array([[1.0, 0], [0, 2]]), np.array([[3.0, 0], [2, 0]])
+    assert aed_squared(first, second) == (4 + 8) / 2
+    assert mean_cosine(first, second) == 0.5
+    assert mean_cosine(first, 7 * first) == pytest.approx(1)
     with pytest.raises(ValueError, match="pair 1"):
-        mean_cosine(one, np.array([[1.0, 0], [0, 0]]))
+        mean_cosine(first, np.array([[1.0, 0], [0, 0]]))

@@ -59,22 +59,23 @@ def test_every_pair_is_what_its_protocol_says(clips, protocol, seed, num_pairs, 
         own = [(pair.source_clip, pair.driving_clip) for pair in pairs if pair.group == group]
         assert len(own) == len(set(own)) <= num_pairs
     possible = {
-        (one.domain, other.domain)
-        for one in clips
-        for other in clips
-        if one.seen
-        and other.seen
+        (driver.domain, source.domain)
+        for driver in clips
+        for source in clips
+        if driver.seen
+        and source.seen
         and {
-            "same-identity": one is other and len(one.seen) > 1,
-            "cross-identity": one.domain == other.domain and one.identity_id != other.identity_id,
-            "cross-domain": one.domain != other.domain,
+            "same-identity": driver is source and len(driver.seen) > 1,
+            "cross-identity": driver.domain == source.domain and driver.identity_id != source.identity_id,
+            "cross-domain": driver.domain != source.domain,
         }[protocol]
     }
     assert {pair.group for pair in pairs} == possible
 
 
 def crowd(domains=("mesh", "real"), count=12):
-    return [PairedClip(f"{one}-{k:02d}", one, f"{one}-{k}", tuple(range(30))) for one in domains for k in range(count)]
+    frames = tuple(range(30))
+    return [PairedClip(f"{name}-{k:02d}", name, f"{name}-{k}", frames) for name in domains for k in range(count)]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -110,11 +111,11 @@ def test_too_few_of_what_a_protocol_needs_is_told_with_what_there_is():
 
 @given(st.integers(0, 200), st.integers(1, 60))
 def test_spread_frames_are_distinct_in_order_and_reach_both_ends(count, at_most):
-    found = spread(range(count), at_most)
-    assert list(found) == sorted(set(found))
-    assert len(found) == min(count, at_most)
-    if found:
-        assert max(found[0], count - 1 - found[-1]) <= count / (2 * len(found))
+    frames = spread(range(count), at_most)
+    assert list(frames) == sorted(set(frames))
+    assert len(frames) == min(count, at_most)
+    if frames:
+        assert max(frames[0], count - 1 - frames[-1]) <= count / (2 * len(frames))
 
 
 def test_a_written_list_comes_back_and_one_of_another_protocol_does_not(tmp_path):
@@ -126,7 +127,7 @@ def test_a_written_list_comes_back_and_one_of_another_protocol_does_not(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "sentence"),
     [
         ("", "holds no pairs"),
         ("{}\n", "line 1: protocol: Field required"),
@@ -134,9 +135,9 @@ def test_a_written_list_comes_back_and_one_of_another_protocol_does_not(tmp_path
         (None, "cannot be read"),
     ],
 )
-def test_other_files_are_no_lists_of_pairs(tmp_path, content, told):
+def test_other_files_are_no_lists_of_pairs(tmp_path, content, sentence):
     path = tmp_path / "pairs.jsonl"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=sentence):
         read_pairs(path, "cross-domain")

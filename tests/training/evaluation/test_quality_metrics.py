@@ -84,8 +84,8 @@ def test_shape_and_widths_of_known_samples_are_found(shape, left, right):
     rng = np.random.default_rng(0)
     sides = np.where(rng.random((2, 300, 300)) < left / (left + right), -left, right)
     samples = sides * rng.gamma(1 / shape, size=sides.shape) ** (1 / shape)
-    found = _asymmetric(samples)
-    for values, expected in zip(found, (shape, left, right), strict=True):
+    fitted = _asymmetric(samples)
+    for values, expected in zip(fitted, (shape, left, right), strict=True):
         assert values == pytest.approx(np.full(2, expected), rel=0.03)
 
 

@@ -31,7 +31,7 @@ def refusal(path, **more):
 def test_a_network_comes_frozen_and_in_evaluation_mode(weights):
     network = load("squeezenet1_1", FrozenFile(path=str(weights)), key="k")
     assert not network.training
-    assert not any(one.requires_grad for one in network.parameters())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
     assert torch.equal(network.features[0].weight, read(FrozenFile(path=str(weights)), key="k")["features.0.weight"])
 
 
@@ -39,7 +39,7 @@ def test_pickles_of_tensors_are_read_and_halves_are_widened(tmp_path):
     state = {name: value.half() for name, value in SqueezeNet().state_dict().items()}
     torch.save(state | {"classifier.1.weight": torch.zeros(2)}, tmp_path / "net.pth")
     network = load("squeezenet1_1", FrozenFile(path=str(tmp_path / "net.pth")), key="k")
-    assert {one.dtype for one in network.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
 class Evil:

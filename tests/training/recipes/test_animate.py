@@ -63,8 +63,8 @@ def somewhere(seed, count=1, keypoints=5):
     )
 
 
-def close(one, other, within=EXACT):
-    return all(torch.allclose(a, b, atol=within) for a, b in zip(one, other, strict=True))
+def close(first, second, within=EXACT):
+    return all(torch.allclose(a, b, atol=within) for a, b in zip(first, second, strict=True))
 
 
 # ---- whose motion ----------------------------------------------------------------------------------------------------
@@ -157,27 +157,27 @@ def test_relative_to_a_constant_film_the_source_stays(driver, film):
     there = points(animator, still, reference)
     assert torch.allclose(there, animator.looked.points.expand_as(there), atol=EXACT)
     own = driver.model.render(animator.looked, animator.looked.points)[0]
-    made = list(animator.frames([film[3]] * 2))
-    assert all(torch.equal(one, (own * 255).round().byte()) for one in made)
+    rendered = list(animator.frames([film[3]] * 2))
+    assert all(torch.equal(picture, (own * 255).round().byte()) for picture in rendered)
 
 
 def test_another_driving_frame_is_another_picture(driver, film):
     for config in (AnimateConfig(), AnimateConfig(relative=True), AnimateConfig(yaw_deg=20.0)):
-        made = list(Animator(driver, film[0], config).frames(film))
-        assert len(made) == len(film)
-        assert all(one.shape == film[0].shape and one.dtype == torch.uint8 for one in made)
-        assert not torch.equal(made[0], made[-1])
+        rendered = list(Animator(driver, film[0], config).frames(film))
+        assert len(rendered) == len(film)
+        assert all(picture.shape == film[0].shape and picture.dtype == torch.uint8 for picture in rendered)
+        assert not torch.equal(rendered[0], rendered[-1])
 
 
 @pytest.mark.parametrize("relative_motion", [False, True])
 def test_batches_of_any_size_give_the_same_pictures(driver, film, relative_motion):
-    def made(size):
+    def rendered(size):
         config = AnimateConfig(batch_size=size, relative=relative_motion)
         return torch.stack(list(Animator(driver, film[0], config).frames(film)))
 
-    single = made(1)
+    single = rendered(1)
     for size in (2, 3, 7, 50):
-        difference = (made(size).int() - single.int()).abs()
+        difference = (rendered(size).int() - single.int()).abs()
         assert int(difference.max()) <= 1, size  # rounding of sums in another order
         assert float((difference > 0).float().mean()) < 0.01
 
@@ -193,9 +193,9 @@ def test_frames_are_asked_for_as_they_are_used(driver, film):
             yield film[read % len(film)]
 
     pictures = Animator(driver, film[0], AnimateConfig(batch_size=2)).frames(endless())
-    for made in range(1, 6):
+    for num_taken in range(1, 6):
         next(pictures)
-        assert read <= made + 1
+        assert read <= num_taken + 1
 
 
 def test_the_nearest_frame_is_the_one_most_like_the_source(driver, film):
@@ -230,8 +230,8 @@ def test_what_does_not_fit_is_said(driver, film):
     ],
 )
 def test_views_beyond_what_holds_are_doubted(angles, doubt):
-    found = AnimateConfig(**angles).doubts
-    assert found is None if doubt is None else found is not None and found.startswith(doubt)
+    doubts = AnimateConfig(**angles).doubts
+    assert doubts is None if doubt is None else doubts is not None and doubts.startswith(doubt)
 
 
 # ---- being quick -----------------------------------------------------------------------------------------------------
@@ -247,11 +247,11 @@ def test_folded_networks_compute_the_same(changes):
     assert not any(parametrize.is_parametrized(module) for module in quick.modules())
     for ours, theirs in zip(quick.follow(frames), model.follow(frames), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-3)
-    one, other = quick.look(frames[:1]), model.look(frames[:1])
-    assert torch.allclose(one.features, other.features, atol=1e-4)
-    assert torch.allclose(one.canonical.points, other.canonical.points, atol=1e-4)
-    points = other.points + 0.1
-    assert torch.allclose(quick.render(one, points), model.render(other, points), atol=1e-4)
+    folded_look, plain_look = quick.look(frames[:1]), model.look(frames[:1])
+    assert torch.allclose(folded_look.features, plain_look.features, atol=1e-4)
+    assert torch.allclose(folded_look.canonical.points, plain_look.canonical.points, atol=1e-4)
+    points = plain_look.points + 0.1
+    assert torch.allclose(quick.render(folded_look, points), model.render(plain_look, points), atol=1e-4)
 
 
 def test_only_norms_before_a_convolution_are_left():
@@ -281,9 +281,9 @@ def test_on_a_gpu_half_precision_and_recorded_steps_give_nearly_the_same(driver,
     there = torch.device("cuda")
     usual = torch.stack(list(Animator(driver, film[0]).frames(film))).int()
     half = AnyTalkDriver(random_weights_stand_in().to(there)).faster(half=True, channels_last=True)
-    made = {}
+    rendered = {}
     for graph in (False, True):
         config = AnimateConfig(batch_size=3, half=True, graph=graph)  # the last batch is no full one
-        made[graph] = torch.stack(list(Animator(half, film[0], config).frames(film))).int()
-        assert float((made[graph].cpu() - usual).abs().float().mean()) < 3
-    assert int((made[True] - made[False]).abs().max()) <= 1
+        rendered[graph] = torch.stack(list(Animator(half, film[0], config).frames(film))).int()
+        assert float((rendered[graph].cpu() - usual).abs().float().mean()) < 3
+    assert int((rendered[True] - rendered[False]).abs().max()) <= 1

@@ -32,7 +32,7 @@ SQUEEZENET = "weights/squeezenet1_1_imagenet_fp16.safetensors"
 
 
 def judged(score, *features):
-    return [Judgement(torch.tensor([[[[float(score)]]]]), tuple(torch.tensor([float(one)]) for one in features))]
+    return [Judgement(torch.tensor([[[[float(score)]]]]), tuple(torch.tensor([float(value)]) for value in features))]
 
 
 # ---- the game --------------------------------------------------------------------------------------------------------
@@ -44,10 +44,10 @@ def test_the_generator_wants_high_scores_for_what_it_made():
 
 
 @pytest.mark.parametrize(
-    ("real", "made", "loss"), [(1, -1, 0), (5, -5, 0), (0, 0, 2), (-1, 0.5, 2 + 1.5), (0.25, -0.75, 0.75 + 0.25)]
+    ("real", "fake", "loss"), [(1, -1, 0), (5, -5, 0), (0, 0, 2), (-1, 0.5, 2 + 1.5), (0.25, -0.75, 0.75 + 0.25)]
 )
-def test_the_discriminators_loss_is_the_hinge(real, made, loss):
-    assert discriminator_loss(judged(real), judged(made)).item() == pytest.approx(loss)
+def test_the_discriminators_loss_is_the_hinge(real, fake, loss):
+    assert discriminator_loss(judged(real), judged(fake)).item() == pytest.approx(loss)
 
 
 def test_scales_add_up():
@@ -56,14 +56,14 @@ def test_scales_add_up():
 
 
 def test_feature_matching_sums_maps_and_leaves_the_real_ones_alone():
-    made, real = judged(0, 1, 5), judged(0, 4, 3)
-    for one in (*made[0].features, *real[0].features):
-        one.requires_grad_()
-    loss = feature_matching_loss(made, real)
+    fake, real = judged(0, 1, 5), judged(0, 4, 3)
+    for feature in (*fake[0].features, *real[0].features):
+        feature.requires_grad_()
+    loss = feature_matching_loss(fake, real)
     loss.backward()
     assert loss.item() == 5
-    assert [one.grad.item() for one in made[0].features] == [-1, 1]
-    assert [one.grad for one in real[0].features] == [None, None]
+    assert [feature.grad.item() for feature in fake[0].features] == [-1, 1]
+    assert [feature.grad for feature in real[0].features] == [None, None]
 
 
 def test_accuracy_counts_patches_on_the_right_side():
@@ -96,19 +96,19 @@ def test_equivariance_is_zero_for_points_that_went_along_and_a_mean_otherwise():
 
 
 def test_pose_is_summed_over_angles_in_degrees_and_weighed_by_confidence():
-    found, labels = torch.tensor([[10.0, 0, 0], [0, 0, 0]]), torch.tensor([[7.0, 2, 0], [0, 0, 4]])
-    assert head_pose_loss(found, labels, torch.tensor([1.0, 0.5])).item() == pytest.approx((5 + 4 * 0.5) / 2)
+    angles, labels = torch.tensor([[10.0, 0, 0], [0, 0, 0]]), torch.tensor([[7.0, 2, 0], [0, 0, 4]])
+    assert head_pose_loss(angles, labels, torch.tensor([1.0, 0.5])).item() == pytest.approx((5 + 4 * 0.5) / 2)
 
 
 def test_labels_without_confidence_or_face_count_nothing_even_when_they_are_no_numbers():
     weight = label_weight(torch.tensor([0.49, 0.5, 0.51, 1.0]), torch.tensor([True, True, True, False]))
     assert weight.tolist() == pytest.approx([0, 0.5, 0.51, 0])
-    found = torch.zeros(4, 3, requires_grad=True)
+    angles = torch.zeros(4, 3, requires_grad=True)
     labels = torch.tensor([[math.nan] * 3, [1.0, 0, 0], [0, 0, 0], [math.nan] * 3])
-    loss = head_pose_loss(found, labels, weight)
+    loss = head_pose_loss(angles, labels, weight)
     loss.backward()
     assert loss.item() == pytest.approx(0.5 / 4)
-    assert found.grad.isfinite().all()
+    assert angles.grad.isfinite().all()
 
 
 def test_deformation_is_summed_over_points_and_axes():
@@ -128,8 +128,8 @@ class Twice(nn.Module):
 
 
 def test_layers_and_sizes_add_up():
-    made, real = torch.full((2, 3, 16, 16), 0.75), torch.full((2, 3, 16, 16), 0.5)
-    assert PerceptualLoss(Twice(), 3)(made, real).item() == pytest.approx(3 * (0.25 + 0.5))
+    rendered, real = torch.full((2, 3, 16, 16), 0.75), torch.full((2, 3, 16, 16), 0.5)
+    assert PerceptualLoss(Twice(), 3)(rendered, real).item() == pytest.approx(3 * (0.25 + 0.5))
 
 
 @pytest.mark.assets
@@ -143,23 +143,23 @@ def test_a_real_backbone_tells_small_changes_from_large_ones(assets: Path):
     moving = picture.clone().requires_grad_()
     loss(moving, picture * 0.5).backward()
     assert moving.grad.abs().sum() > 0
-    assert all(not one.requires_grad for one in loss.parameters())
+    assert all(not parameter.requires_grad for parameter in loss.parameters())
     with pytest.raises(UsageError, match="end at 8 px, and squeezenet1_1 needs 17"):
         perceptual_loss(config.model_copy(update={"num_scales": 4}), 64)
 
 
 def test_vgg19_has_the_size_and_the_taps_it_should():
     network = Vgg19()
-    assert sum(one.numel() for one in network.parameters()) / 1e6 == pytest.approx(12.9, abs=0.05)
-    found = network(torch.rand(1, 3, 32, 32))
-    assert [tuple(one.shape[1:]) for one in found] == [
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(12.9, abs=0.05)
+    taps = network(torch.rand(1, 3, 32, 32))
+    assert [tuple(tap.shape[1:]) for tap in taps] == [
         (64, 32, 32),
         (128, 16, 16),
         (256, 8, 8),
         (512, 4, 4),
         (512, 2, 2),
     ]
-    assert all(one.min() == 0 for one in found)  # after a ReLU
+    assert all(tap.min() == 0 for tap in taps)  # after a ReLU
 
 
 def test_a_weight_of_zero_needs_no_file_and_any_other_names_the_setting():
@@ -188,12 +188,12 @@ PLAIN = ExpressionInput(size_px=32, mean=(0, 0, 0), spread=(1, 1, 1))
 
 def test_expression_is_a_distance_per_picture_and_a_mean_over_those_that_count():
     loss = ExpressionLoss(Colours(), PLAIN)
-    made = torch.zeros(2, 3, 16, 16)
+    rendered = torch.zeros(2, 3, 16, 16)
     wanted = torch.zeros(2, 8)
     wanted[0, :2] = torch.tensor([3.0, 4.0])
     wanted[1, 5] = 1.0
-    assert loss(made, wanted, torch.ones(2)).item() == pytest.approx((5 + 1) / 2)
-    assert loss(made, wanted, torch.tensor([0.0, 1.0])).item() == pytest.approx(1 / 2)
+    assert loss(rendered, wanted, torch.ones(2)).item() == pytest.approx((5 + 1) / 2)
+    assert loss(rendered, wanted, torch.tensor([0.0, 1.0])).item() == pytest.approx(1 / 2)
 
 
 def test_logits_are_put_into_affectnets_order():
@@ -209,8 +209,8 @@ def test_the_network_sees_exactly_what_the_builder_showed_it(size):
     face = np.array([20.3, 11.0, 70.1, 80.0])
     given = ExpressionInput(size_px=size, scale=1.2)
     tensor = torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
-    found = seen(tensor, given, torch.tensor(face / 96, dtype=torch.float32)[None])
-    assert np.abs(found[0].numpy() - prepare(picture, tuple(face), given)).max() < 1e-3
+    cut = seen(tensor, given, torch.tensor(face / 96, dtype=torch.float32)[None])
+    assert np.abs(cut[0].numpy() - prepare(picture, tuple(face), given)).max() < 1e-3
     whole = seen(tensor, given.model_copy(update={"scale": 1.0}), None)
     assert (
         np.abs(whole[0].numpy() - prepare(picture, (0, 0, 96, 96), given.model_copy(update={"scale": 1.0}))).max()
@@ -224,5 +224,5 @@ def test_the_trainers_resnet_gives_the_builders_logits():
     mine = fill(ExpressionResNet(), builders.state_dict(), name="expression_resnet50", key="k")
     faces = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        for found, expected in zip(mine(faces), builders(faces), strict=True):
-            assert torch.allclose(found, expected, atol=1e-5)
+        for logits, expected in zip(mine(faces), builders(faces), strict=True):
+            assert torch.allclose(logits, expected, atol=1e-5)

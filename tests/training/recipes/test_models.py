@@ -31,7 +31,7 @@ SPADE, PLAIN, BIG = build(ANYTALK_256), build(ANYTALK_256_PLAIN), build(ANYTALK_
 
 
 @pytest.mark.parametrize(
-    ("found", "expected", "digits"),
+    ("count", "expected", "digits"),
     [
         (millions(SPADE.appearance), 0.84, 2),
         (millions(SPADE.keypoints), 41.9, 1),
@@ -47,8 +47,8 @@ SPADE, PLAIN, BIG = build(ANYTALK_256), build(ANYTALK_256_PLAIN), build(ANYTALK_
         (millions(build(ANYTALK_512, discriminator_of)), 5.52, 2),
     ],
 )
-def test_parameter_counts_are_the_listed_ones(found, expected, digits):
-    assert round(found, digits) == expected
+def test_parameter_counts_are_the_listed_ones(count, expected, digits):
+    assert round(count, digits) == expected
 
 
 def flops(module, *inputs, call=None):
@@ -85,9 +85,9 @@ def test_costs_and_shapes_at_256_are_the_listed_ones():
 )
 def test_the_discriminators_map_and_cost(config, sides, listed):
     frame = torch.empty(1, 3, config.image_px, config.image_px, device="meta")
-    cost, found = flops(build(config, discriminator_of), frame)
-    assert [one.scores.shape[-1] for one in found] == sides
-    assert all(len(one.features) == 4 for one in found)
+    cost, judgements = flops(build(config, discriminator_of), frame)
+    assert [judgement.scores.shape[-1] for judgement in judgements] == sides
+    assert all(len(judgement.features) == 4 for judgement in judgements)
     assert cost == pytest.approx(listed, abs=0.1)
 
 

@@ -110,14 +110,14 @@ def test_three_updates_a_step_train_both_domains_networks(release, reenact, tmp_
     for group in GROUPS:
         moved = [name for name, value in after.items() if group in name and not torch.equal(value, fresh[name])]
         assert len(moved) > 3, group
-    found, _ = read_events(events)
-    assert [type(event) for event in (found[0], found[-1])] == [StartedEvent, FinishedEvent]
-    steps = [event for event in found if isinstance(event, StepEvent)]
+    recorded, _ = read_events(events)
+    assert [type(event) for event in (recorded[0], recorded[-1])] == [StartedEvent, FinishedEvent]
+    steps = [event for event in recorded if isinstance(event, StepEvent)]
     assert [(event.samples, event.total_samples) for event in steps] == [(4, 8), (8, 8)]
     assert all(event.figures["real"] == 0.5 for event in steps)  # the quota
     assert {"model_gradient", "real_critic_gradient", "drawn_critic_loss"} <= steps[0].figures.keys()
-    assert sum(isinstance(event, SavedEvent) for event in found) == 2
-    assert sum(isinstance(event, ValidatedEvent) for event in found) == 2
+    assert sum(isinstance(event, SavedEvent) for event in recorded) == 2
+    assert sum(isinstance(event, ValidatedEvent) for event in recorded) == 2
 
 
 def test_a_run_that_was_ended_goes_on_bit_by_bit(release, reenact, tmp_path):
@@ -125,8 +125,8 @@ def test_a_run_that_was_ended_goes_on_bit_by_bit(release, reenact, tmp_path):
     newest = Store(tmp_path / "run" / "checkpoints").latest()
     newest.rename(tmp_path / "later")
     trained(release, tmp_path / "run", config("reenact"), resume=True)
-    one, other = (load_file(folder / "model.safetensors") for folder in (newest, tmp_path / "later"))
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    ended, resumed = (load_file(folder / "model.safetensors") for folder in (newest, tmp_path / "later"))
+    assert all(torch.equal(value, resumed[name]) for name, value in ended.items())
 
 
 def test_it_is_evaluated_as_any_other(release, reenact, tmp_path):
@@ -161,8 +161,9 @@ def test_it_is_evaluated_as_any_other(release, reenact, tmp_path):
 def test_it_is_animated_as_any_other(reenact):
     driver = load_driver(reenact, CPU)
     source, *film = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    made = {domain: list(Animator(driver, source, driving_domain=domain).frames(film)) for domain in ("real", "mesh")}
-    assert [picture.shape for picture in made["real"]] == [(3, 16, 16)] * 3
+    animators = {domain: Animator(driver, source, driving_domain=domain) for domain in ("real", "mesh")}
+    rendered = {domain: list(animator.frames(film)) for domain, animator in animators.items()}
+    assert [picture.shape for picture in rendered["real"]] == [(3, 16, 16)] * 3
     of_real = driver.follow(Driving(pictures=film[0][None] / 255), "real")
     of_mesh = driver.follow(Driving(pictures=film[0][None] / 255), "mesh")
     assert not torch.equal(of_real, of_mesh)  # each domain has its own network
@@ -219,8 +220,8 @@ def test_speech_moves_a_picture(speak):
     source = torch.randint(256, (3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     animator = Animator(driver, source)
     mel = torch.randn(1, 4 * 5, 80, generator=torch.Generator().manual_seed(1))
-    made = list(animator.driven([Driving(features={"mel.npy": mel})]))
-    assert [picture.shape for picture in made] == [(3, 16, 16)] * 5
+    rendered = list(animator.driven([Driving(features={"mel.npy": mel})]))
+    assert [picture.shape for picture in rendered] == [(3, 16, 16)] * 5
     with pytest.raises(UsageError, match="moved by features, which a film's pictures do not give"):
         next(animator.frames([source]))
 
