@@ -95,7 +95,7 @@ class FrameSpan(Record):
 
 
 class TimeSpan(Record):
-    """Seconds ``start_s`` up to but not including ``stop_s`` on the file's own clock."""
+    """Seconds ``start_s`` up to but not including ``stop_s``; on the file's own clock, where nothing else is said."""
 
     start_s: float
     stop_s: float

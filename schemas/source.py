@@ -89,7 +89,8 @@ class Source(Record):
     """One film or talk: where it is, what it is, and who allows its use.
 
     ``uri`` of a local file is absolute once read from a manifest; ``public_uri`` is the form to publish.
-    ``spans`` are seconds on the file's own clock, sorted, apart; empty means the whole film.
+    ``spans`` are seconds of the film, from its first frame on, wherever the file's clock begins; sorted, apart; empty
+    means the whole film.
     """
 
     id: Id

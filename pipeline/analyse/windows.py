@@ -3,9 +3,11 @@
 The grid depends on nothing but the video, so that any number of workers can look at the parts side by side.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from schemas.base import TimeSpan
 from schemas.media import Video
 
 
@@ -31,13 +33,20 @@ def windows_of(video: Video, run_s: float, until_s: float | None) -> list[Window
     Args:
         video: what probing found.
         run_s: usual length of a run.
-        until_s: nothing at or after this time is wanted; None for the whole video.
+        until_s: nothing at or after this time on the file's clock is wanted; None for the whole video.
     """
     stop_s = video.stop_s if until_s is None else min(until_s, video.stop_s)
     num_runs = max(1, round((stop_s - video.start_s) / run_s))
     inner = [video.start_s + k * run_s for k in range(1, num_runs)]
     edges = [None, *inner, until_s]
     return [Window(start, stop, open_end=k < num_runs - 1) for k, (start, stop) in enumerate(pairwise(edges))]
+
+
+def on_files_clock(spans: Sequence[TimeSpan], video: Video) -> tuple[TimeSpan, ...]:
+    """Spans in seconds of the film, whose first frame shows at 0, as seconds on the file's own clock."""
+    if video.start_s == 0:
+        return tuple(spans)
+    return tuple(TimeSpan(start_s=span.start_s + video.start_s, stop_s=span.stop_s + video.start_s) for span in spans)
 
 
 def extent_s(video: Video, window: Window) -> tuple[float, float]:

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.analyse.listed import plan_listed
 from pipeline.analyse.plan import plan_clips
 from pipeline.analyse.runs import analyse_run, join_runs
-from pipeline.analyse.windows import Window, extent_s
+from pipeline.analyse.windows import Window, extent_s, on_files_clock
 from pipeline.clip.make import make_clip
 from pipeline.fetch.acquire import fetch
 from pipeline.fetch.politeness import HostTurns
@@ -245,9 +245,8 @@ class RunsPlanJob(PlanJob):
         rows = [_array(workspace, key, "detections.npy") for key in self.run_keys]
         faces = config.domains[self.source.domain].faces
         shots, tracks = join_runs(runs, times, rows, faces)
-        clips, refusals = plan_clips(
-            self.video, shots, tracks, times, config.crop, stride=faces.stride, wanted=self.source.spans
-        )
+        wanted = on_files_clock(self.source.spans, self.video)
+        clips, refusals = plan_clips(self.video, shots, tracks, times, config.crop, stride=faces.stride, wanted=wanted)
         return SourcePlan(
             source_id=self.source.id,
             shots=tuple(shots),

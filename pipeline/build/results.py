@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pipeline.analyse import VERSIONS as ANALYSE_VERSIONS
-from pipeline.analyse.windows import Window, windows_of
+from pipeline.analyse.windows import Window, on_files_clock, windows_of
 from pipeline.clip import VERSIONS as CLIP_VERSIONS
 from pipeline.clip.meters import keys_of, model_files
 from pipeline.fetch import VERSIONS as FETCH_VERSIONS
@@ -91,7 +91,8 @@ class Results:
         """The runs into which the analysis of a video is divided; none where its clips are listed."""
         if source.id in self.listed:
             return []
-        return windows_of(video, self.config.domains[source.domain].shots.run_s, until_s(source))
+        until_s = max((span.stop_s for span in on_files_clock(source.spans, video)), default=None)
+        return windows_of(video, self.config.domains[source.domain].shots.run_s, until_s)
 
     def analyse_key(self, source: Source, video: Video, window: Window) -> str:
         """One run of a video."""
@@ -117,7 +118,7 @@ class Results:
         if source.id in self.listed:
             return _key("plan", [video, self.listed[source.id], self.config.crop])
         runs = [self.analyse_key(source, video, window) for window in self.windows(source, video)]
-        return _key("plan", [runs, self.config.crop, list(source.spans)])
+        return _key("plan", [runs, self.config.crop, list(on_files_clock(source.spans, video))])
 
     def clip_key(self, source: Source, video: Video, planned: PlannedClip) -> str:
         """One clip: its own plan and face, and every setting and model that touches its pixels or sound."""
@@ -183,11 +184,6 @@ class Results:
     def media(self, fetched: Fetched, source: Source) -> Path:
         """Where a source's file lies on this machine."""
         return fetched.locate(self.workspace.media_path(source.id))
-
-
-def until_s(source: Source) -> float | None:
-    """Nothing at or after this time is wanted of a source; None for all of it."""
-    return max((span.stop_s for span in source.spans), default=None)
 
 
 def _key(stage: str, inputs: Sequence[object]) -> str:

@@ -15,7 +15,7 @@ import av.container
 import av.error
 import av.stream
 
-from pipeline.media.decode import iter_frames, open_media, scale_to_square
+from pipeline.media.decode import demux, iter_frames, open_media, scale_to_square
 from pipeline.media.frame import Frame
 from schemas.config import ProbeConfig
 from schemas.errors import DecodeError, SourceError
@@ -155,7 +155,7 @@ def _walk(
 ) -> dict[int, _Extent]:
     extents = {stream.index: _Extent() for stream in streams}
     most = _MAX_PACKETS_PER_S * config.max_duration_s
-    packets = container.demux(streams)
+    packets = demux(container, *streams)
     for _ in range(_MAX_ERRORS):
         try:
             for packet in packets:
@@ -167,7 +167,7 @@ def _walk(
                         f"{config.max_duration_s:.0f} s needs them: remux it or remove the source"
                     )
         except av.error.FFmpegError:
-            packets = container.demux(streams)  # the claim check judges what is missing
+            packets = demux(container, *streams)  # the claim check judges what is missing
         else:
             break
     return extents

@@ -21,7 +21,7 @@ from av.codec.context import Flags
 from av.error import FFmpegError
 from jaxtyping import Float32
 
-from pipeline.media.decode import open_media
+from pipeline.media.decode import demux, open_media
 from schemas.errors import DecodeError
 
 log = logging.getLogger(__name__)
@@ -203,13 +203,13 @@ def _tolerant(
     container: av.container.InputContainer, stream: av.AudioStream, heard: _Heard, name: str
 ) -> Iterator[av.AudioFrame]:
     """Decoded frames; damaged packets are counted and left out."""
-    packets = container.demux(stream)
+    packets = demux(container, stream)
     while True:
         try:
             packet = next(packets, None)
         except FFmpegError as error:
             _count_damage(heard, name, error)
-            packets = container.demux(stream)  # a generator that has raised is spent; the file goes on
+            packets = demux(container, stream)  # a generator that has raised is spent; the file goes on
             continue
         if packet is None:
             return

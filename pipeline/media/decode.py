@@ -17,6 +17,7 @@ import av
 import av.container
 import av.error
 import av.filter
+import av.stream
 import av.video
 
 from pipeline.media.frame import Frame
@@ -67,6 +68,21 @@ def _cause(error: Exception) -> str:
     if getattr(error, "errno", None) == errno.ENOMEM:  # FFmpeg's word for tables and streams beyond its limits, too
         return "it asks for more memory, or holds more streams, than any film needs"
     return str(getattr(error, "strerror", None) or error)
+
+
+def demux(container: av.container.InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
+    """Packets of ``streams``, and at the end an empty one of each, which empties its decoder.
+
+    MPEG-TS and FLV may begin further streams anywhere. Only those that were there when the file was opened are known
+    to PyAV; of others it yields no packet, but may want to empty their decoders too, last of all, and fails.
+    """
+    packets = container.demux(*streams)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        yield packet
 
 
 def scale_to_square(width: int, height: int, aspect: Fraction, rotation_deg: int) -> tuple[int, int]:
@@ -182,13 +198,13 @@ def _tolerant(
     container: av.container.InputContainer, stream: av.VideoStream, name: str
 ) -> Iterator[av.video.VideoFrame]:
     errors, sound = 0, 0
-    packets = container.demux(stream)
+    packets = demux(container, stream)
     while True:
         try:
             packet = next(packets, None)
         except av.error.FFmpegError as error:
             errors = _one_more(errors, sound, name, error)
-            packets = container.demux(stream)  # a generator that has raised is spent; the file goes on
+            packets = demux(container, stream)  # a generator that has raised is spent; the file goes on
             continue
         if packet is None:
             return

@@ -165,7 +165,7 @@ def tolerant(container: av.container.InputContainer, stream: Any, name: str) -> 
     Raises:
         DataError: beyond it.
     """
-    damaged, packets = 0, container.demux(stream)
+    damaged, packets = 0, _packets(container, stream)
     while True:
         try:
             packet = next(packets, None)
@@ -176,9 +176,20 @@ def tolerant(container: av.container.InputContainer, stream: Any, name: str) -> 
             damaged += 1
             if damaged > _MAX_DAMAGED:
                 raise DataError(f"{name} is damaged: {damaged} of its packets failed ({error.strerror})") from error
-            packets = container.demux(stream)  # a generator that has raised is spent; the file goes on
+            packets = _packets(container, stream)  # a generator that has raised is spent; the file goes on
             continue
         yield from frames
+
+
+def _packets(container: av.container.InputContainer, stream: Any) -> Iterator[av.Packet]:
+    """A stream's packets, in a file in which others may begin anywhere; PyAV fails at its end over those."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except (StopIteration, IndexError):
+            return
+        yield packet
 
 
 def _at_rate(frames: Iterator[tuple[float, av.VideoFrame]], fps: Fraction) -> Iterator[av.VideoFrame]:
