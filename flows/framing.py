@@ -14,8 +14,9 @@ from PIL import Image
 
 from flows.settings import Settings
 from pipeline.analyse.faces import FaceScanner
-from pipeline.analyse.plan import smooth_path, square_around, usable_parts, usable_span
+from pipeline.analyse.plan import usable_parts, usable_span
 from pipeline.analyse.runs import analyse_run, join_runs
+from pipeline.analyse.square import smooth_path, square_around
 from pipeline.clip.crop import cut_square
 from pipeline.clip.meters import model_files
 from pipeline.fetch.probe import probe

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -69,36 +69,23 @@ def animate(
     device: DeviceOption = "auto",
 ) -> None:
     """Make pictures of faces move as films do; several of either make every pair."""
-    from pydantic import ValidationError
-
     from flows.cli.progress import Bars
-    from training.engine.animator import AnimateConfig
     from training.engine.launch import one_device
 
     jobs = plan_jobs(source, driving, output)
     chosen = one_device(device)
     on_gpu = chosen.type == "cuda"
-    try:
-        config = AnimateConfig(
-            relative=relative,
-            motion_multiplier=multiplier,
-            yaw_deg=yaw,
-            pitch_deg=pitch,
-            roll_deg=roll,
-            batch_size=batch_size or (8 if on_gpu else 1),
-            half=on_gpu,
-            graph=on_gpu,
-        )
-    except ValidationError as error:  # what ranges of options let through
-        problem = error.errors()[0]
-        raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, found {problem['input']}") from error
-    if config.doubts:
-        _say(config.doubts)
-    if on_gpu:
-        import torch
-
-        torch.backends.cudnn.benchmark = True  # shapes are fixed
-    driver = _loaded(checkpoint, chosen).faster(half=on_gpu, channels_last=on_gpu)
+    config = _checked_config(
+        relative=relative,
+        motion_multiplier=multiplier,
+        yaw_deg=yaw,
+        pitch_deg=pitch,
+        roll_deg=roll,
+        batch_size=batch_size or (8 if on_gpu else 1),
+        half=on_gpu,
+        graph=on_gpu,
+    )
+    driver = _fast_driver(checkpoint, chosen)
     look = _Look(not no_crop, source_domain, driving_domain, profile, tuple(set_ or ()), side_by_side)
     with Bars() as bars:
         _make_all(jobs, driver, config, look, bars.report)
@@ -129,11 +116,32 @@ def plan_jobs(sources: Sequence[Path], drivings: Sequence[Path], output: Path) -
     return [_Job(source, driving, path) for (source, driving), path in zip(pairs, outputs, strict=True)]
 
 
-def _loaded(checkpoint: Path, device: "torch.device") -> "Driver":
-    from training.engine.trained import load_driver
+def _checked_config(**fields: Any) -> "AnimateConfig":
+    """The config of these fields; what may surprise about it is said."""
+    from pydantic import ValidationError
+
+    from training.engine.animator import AnimateConfig
 
     try:
-        return load_driver(checkpoint, device)
+        config = AnimateConfig(**fields)
+    except ValidationError as error:  # what ranges of options let through
+        problem = error.errors()[0]
+        raise UsageError(f"{problem['loc'][0]}: {problem['msg']}, found {problem['input']}") from error
+    if config.doubts:
+        _say(config.doubts)
+    return config
+
+
+def _fast_driver(checkpoint: Path, device: "torch.device") -> "Driver":
+    import torch
+
+    from training.engine.trained import load_driver
+
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.backends.cudnn.benchmark = True  # shapes are fixed
+    try:
+        return load_driver(checkpoint, device).faster(half=on_gpu, channels_last=on_gpu)
     except CheckpointError as error:
         raise UsageError(f"--checkpoint: {error}") from error
 

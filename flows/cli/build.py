@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flows.build import BuildRequest
     from pipeline.store.workspace import Workspace
 
+ScreenOption = Annotated[bool, typer.Option("--screen", help="Stop after the clips, so that they can be screened.")]
+
 
 def build(
     manifest: Annotated[Path, typer.Argument(help="List of sources (YAML, CSV, JSONL), or a clip list.")],
@@ -28,9 +30,7 @@ def build(
     set_: SetOption = None,
     profile: ProfileOption = "embedded",
     release_name: Annotated[str | None, typer.Option("--release", help="Make this release at the end.")] = None,
-    screen: Annotated[
-        bool, typer.Option("--screen", help="Stop after the clips, so that they can be screened.")
-    ] = False,
+    screen: ScreenOption = False,
     inline: InlineOption = False,
     ray: RayOption = None,
     media: Annotated[Path | None, typer.Option(help="Folder of the local files that a clip list names.")] = None,

@@ -7,27 +7,30 @@ import typer
 
 from flows.cli.options import ConfigOption, DeviceOption, RecipeArgument
 
+Protocol = Literal["same-identity", "cross-identity", "cross-domain"]
+ProtocolOption = Annotated[Protocol, typer.Option(help="Who drives whom.")]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(help="Names with commas between; by default all of the protocol, and what one lacks ends it."),
+]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, such as metrics.fid.path=FILE; repeatable.")
+]
+
 
 def evaluate(
     recipe: RecipeArgument,
     checkpoint: Annotated[Path, typer.Option(help="A checkpoint, or the folder of a run, whose best one is taken.")],
     release: Annotated[str, typer.Option(help="Folder or URI of a release.")],
-    protocol: Annotated[
-        Literal["same-identity", "cross-identity", "cross-domain"], typer.Option(help="Who drives whom.")
-    ],
+    protocol: ProtocolOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of table, record, pairs and pictures.")],
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Whose clips are used.")] = "test",
-    metrics: Annotated[
-        str | None,
-        typer.Option(help="Names with commas between; by default all of the protocol, and what one lacks ends it."),
-    ] = None,
+    metrics: MetricsOption = None,
     pairs: Annotated[Path | None, typer.Option(help="The pairs.jsonl of another evaluation, to use its pairs.")] = None,
     driving_domain: Annotated[list[str] | None, typer.Option(help="Only this domain drives; repeatable.")] = None,
     source_domain: Annotated[list[str] | None, typer.Option(help="Only this domain is driven; repeatable.")] = None,
     config: ConfigOption = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, such as metrics.fid.path=FILE; repeatable.")
-    ] = None,
+    set_: SettingsOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a recipe on held-out pairs, beside real frames, the source itself and the published figures."""

@@ -154,8 +154,7 @@ def clip_rows(results: "Results", build: "BuildRecord") -> Listed:
     """One row per finished clip with its scores, and what is known of it among the others."""
     from pipeline.curate.collect import stored_collection
     from pipeline.curate.reviewed import survey_reviewed
-    from schemas.clip import Scores
-    from schemas.scores import SpeakerScore, SyncScore
+    from schemas.scores import SpeakerScore
 
     rows = []
     surveyed = survey_reviewed(results, build.sources)
@@ -183,17 +182,25 @@ def clip_rows(results: "Results", build: "BuildRecord") -> Listed:
                 **_as_reviewed(finished, surveyed),
             }
         )
-    # Scores that were not asked for have no column.
+    return rows, (
+        "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames",
+        *_score_columns(surveyed, spoken=spoken, routed=routed),
+        "landmark_scheme", "flags", *_AMONG_OTHERS, *_AS_REVIEWED,
+    )  # fmt: skip
+
+
+def _score_columns(surveyed: "Survey", *, spoken: bool, routed: bool) -> list[str]:
+    """Names of the columns of scores; those that were not asked for have none."""
+    from schemas.clip import Scores
+    from schemas.scores import SpeakerScore, SyncScore
+
     optional = {name for name, field in Scores.model_fields.items() if not field.is_required()}
     absent = {name for name in optional if all(getattr(row.clip.scores, name) is None for row in surveyed.clips)}
     scored = [name for name in Scores.model_fields if name not in {"sync", "speaker", "router"} | absent]
-    judged = [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
-    judged += [f"router_{name}" for name in _ROUTED] if routed else []
-    synced = [f"sync_{name}" for name in SyncScore.model_fields]
-    return rows, (
-        "clip_id", "source_id", "domain", "start_s", "duration_s", "num_frames", *scored, *synced, *judged,
-        "landmark_scheme", "flags", *_AMONG_OTHERS, *_AS_REVIEWED,
-    )  # fmt: skip
+    scored += [f"sync_{name}" for name in SyncScore.model_fields]
+    scored += [f"speaker_{name}" for name in SpeakerScore.model_fields] if spoken else []
+    scored += [f"router_{name}" for name in _ROUTED] if routed else []
+    return scored
 
 
 _ROUTED = ("proposed", "probability", "claim", "doubtful")

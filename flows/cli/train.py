@@ -14,20 +14,23 @@ import typer
 from flows.cli.options import ConfigOption, DeviceOption, RecipeArgument
 from schemas.errors import EXIT_STOPPED
 
+ShardsOption = Annotated[
+    list[str], typer.Option("--shards", help="Folder or URI of a release; or shards by path or URL, repeatable.")
+]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, such as model.preset=tiny64; repeatable.")
+]
+
 
 def train(
     recipe: RecipeArgument,
-    shards: Annotated[
-        list[str], typer.Option("--shards", help="Folder or URI of a release; or shards by path or URL, repeatable.")
-    ],
+    shards: ShardsOption,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     stage: Annotated[
         str | None, typer.Option(help="One of the recipe's; the config's by default, the first by its own.")
     ] = None,
     config: ConfigOption = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="One setting, such as model.preset=tiny64; repeatable.")
-    ] = None,
+    set_: SettingsOption = None,
     init: Annotated[
         Path | None, typer.Option(help="Checkpoint, or folder of a run, whose weights a new run begins with.")
     ] = None,

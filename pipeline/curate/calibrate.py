@@ -79,7 +79,7 @@ def fit_limits(
     for clip in clips:
         by_domain[clip.domain].append(clip)
     rules = {rule.limit: rule for rule in RULES}
-    fits = []
+    fits: list[Fit] = []
     for domain, clips_of_domain in sorted(by_domain.items()):
         for name in FITTED:
             accepted = _measured(rules[name], [clip for clip in clips_of_domain if clip.clip_id in kept])

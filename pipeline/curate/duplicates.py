@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64, UInt64
 
 from pipeline.curate.components import components
+from pipeline.curate.typed_scipy import gaussian_smooth
 from schemas.base import Box, TimeSpan
 from schemas.boxes import box_iou
 from schemas.collection import DuplicateGroup, DuplicateKind, DuplicateLink
@@ -123,9 +124,7 @@ def _near(hashes: UInt64[np.ndarray, " N"], max_bits: int) -> Iterator[tuple[int
 
 def motion_of(prints: Prints) -> Series:
     """How the mean luma of every cell of the picture changes from frame to frame, smoothed; 0 where it is still."""
-    from scipy.ndimage import gaussian_filter1d  # half a second, which a look at stored results must not wait for
-
-    smooth = gaussian_filter1d(prints.grid.astype(np.float32), _SMOOTHING, axis=0, mode="nearest")
+    smooth = gaussian_smooth(prints.grid.astype(np.float32), _SMOOTHING, "nearest")
     return np.diff(smooth, axis=0, prepend=smooth[:1])
 
 

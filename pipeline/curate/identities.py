@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float64
 
+from pipeline.curate.typed_scipy import complete_linkage
 from schemas.base import MAX_ID_LENGTH, TimeSpan
 
 _NEVER = 1e6  # a distance that no limit reaches
@@ -96,9 +97,6 @@ def seen_in_both(
 
 def _people(tracks: Sequence[Sequence[Sighting]], max_distance: float) -> list[int]:
     """A number per track, the same for tracks of one person."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
     if len(tracks) == 1:
         return [0]
     distances = _distances([_face_of(track) for track in tracks])
@@ -110,10 +108,7 @@ def _people(tracks: Sequence[Sequence[Sighting]], max_distance: float) -> list[i
             for other in mates[i + 1 :]:
                 if _together(tracks[number], tracks[other]):
                     distances[number, other] = distances[other, number] = _NEVER
-    # Half a second, which a look at stored results must not wait for.
-
-    tree = linkage(squareform(distances, checks=False), "complete")
-    return [int(label) for label in fcluster(tree, max_distance, "distance")]
+    return complete_linkage(distances, max_distance)
 
 
 def _face_of(track: Sequence[Sighting]) -> Float64[np.ndarray, " D"] | None:

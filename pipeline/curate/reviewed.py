@@ -54,7 +54,8 @@ def reviewed(results: Results, survey: Survey, *, make_trims: bool = False, repo
     # All of them first: where one cannot be, nothing is to be cut.
     relabelled = [_in_domain(results, *pair) for pair in zip(survey.clips, standings, strict=True)]
     models = _models(results) if num_trims else None
-    clips, num_done = [], 0
+    clips: list[FinishedClip] = []
+    num_done = 0
     for clip, review in zip(relabelled, standings, strict=True):
         if review.trim is not None and (span := _span(review.trim, clip)) is not None:
             clip = _trimmed(results, clip, span, models)  # noqa: PLW2901 - the same clip, shorter

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
+from pipeline.curate.typed_scipy import gaussian_smooth
 from schemas.config import RidgeConfig
 from schemas.prints import MOUTH_FIELDS, NUM_BANDS, Prints
 from schemas.scores import SyncScore
@@ -144,12 +145,13 @@ def _away(config: RidgeConfig, fps: int) -> int:
 
 def _talk(prints: Prints, config: RidgeConfig, fps: int) -> _Talk:
     """Everything in units of the clip's own spread, so that loud and quiet, large and small talkers teach alike."""
-    from scipy.ndimage import gaussian_filter1d  # half a second, which a look at stored results must not wait for
-
     at, seen = np.arange(len(prints.seen)), prints.seen
-    mouth = np.stack([np.interp(at, at[seen], series[seen]) for series in prints.mouth.astype(np.float64).T], axis=1)
-    speed = gaussian_filter1d(np.abs(np.gradient(mouth[:, 0])), _MOVEMENT_SIGMA)
-    slow = gaussian_filter1d(mouth, config.highpass_s * fps, axis=0, mode="nearest")
+    fields: list[Float64[np.ndarray, " T"]] = [
+        np.interp(at, at[seen], series[seen]) for series in prints.mouth.astype(np.float64).T
+    ]
+    mouth = np.stack(fields, axis=1)
+    speed = gaussian_smooth(np.abs(np.gradient(mouth[:, 0])), _MOVEMENT_SIGMA, "reflect")
+    slow = gaussian_smooth(mouth, config.highpass_s * fps, "nearest")
     targets = np.column_stack([mouth - slow, speed])
     bands = _standard(prints.bands.astype(np.float64), np.ones(len(at)))
     around = np.clip(at[:, None] + np.arange(-config.context_before, config.context_after + 1), 0, len(at) - 1)

@@ -313,7 +313,7 @@ def _drops(losses: Iterable[LedgerRow | Decision]) -> list[FunnelDrop]:
         else:
             by = None if loss.by == "filter" else loss.by
             by_reason[str(loss.reason or RejectReason.REVIEWER), by].append(loss)
-    drops = []
+    drops: list[FunnelDrop] = []
     for (reason, by), group in by_reason.items():
         measured = [loss.measured for loss in group if loss.measured is not None]
         limits = {loss.limit for loss in group}

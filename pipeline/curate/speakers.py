@@ -28,7 +28,7 @@ def keep_speakers(
     shots: defaultdict[tuple[str, int], list[Clip]] = defaultdict(list)
     for clip in clips.values():
         shots[clip.plan.source_id, clip.plan.shot_index].append(clip)
-    decided = []
+    decided: list[Decision] = []
     for decision in decisions:
         clip = clips[decision.clip_id]
         lost = None
@@ -40,7 +40,7 @@ def keep_speakers(
 
 def _lost(clip: Clip, shot: Sequence[Clip]) -> Decision | None:
     """The rejection of a clip by the best of those that beat it; None when none does."""
-    beaten = []
+    beaten: list[tuple[bool, float, str, float, str]] = []
     for other in shot:
         if other.plan.track_index != clip.plan.track_index and _share_time(clip, other):
             own, others, kind = _comparable(clip, other)

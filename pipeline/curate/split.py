@@ -155,7 +155,7 @@ def _by_counts(groups: list[SplitGroup], wanted: Quotas) -> dict[str, Split]:
     for name in HELD_OUT:
         free = [group for group in free if not _place_whole(group, name, room[name], placed)]
     train_takes_all = not wanted.get("train")
-    untouched = []
+    untouched: list[SplitGroup] = []
     for group in free:
         if train_takes_all:
             placed.update((member.clip_id, "train") for member in group.members)

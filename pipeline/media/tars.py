@@ -16,10 +16,10 @@ from typing import IO
 
 from schemas.base import ID_PATTERN
 from schemas.files import sha256_of_file
+from schemas.tars import MEMBER_MODE, add_sample
 
 MAX_NAME = 100  # USTAR keeps longer names in a second field, which wids does not read
 MAX_MEMBER_BYTES = 1 << 30
-_MODE = 0o644
 
 
 class SampleTar:
@@ -37,10 +37,7 @@ class SampleTar:
     def add(self, key: str, files: Mapping[str, bytes]) -> tuple[int, int]:
         """Append the members ``KEY.suffix``, sorted by suffix; returns offset and length of the sample in bytes."""
         start = self._tar.offset
-        for suffix in sorted(files):
-            member = tarfile.TarInfo(f"{key}.{suffix}")  # time and owner are 0 by default, the names empty
-            member.mode, member.size = _MODE, len(files[suffix])
-            self._tar.addfile(member, io.BytesIO(files[suffix]))
+        add_sample(self._tar, key, files)
         return start, self._tar.offset - start
 
     def close(self) -> tuple[int, str]:
@@ -136,7 +133,7 @@ def _member_problem(member: tarfile.TarInfo, key: str, suffix: str) -> str:
         return "is no KEY.suffix"
     if member.size > MAX_MEMBER_BYTES:
         return f"claims {member.size} bytes, more than {MAX_MEMBER_BYTES}"
-    if (member.uid, member.gid, member.mtime, member.mode) != (0, 0, 0, _MODE) or member.uname or member.gname:
+    if (member.uid, member.gid, member.mtime, member.mode) != (0, 0, 0, MEMBER_MODE) or member.uname or member.gname:
         owner = f"{member.uid}:{member.gid} {member.uname}:{member.gname}".strip()
         return f"has owner {owner}, time {member.mtime}, mode {member.mode:04o}; all shards have 0:0, 0, 0644"
     return ""

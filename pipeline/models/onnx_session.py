@@ -1,7 +1,8 @@
 """Open ONNX files: one thread, on the device that was asked for, never on another one quietly.
 
-Weights that training left denormal (the PFLD at hand has 459,210 below 1e-20) make every multiplication trap into
-microcode: 80 ms a face instead of 3. They are set to zero when the file is loaded; the answers are the same to the bit.
+Weights that training left denormal (the PFLD at hand has 459,210 below 1e-20) make multiplications trap into microcode
+on some processors: on a Xeon, a face took 80 ms instead of 3 (docs/benchmarks.md); others do not mind. They are set to
+zero when the file is loaded; the answers are the same to the bit.
 """
 
 from collections.abc import Sequence

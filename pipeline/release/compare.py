@@ -62,7 +62,7 @@ def _open(location: str) -> _Side:
     storage = Storage(location)
     release = read_release(storage)
     table = read_manifest_table(storage, release)
-    return _Side(release, {row["clip_id"]: row for row in table.to_pylist()}, table.column_names)
+    return _Side(release, {row["clip_id"]: row for row in table.rows()}, table.columns)
 
 
 def _row(subject: str, name: str, before: Any = None, after: Any = None, *, change: str = "", detail: str = "") -> Row:

@@ -5,14 +5,12 @@ record names; of the shards, only ``pipeline.release.verify`` can say as much.
 """
 
 import hashlib
-import io
 import json
 import re
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from pipeline.store.parquet import ParquetErrors, ParquetTable
 from pipeline.store.storage import Storage
 from schemas.arrow import record_of
 from schemas.errors import UsageError
@@ -56,15 +54,15 @@ def read_release(storage: Storage) -> Release:
     return release
 
 
-def read_manifest_table(storage: Storage, release: Release) -> pa.Table:
+def read_manifest_table(storage: Storage, release: Release) -> ParquetTable:
     """The manifest of a release, one row per clip.
 
     Raises:
         UsageError: when it is not the file that the record names.
     """
     try:
-        return pq.read_table(io.BytesIO(_read_named(storage, release, MANIFEST_FILE)))
-    except (pa.ArrowException, OSError) as error:
+        return ParquetTable(_read_named(storage, release, MANIFEST_FILE))
+    except ParquetErrors as error:
         raise _unreadable(storage, MANIFEST_FILE, f"is no readable Parquet file ({type(error).__name__})") from error
 
 
@@ -74,7 +72,7 @@ def read_manifest_rows(storage: Storage, release: Release) -> list[ManifestRow]:
     Raises:
         UsageError: when it is not the file that the record names, or of another version's columns.
     """
-    rows = read_manifest_table(storage, release).to_pylist()
+    rows = read_manifest_table(storage, release).rows()
     try:
         return [record_of(row, ManifestRow) for row in rows]
     except ValidationError as error:

@@ -84,10 +84,12 @@ def release_without(
 class _Packed:
     """What became of the shards: their records, new places of packed samples, and the models those were made with."""
 
-    shards: list[ShardRecord] = field(default_factory=list)
-    paths: dict[str, str] = field(default_factory=dict)  # by old path
-    extents: dict[tuple[str, str], Extent] = field(default_factory=dict)  # by old path and clip id
-    models: set[Model] = field(default_factory=set)
+    shards: list[ShardRecord] = field(default_factory=list[ShardRecord])
+    paths: dict[str, str] = field(default_factory=dict[str, str])  # by old path
+    extents: dict[tuple[str, str], Extent] = field(
+        default_factory=dict[tuple[str, str], Extent]
+    )  # by old path and clip id
+    models: set[Model] = field(default_factory=set[Model])
 
     def placed(self, row: ManifestRow) -> ManifestRow:
         """The row of a clip, with the place where its samples lie now."""

@@ -60,7 +60,8 @@ def read_picture(data: bytes, fps: int) -> Picture:
             if not container.streams.video:
                 raise ValueError("no video stream")
             stream = container.streams.video[0]
-            times, num_keys = [], 0
+            times: list[Fraction] = []
+            num_keys = 0
             for packet in container.demux(stream):
                 if packet.pts is not None and packet.size:
                     times.append(packet.pts * packet.time_base)

@@ -273,7 +273,8 @@ class _Pair:
 
     def close(self, tables: Tables) -> None:
         """Publish both shards and enter their clips in the tables."""
-        target, paths = self._target, {}
+        target = self._target
+        paths: dict[Series, str] = {}
         for series, tar in self._tars.items():
             paths[series] = shard_file(target.split, target.domain, series, self._number)
             tables.shards.append(

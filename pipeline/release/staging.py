@@ -7,7 +7,7 @@ import contextlib
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from pipeline.media.tars import SampleTar
@@ -53,7 +53,7 @@ def clear_leftovers(destination: Storage) -> None:
 
 
 @contextlib.contextmanager
-def staging(destination: Storage, scratch: Path | None) -> Iterator[Path]:
+def staging(destination: Storage, scratch: Path | None) -> Generator[Path]:
     """A local folder for unfinished shards; on a disk it is the release's own, so that a rename publishes them."""
     if not destination.is_local:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:

@@ -5,18 +5,17 @@ them again, without opening a shard; what repeats must agree.
 """
 
 import hashlib
-import io
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from pipeline.store.parquet import ParquetErrors, ParquetTable, parquet_of, unpacked_bytes
 from pipeline.store.storage import Storage
-from schemas.arrow import record_schema, row_of, sparse_columns, table_of
+from schemas.arrow import row_of
 from schemas.base import canonical_json
 from schemas.clip import Clip
 from schemas.expression import ExpressionInput
@@ -60,9 +59,9 @@ class ReleaseSetup:
 
     tool_version: str
     config_hash: str
-    requested: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    mel: Mapping[str, float] = field(default_factory=dict)
-    hubert: Mapping[str, str] = field(default_factory=dict)
+    requested: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Mapping[str, int]])
+    mel: Mapping[str, float] = field(default_factory=dict[str, float])
+    hubert: Mapping[str, str] = field(default_factory=dict[str, str])
     with_identity: bool = False
     expression: ExpressionInput | None = None
 
@@ -71,9 +70,9 @@ class ReleaseSetup:
 class Tables:
     """What accumulates while shards are written."""
 
-    shards: list[ShardRecord] = field(default_factory=list)
-    rows: list[ManifestRow] = field(default_factory=list)
-    clips: dict[str, bytes] = field(default_factory=dict)  # lines of the clip list by clip id
+    shards: list[ShardRecord] = field(default_factory=list[ShardRecord])
+    rows: list[ManifestRow] = field(default_factory=list[ManifestRow])
+    clips: dict[str, bytes] = field(default_factory=dict[str, bytes])  # lines of the clip list by clip id
 
     def add_clip(
         self,
@@ -136,11 +135,7 @@ def write_tables(destination: Storage, name: str, tables: Tables) -> dict[str, s
         files[path] = publish(destination, path, canonical_json(_wids_index(f"{name}-{split}-{series}", shards)))
     lines = [line + b"\n" for _, line in sorted(tables.clips.items())]
     files[CLIP_LIST_FILE] = publish(destination, CLIP_LIST_FILE, b"".join(lines))
-    buffer = io.BytesIO()
-    table = table_of(tables.rows, ManifestRow, flatten=True)
-    empty = [name for name in sparse_columns(ManifestRow) if table.column(name).null_count == len(table)]
-    pq.write_table(table.drop_columns(sorted(empty)), buffer, compression="zstd")
-    files[MANIFEST_FILE] = publish(destination, MANIFEST_FILE, buffer.getvalue())
+    files[MANIFEST_FILE] = publish(destination, MANIFEST_FILE, parquet_of(tables.rows, ManifestRow))
     return files
 
 
@@ -245,25 +240,19 @@ def _check_index(path: str, data: bytes, release: Release) -> Iterator[Fault]:
 
 def _check_manifest(data: bytes, seen: SeenClips) -> Iterator[Fault]:
     try:
-        file = pq.ParquetFile(io.BytesIO(data))
-        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-        if sum(group.total_byte_size for group in groups) > MAX_TABLE_BYTES:
+        if unpacked_bytes(data) > MAX_TABLE_BYTES:
             yield Fault(path=MANIFEST_FILE, problem=f"would unpack to more than {MAX_TABLE_BYTES} bytes")
             return
-        table = file.read()
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = ParquetTable(data)
+    except (*ParquetErrors, ValueError) as error:
         yield Fault(path=MANIFEST_FILE, problem=f"is no readable Parquet file ({type(error).__name__})")
         return
-    wanted = [
-        column
-        for column in record_schema(ManifestRow, flatten=True)
-        if column.name in table.column_names or column.name not in sparse_columns(ManifestRow)
-    ]
-    if not table.schema.equals(pa.schema(wanted)):
+    if not table.holds(ManifestRow):
         yield Fault(path=MANIFEST_FILE, problem="has other columns than this version writes")
         return
-    rows = {row["clip_id"]: row for row in table.to_pylist()}
-    yield from _same_clips(MANIFEST_FILE, list(table.column("clip_id").to_pylist()), seen)
+    listed_rows = table.rows()
+    rows = {row["clip_id"]: row for row in listed_rows}
+    yield from _same_clips(MANIFEST_FILE, [row["clip_id"] for row in listed_rows], seen)
     for series, clips in seen.items():
         for clip_id in sorted(clips.keys() & rows.keys()):
             row, expected = rows[clip_id], (clips[clip_id].shard, *clips[clip_id].extent)
@@ -282,7 +271,7 @@ def _differences(row: Mapping[str, object], info: SampleInfo) -> list[str]:
     return [
         name
         for name, value in expected.items()
-        if row.get(name) != (list(value) if isinstance(value, tuple) else value)
+        if row.get(name) != (list(cast("tuple[Any, ...]", value)) if isinstance(value, tuple) else value)
     ]
 
 

@@ -180,7 +180,7 @@ def _to_replace(releases: Sequence[FoundRelease], stones: Collection[Tombstone])
 def _rewrite(
     workspace: Workspace, releases: Sequence[FoundRelease], stones: Collection[Tombstone], name: str | None
 ) -> list[Rewritten]:
-    done = []
+    done: list[Rewritten] = []
     for old in _to_replace(releases, stones):
         gone = old.forgotten(stones)
         if len(gone) == len(old.record.sources):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 from pipeline.build.results import load_build
 from pipeline.release.finished import read_release
@@ -75,10 +75,10 @@ class Traces:
     """
 
     source_ids: set[str]
-    sha256s: set[str] = field(default_factory=set)
-    uri_hashes: set[str] = field(default_factory=set)
-    clip_ids: set[str] = field(default_factory=set)
-    results: list[ResultRow] = field(default_factory=list)
+    sha256s: set[str] = field(default_factory=set[str])
+    uri_hashes: set[str] = field(default_factory=set[str])
+    clip_ids: set[str] = field(default_factory=set[str])
+    results: list[ResultRow] = field(default_factory=list[ResultRow])
     earlier: Tombstone | None = None
 
     def take(self, row: ResultRow) -> None:
@@ -163,8 +163,8 @@ def _result_rows(storage: Storage) -> Iterator[ResultRow]:
     items = [(stage, key) for stage in storage.folders("results") for key in storage.folders(f"results/{stage}")]
     readers = ThreadPoolExecutor(_READERS) if not storage.is_local else contextlib.nullcontext()
     with readers as pool:
-        read = map if pool is None else pool.map
-        records = read(lambda item: storage.read_if_there(f"results/{item[0]}/{item[1]}/record.json"), items)
+        paths = [f"results/{stage}/{key}/record.json" for stage, key in items]
+        records = (pool.map if pool else map)(storage.read_if_there, paths)
         for (stage, key), data in zip(items, records, strict=True):
             yield _result_row(stage, key, data)
 
@@ -201,13 +201,13 @@ def _acquired(key: str, fetched: Fetched) -> ResultRow:
 def _collect(content: Any, texts: defaultdict[str, set[str]]) -> None:
     """All texts and names in a record: by the field that held them, and under no name all together."""
     if isinstance(content, dict):
-        for name, value in content.items():
+        for name, value in cast("dict[str, Any]", content).items():
             texts[""].add(name)
             if isinstance(value, str):
                 texts[name].add(value)
             _collect(value, texts)
     elif isinstance(content, list):
-        for value in content:
+        for value in cast("list[Any]", content):
             _collect(value, texts)
     elif isinstance(content, str):
         texts[""].add(content)

@@ -91,8 +91,10 @@ class _Seen:
     """What the shards turned out to hold."""
 
     entries: dict[Series, dict[str, SeenClip]] = field(default_factory=lambda: {"visual": {}, "speech": {}})
-    order: dict[str, list[str]] = field(default_factory=dict)
-    infos: dict[str, SampleInfo] = field(default_factory=dict)  # by digest: both series of a clip share one
+    order: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    infos: dict[str, SampleInfo] = field(
+        default_factory=dict[str, SampleInfo]
+    )  # by digest: both series of a clip share one
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------

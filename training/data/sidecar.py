@@ -20,6 +20,7 @@ from schemas.base import Record
 from schemas.errors import DataError, UsageError
 from schemas.files import sha256_of_file, sync_folder, write_atomically
 from schemas.release import SPLITS
+from schemas.tars import add_sample
 from schemas.uri import redact
 from training.data.cache import ShardCache
 from training.data.clips import CorruptError, index_tar
@@ -31,7 +32,6 @@ from training.data.shards import Shard, ShardSet, Where, locate, release_root, r
 
 SIDECAR_FILE = "sidecar.json"
 _BEGUN_FILE = ".sidecar-begun.json"  # the same record before any shard is finished
-_MODE = 0o644
 
 
 class SidecarShard(Record):
@@ -194,7 +194,7 @@ class SidecarWriter:
         try:
             with aside.open("wb") as file, tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
                 for index in range(shard.num_clips):
-                    _add(tar, *self._encoded(shard, index, encode))
+                    add_sample(tar, *self._encoded(shard, index, encode))
                 tar.close()
                 file.flush()
                 os.fsync(file.fileno())
@@ -278,11 +278,3 @@ class SidecarWriter:
             num_bytes=path.stat().st_size,
             sha256=sha256_of_file(path),
         )
-
-
-def _add(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) -> None:
-    """Append a sample so that equal ones give equal bytes: sorted, without owner or time."""
-    for suffix in sorted(members):
-        header = tarfile.TarInfo(f"{key}.{suffix}")
-        header.mode, header.size = _MODE, len(members[suffix])
-        tar.addfile(header, io.BytesIO(members[suffix]))

@@ -59,7 +59,7 @@ class Stills:
         plan = make_plan(release, config, 1)
         self.size_px = plan.layout.size_px
         self.fingerprint = plan.shards.fingerprint()  # of the shards, wherever they lie
-        self.takes: dict[str, StillClip] = {}
+        self.clips: dict[str, StillClip] = {}
         self._cache = ShardCache(config)
         self._decoder = FrameDecoder()
         self._addresses: dict[str, _ClipAddress] = {}
@@ -81,9 +81,9 @@ class Stills:
         Raises:
             DataError: when there is no such clip or frame, or it does not decode.
         """
-        if clip_id not in self.takes:
+        if clip_id not in self.clips:
             raise DataError(f"the release has no clip {clip_id} in this split: use the release that the pairs are of")
-        clip, address = self.takes[clip_id], self._addresses[clip_id]
+        clip, address = self.clips[clip_id], self._addresses[clip_id]
         if max(numbers) >= clip.info.num_frames:
             raise DataError(f"{clip_id} has {clip.info.num_frames} frames and no frame {max(numbers)}")
         pixels = np.empty((len(numbers), self.size_px, self.size_px, 3), np.uint8)
@@ -110,7 +110,7 @@ class Stills:
             for entry in index_tar(descriptor, shard.num_clips):
                 clip = open_clip(descriptor, entry)
                 seen = tuple(np.flatnonzero(clip.labels["valid.npy"]).tolist())
-                self.takes[entry.key] = StillClip(clip.info, seen, clip.info.plan.face_in_crop())
+                self.clips[entry.key] = StillClip(clip.info, seen, clip.info.plan.face_in_crop())
                 self._addresses[entry.key] = _ClipAddress(shard, entry)
         except CorruptError as error:
             raise _damaged(shard, error) from error

@@ -100,10 +100,10 @@ class _Clips:
     @torch.no_grad()
     def encoded(self, sample: Sample) -> Mapping[str, np.ndarray]:
         """By field, one row per frame of a clip."""
-        stills = next((split for split in self._splits if sample.key in split.takes), None)
+        stills = next((split for split in self._splits if sample.key in split.clips), None)
         if stills is None:
             raise DataError(f"the clip {sample.key} belongs to no split of the release: verify the release")
-        info = stills.takes[sample.key].info
+        info = stills.clips[sample.key].info
         parts = []
         for start in range(0, info.num_frames, self._batch_size):
             numbers = tuple(range(start, min(start + self._batch_size, info.num_frames)))

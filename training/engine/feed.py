@@ -51,10 +51,7 @@ class Feed:
                 yield flat_windows(batch.to(self._device))
                 continue
             check_labels(flat(batch))
-            yield self._with_group(flat(augment(batch.to(self._device), self._config)), batch)
-
-    def _with_group(self, table: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        return table | {"group": batch.group.to(self._device)} if len(self.loader.groups) > 1 else table
+            yield flat(augment(batch.to(self._device), self._config))
 
     def state_dict(self) -> dict[str, Any]:
         """The loader's position after the last batch."""
@@ -85,8 +82,8 @@ def open_feed(where: Where, draw: Draw, config: TrainConfig, device: torch.devic
 
 
 def flat(batch: Batch) -> dict[str, Tensor]:
-    """A loader's batch by the names of ``training.data.contract``; nothing is copied."""
-    table = {"domain": batch.domain, "driving_face": batch.face}
+    """A loader's batch by the names of ``training.data.contract``, and ``group``; nothing is copied."""
+    table = {"domain": batch.domain, "group": batch.group, "driving_face": batch.face}
     if batch.driving.emotion is not None:
         table |= {"driving_emotion": batch.driving.emotion, "has_emotion": batch.has_emotion}
     for name, side in (("source", batch.source), ("driving", batch.driving)):

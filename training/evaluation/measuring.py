@@ -147,13 +147,13 @@ class Evaluator:
         return torch.cat(rows, dim=1).permute(1, 2, 0).numpy()
 
     def _look(self, pictures: Pictures, clip_id: str, *, whole: bool) -> Sights:
-        face = torch.tensor(self._stills.takes[clip_id].face, device=self._device)
+        face = torch.tensor(self._stills.clips[clip_id].face, device=self._device)
         return self._eyes.look(pictures, face.expand(len(pictures), 4), whole=whole)
 
     def _reference(self, pairs: Sequence[EvaluationPair], num_made: int) -> tuple[Sights, list[int], int]:
         """As many real frames of the sources' clips as were made, or as there are; with each one's source."""
         first = {pair.source_clip: index for index, pair in reversed(list(enumerate(pairs)))}
-        every = [(clip, frame) for clip in sorted(first) for frame in self._stills.takes[clip].seen]
+        every = [(clip, frame) for clip in sorted(first) for frame in self._stills.clips[clip].seen]
         wanted = spread(range(len(every)), num_made)
         by_clip: defaultdict[str, list[int]] = defaultdict(list)
         for index in wanted:

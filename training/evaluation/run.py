@@ -117,7 +117,7 @@ def _pairs(request: EvaluationRequest, stills: Stills) -> list[EvaluationPair]:
     if request.pairs is not None:
         return _listed(request.pairs, request.protocol, stills)
     clips = [
-        PairedClip(name, take.info.domain, take.info.identity_id, take.seen) for name, take in stills.takes.items()
+        PairedClip(name, clip.info.domain, clip.info.identity_id, clip.seen) for name, clip in stills.clips.items()
     ]
     draw = PairDraw(
         protocol=request.protocol,
@@ -135,7 +135,7 @@ def _listed(path: Path, protocol: Protocol, stills: Stills) -> list[EvaluationPa
     pairs = read_pairs(path, protocol)
     for pair in pairs:
         for clip, last in ((pair.source_clip, pair.source_frame), (pair.driving_clip, max(pair.driving_frames))):
-            if clip not in stills.takes or last >= stills.takes[clip].info.num_frames:
+            if clip not in stills.clips or last >= stills.clips[clip].info.num_frames:
                 raise UsageError(
                     f"--pairs: frame {last} of {clip} is not in this split of the release: name those that {path} is of"
                 )

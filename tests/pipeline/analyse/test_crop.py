@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.analyse import plan as crop
-from pipeline.analyse.plan import (
-    _pieces,
-    count_neighbours,
-    smooth_path,
-    square_around,
-    tube_breaks,
-    usable_span,
-)
+from pipeline.analyse.plan import _pieces, tube_breaks, usable_span
+from pipeline.analyse.square import count_neighbours, smooth_path, square_around
 from schemas.base import ID_PATTERN, Box, FrameSpan, TimeSpan
 from schemas.boxes import box_iou
 from schemas.config import CropConfig

@@ -307,10 +307,10 @@ def test_emocas_network_is_not_torchvisions_though_every_tensor_fits():
 
 def test_stills_gives_the_frames_that_are_named(release):
     with Stills(str(release), PairsConfig(split="test")) as stills:
-        assert len(stills.takes) == 5
-        for clip_id, take in stills.takes.items():
-            assert take.seen == tuple(range(8))
-            assert take.face == pytest.approx((1 / 6, 1 / 6, 5 / 6, 5 / 6))
+        assert len(stills.clips) == 5
+        for clip_id, clip in stills.clips.items():
+            assert clip.seen == tuple(range(8))
+            assert clip.face == pytest.approx((1 / 6, 1 / 6, 5 / 6, 5 / 6))
             frames, clips = read_numbers(stills.frames(clip_id, (5, 0, 2)).numpy())
             assert frames.tolist() == [5, 0, 2]
             assert set(clips) == {int(clip_id.rsplit("-", 1)[1])}
