@@ -12,10 +12,10 @@ from pathlib import Path
 
 import av
 import av.container
-import av.error
 import av.stream
 
-from pipeline.media.decode import demux, iter_frames, open_media, scale_to_square
+from pipeline.fetch.extents import Extent, check_order, walk
+from pipeline.media.decode import iter_frames, open_media, scale_to_square
 from pipeline.media.frame import Frame
 from schemas.config import ProbeConfig
 from schemas.errors import DecodeError, SourceError
@@ -26,10 +26,6 @@ __all__ = ["probe"]
 log = logging.getLogger(__name__)
 
 _FLAG_ATTACHED_PICTURE = av.stream.Disposition.attached_pic
-# Damaged places in a file that are stepped over while its packets are walked.
-_MAX_ERRORS = 100
-# Opus's shortest packet lasts 2.5 ms. A sample table may list a packet for every byte, hours of walking.
-_MAX_PACKETS_PER_S = 500
 # How far the header's rate may lie from the counted one, as a factor, before it is not believed.
 _RATE_TOLERANCE = Fraction(6, 5)
 # Windows of shot detection grow with the rate; no camera for talking heads comes near this one.
@@ -48,27 +44,6 @@ def probe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> Video
     return _check_decodes(path, _describe(path, source_id, sha256, config), config)
 
 
-@dataclass
-class _Extent:
-    """When a stream's packets begin and end, in ticks; what an edit list hides does not count."""
-
-    start: int | None = None
-    last: int = 0  # the packet that is shown last
-    hold: int = 0  # its duration
-    num_packets: int = 0
-
-    def add(self, packet: av.Packet) -> None:
-        pts = packet.pts if packet.pts is not None else packet.dts
-        if packet.size == 0 or packet.is_discard:
-            return
-        self.num_packets += 1
-        if pts is None:
-            return
-        if self.start is None or pts >= self.last:
-            self.last, self.hold = pts, packet.duration or 0
-        self.start = pts if self.start is None else min(self.start, pts)
-
-
 def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> Video:
     name = path.name
     with open_media(path) as container:
@@ -76,7 +51,8 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         context = stream.codec_context
         _check_size(context.width, context.height, name, config)
         sound = _sound_stream(container, stream, name)
-        extents = _walk(container, [stream, *([sound] if sound else [])], name, config)
+        extents = walk(container, [stream, *([sound] if sound else [])], name, config)
+        check_order(path, extents, config)
         extent, first = extents[stream.index], _first_stamp(extents[stream.index], container, name)
         tick = Fraction(stream.time_base or Fraction(1, 90000))
         fps = _average_fps(stream, extent, tick, name)
@@ -111,7 +87,7 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         )
 
 
-def _first_stamp(extent: _Extent, container: av.container.InputContainer, name: str) -> int:
+def _first_stamp(extent: Extent, container: av.container.InputContainer, name: str) -> int:
     if not extent.num_packets:
         raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
     if extent.start is None:
@@ -150,35 +126,13 @@ def _sound_stream(container: av.container.InputContainer, picture: av.VideoStrea
     return best
 
 
-def _walk(
-    container: av.container.InputContainer, streams: list[av.stream.Stream], name: str, config: ProbeConfig
-) -> dict[int, _Extent]:
-    extents = {stream.index: _Extent() for stream in streams}
-    most = _MAX_PACKETS_PER_S * config.max_duration_s
-    packets = demux(container, *streams)
-    for _ in range(_MAX_ERRORS):
-        try:
-            for packet in packets:
-                extent = extents[packet.stream.index]
-                extent.add(packet)
-                if extent.num_packets > most:
-                    raise SourceError(
-                        f"{name} has more than {most:.0f} packets in one stream, and no film of at most "
-                        f"{config.max_duration_s:.0f} s needs them: remux it or remove the source"
-                    )
-        except av.error.FFmpegError:
-            packets = demux(container, *streams)  # the claim check judges what is missing
-        else:
-            break
-    return extents
-
-
-def _average_fps(stream: av.VideoStream, extent: _Extent, tick: Fraction, name: str) -> Fraction:
+def _average_fps(stream: av.VideoStream, extent: Extent, tick: Fraction, name: str) -> Fraction:
     """Frames per second as the header says it, or as counted where that is far from it (variable rates, AVI)."""
     fps = Fraction(stream.average_rate or 0)
     span_s = (extent.last - (extent.start or 0)) * tick
-    if extent.num_packets > 2 and span_s > 0:
-        counted = (extent.num_packets - 1) / span_s
+    num_packets = extent.num_packets - extent.num_behind
+    if num_packets > 2 and span_s > 0:
+        counted = (num_packets - 1) / span_s
         if not counted / _RATE_TOLERANCE <= fps <= counted * _RATE_TOLERANCE:
             fps = counted.limit_denominator(1001) or counted
     if not fps:
@@ -188,7 +142,7 @@ def _average_fps(stream: av.VideoStream, extent: _Extent, tick: Fraction, name: 
     return fps
 
 
-def _audio(stream: av.AudioStream, extent: _Extent) -> AudioStream | None:
+def _audio(stream: av.AudioStream, extent: Extent) -> AudioStream | None:
     if extent.start is None or not stream.rate:
         return None
     tick = Fraction(stream.time_base or Fraction(1, stream.rate))
