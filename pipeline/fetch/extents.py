@@ -78,11 +78,12 @@ class Extent:
 
 
 def walk(
-    container: av.container.InputContainer, streams: Sequence[av.stream.Stream], name: str, config: ProbeConfig
+    path: Path, container: av.container.InputContainer, streams: Sequence[av.stream.Stream], config: ProbeConfig
 ) -> dict[int, Extent]:
-    """The extent of each stream, by its index.
+    """The extent of each stream of a file that is open, by its index.
 
     Raises:
+        DecodeError: when its clock begins anew midway.
         SourceError: when a stream has more packets than any film needs.
     """
     extents = {stream.index: _extent(stream) for stream in streams}
@@ -92,9 +93,10 @@ def walk(
         extent.add(packet)
         if extent.num_packets > most:
             raise SourceError(
-                f"{name} has more than {most:.0f} packets in one stream, and no film of at most "
+                f"{path.name} has more than {most:.0f} packets in one stream, and no film of at most "
                 f"{config.max_duration_s:.0f} s needs them: remux it or remove the source"
             )
+    _check_order(path, extents, config)
     return extents
 
 
@@ -111,12 +113,8 @@ def _packets(container: av.container.InputContainer, streams: Sequence[av.stream
         return
 
 
-def check_order(path: Path, extents: dict[int, Extent], config: ProbeConfig) -> None:
-    """Turn a file away of which more than may be missing is stored behind later times; what is there twice is not.
-
-    Raises:
-        DecodeError: when it is one.
-    """
+def _check_order(path: Path, extents: dict[int, Extent], config: ProbeConfig) -> None:
+    """Turn a file away of which more than may be missing is stored behind later times; what is there twice is not."""
     for index, extent in extents.items():
         at_s, to_s = (float(stamp * extent.tick) for stamp in extent.jump or (0, 0))
         lost_s = min(at_s - to_s, float(extent.behind * extent.tick))

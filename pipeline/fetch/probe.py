@@ -14,11 +14,12 @@ import av
 import av.container
 import av.stream
 
-from pipeline.fetch.extents import Extent, check_order, walk
+from pipeline.fetch.extents import Extent, walk
 from pipeline.media.decode import iter_frames, open_media, scale_to_square
 from pipeline.media.frame import Frame
 from schemas.config import ProbeConfig
 from schemas.errors import DecodeError, SourceError
+from schemas.languages import same_language
 from schemas.media import AudioStream, Video
 
 __all__ = ["probe"]
@@ -26,6 +27,7 @@ __all__ = ["probe"]
 log = logging.getLogger(__name__)
 
 _FLAG_ATTACHED_PICTURE = av.stream.Disposition.attached_pic
+_NOT_SPOKEN = av.stream.Disposition.visual_impaired | av.stream.Disposition.comment | av.stream.Disposition.descriptions
 # How far the header's rate may lie from the counted one, as a factor, before it is not believed.
 _RATE_TOLERANCE = Fraction(6, 5)
 # Windows of shot detection grow with the rate; no camera for talking heads comes near this one.
@@ -50,19 +52,17 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
         stream = _picture_stream(container, name)
         context = stream.codec_context
         _check_size(context.width, context.height, name, config)
-        sound = _sound_stream(container, stream, name)
-        extents = walk(container, [stream, *([sound] if sound else [])], name, config)
-        check_order(path, extents, config)
+        sounds = _sound_streams(container, stream, name)
+        extents = walk(path, container, [stream, *sounds], config)
         extent, first = extents[stream.index], _first_stamp(extents[stream.index], container, name)
         tick = Fraction(stream.time_base or Fraction(1, 90000))
         fps = _average_fps(stream, extent, tick, name)
         hold, last = extent.hold * tick or 1 / fps, extent.last * tick
         start_s, claimed_stop_s = float(first * tick), float(last + hold)
-        audio = _audio(sound, extents[sound.index]) if sound else None
+        audio = _audio(sounds[0], extents[sounds[0].index]) if sounds else None
         _check_claim(name, stream, container.duration, start_s, claimed_stop_s, audio, config)
         _check_length(claimed_stop_s - start_s, name, config)
-        aspect = _pixel_aspect(stream, name, config)
-        return Video(
+        video = Video(
             source_id=source_id,
             sha256=sha256,
             num_bytes=path.stat().st_size,
@@ -77,7 +77,7 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
             stop_s=float(last + min(hold, max(Fraction(config.max_missing_s), 1 / fps))),
             coded_width_px=context.width,
             coded_height_px=context.height,
-            sample_aspect_ratio=aspect,
+            sample_aspect_ratio=_pixel_aspect(stream, name, config),
             rotation_deg=0,
             interlaced=False,
             width_px=context.width,
@@ -85,6 +85,7 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
             colorspace=str(context.colorspace),
             audio=audio,
         )
+        return _with_others(video, sounds, extents)
 
 
 def _first_stamp(extent: Extent, container: av.container.InputContainer, name: str) -> int:
@@ -124,6 +125,33 @@ def _sound_stream(container: av.container.InputContainer, picture: av.VideoStrea
         log.warning("%s has sound in a coding that cannot be decoded here: it is taken for a silent film", name)
         return None
     return best
+
+
+def _sound_streams(container: av.container.InputContainer, picture: av.VideoStream, name: str) -> list[av.AudioStream]:
+    """The track that players take, then those in other languages; none where the first is not readable.
+
+    Descriptions of the picture and commentaries are left out, and so is what is tagged with no language.
+    """
+    sound = _sound_stream(container, picture, name)
+    if sound is None:
+        return []
+    others = [track for track in container.streams.audio if track.index != sound.index and track.codec_context]
+    spoken = [track for track in others if not track.disposition & _NOT_SPOKEN]
+    tagged = [track for track in spoken if same_language(track.language, track.language)]
+    return [sound, *(track for track in tagged if not same_language(track.language, sound.language))]
+
+
+def _with_others(video: Video, sounds: list[av.AudioStream], extents: dict[int, Extent]) -> Video:
+    """A record that tells of further tracks, and then in which language each of them is."""
+    tracks = [_tagged(_audio(track, extents[track.index]), track) for track in sounds[1:]]
+    others = tuple(track for track in tracks if track is not None)
+    if not others:
+        return video
+    return video.model_copy(update={"audio": _tagged(video.audio, sounds[0]), "other_audio": others})
+
+
+def _tagged(audio: AudioStream | None, stream: av.AudioStream) -> AudioStream | None:
+    return audio and audio.model_copy(update={"language": stream.language})
 
 
 def _average_fps(stream: av.VideoStream, extent: Extent, tick: Fraction, name: str) -> Fraction:
