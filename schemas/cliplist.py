@@ -16,7 +16,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from schemas.analysis import PlannedClip
 from schemas.base import Box, Id, Record, TimeSpan, is_absent
-from schemas.manifest_syntax import ManifestEntry, SyntaxProblemError, csv_entries, jsonl_entries, read_text
+from schemas.manifest_syntax import (
+    ManifestEntry,
+    SyntaxProblemError,
+    csv_entries,
+    jsonl_entries,
+    read_text,
+    separator_of,
+)
 from schemas.release import ClipListRow, Split
 from schemas.source import ManifestError, Reading, Source
 from schemas.uri import SCHEMES, uri_scheme
@@ -96,7 +103,7 @@ def is_clip_list(path: Path) -> bool:
     except (OSError, UnicodeDecodeError):
         return False
     if suffix == ".csv":
-        rows: list[list[str]] = list(csv.reader([first]))
+        rows: list[list[str]] = list(csv.reader([first], delimiter=separator_of(first)))
         names = {name.strip() for row in rows for name in row}
         return {"start_s", "x0"} <= names
     if suffix not in {".jsonl", ".ndjson"}:

@@ -161,6 +161,8 @@ class _YamlTree:
 
     def _scalar(self, event: Any, line: int) -> Any:
         tag: str = self._scalars.resolve(yaml.ScalarNode, event.value, event.implicit)
+        if tag == "tag:yaml.org,2002:merge":
+            raise SyntaxProblemError(line, "merge key '<<' is not read; write the fields out in every source")
         try:
             return self._scalars.construct_object(yaml.ScalarNode(tag, event.value))
         except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -289,11 +291,17 @@ def _csv_header(header: list[str], allowed: frozenset[str], required: tuple[str,
         raise SyntaxProblemError(1, f"header: {'; '.join(wrong)}; allowed columns: {', '.join(sorted(allowed))}")
 
 
+def separator_of(header: str) -> str:
+    """What stands between the columns of a header line: commas, semicolons or tabs, whichever there are more of."""
+    return max(",;\t", key=header.count)
+
+
 def csv_entries(
     text: str, allowed: frozenset[str], required: tuple[str, ...]
 ) -> Iterator[ManifestEntry | SyntaxProblemError]:
     """Yield one entry per row below the header; an empty cell is a field that is not given."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    separator = separator_of(text.lstrip("\r\n").partition("\n")[0])
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
         header = [name.strip() for name in next(rows, list[str]())]
         if not any(header):

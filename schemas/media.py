@@ -2,11 +2,17 @@
 
 from typing import Literal
 
-from schemas.base import FrameSpan, Id, Rate, Record
+from pydantic import Field
+
+from schemas.base import FrameSpan, Id, Rate, Record, is_absent
+from schemas.languages import same_language
 
 
 class AudioStream(Record):
-    """The audio stream that goes with the chosen video stream."""
+    """The audio stream that goes with the chosen video stream.
+
+    ``language`` is the file's own tag, and is there only where it was chosen by it among several streams.
+    """
 
     index: int
     codec: str
@@ -14,6 +20,7 @@ class AudioStream(Record):
     num_channels: int
     start_s: float
     stop_s: float
+    language: str | None = Field(default=None, exclude_if=is_absent)
 
 
 class Video(Record):
@@ -43,11 +50,38 @@ class Video(Record):
     height_px: int
     colorspace: str
     audio: AudioStream | None
+    # As probed: further tracks that may take its place, none of them a commentary or a description of the picture.
+    other_audio: tuple[AudioStream, ...] | None = Field(default=None, exclude_if=is_absent)
+
+    def in_language(self, language: str | None) -> "Video":
+        """The video with the track of a language, where the file tags one so, else with the one that players take.
+
+        Only where another track was chosen does the record differ from that of a file with one track.
+        """
+        default = self.audio
+        others = () if default and same_language(default.language, language) else self.other_audio or ()
+        chosen = next((track for track in others if same_language(track.language, language)), None)
+        plain = default and default.model_copy(update={"language": None})
+        return (
+            self
+            if self.other_audio is None
+            else self.model_copy(update={"audio": chosen or plain, "other_audio": None})
+        )
 
     @property
     def duration_s(self) -> float:
         """Length of the picture in seconds."""
         return self.stop_s - self.start_s
+
+    def missing_language(self, language: str | None) -> str | None:
+        """A sentence where a language was asked for, the file's several tracks are tagged, and none so."""
+        tag = self.audio.language if self.audio else None
+        if not language or self.other_audio is None or not tag or same_language(tag, language):
+            return None
+        chosen = self.in_language(language).audio
+        if chosen is not None and chosen.language:
+            return None
+        return f"no track is tagged {language!r}: the default one, tagged {tag!r}, is used"
 
 
 BoundaryKind = Literal["cut", "fade", "dissolve", "limit"]

@@ -178,9 +178,10 @@ class Builder:
         if fetched is None:
             return
         probe_key = self.results.probe_key(source, fetched)
-        video = cast("Video | None", await self._step(ProbeJob(source=source, key=probe_key, fetched=fetched), tries))
-        if video is None:
+        probed = cast("Video | None", await self._step(ProbeJob(source=source, key=probe_key, fetched=fetched), tries))
+        if probed is None:
             return
+        video = probed.in_language(source.language)
         plan = await self._plan(source, fetched, video, tries)
         if plan is None:
             return

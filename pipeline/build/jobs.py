@@ -5,6 +5,7 @@ result into the workspace and hands back the record alone. So the same jobs run 
 one process, or side by side on a cluster, and end in the same bytes.
 """
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -36,6 +37,8 @@ from schemas.media import Video
 from schemas.progress import Report
 from schemas.source import Fetched, Source
 from schemas.uri import uri_scheme
+
+log = logging.getLogger(__name__)
 
 Stage = Literal["acquire", "probe", "analyse", "plan", "clip"]
 Result = tuple[Record, Mapping[str, bytes]]  # the record, and the files beside it by name
@@ -162,7 +165,10 @@ class ProbeJob(Job):
     def compute(self, context: JobContext, report: Report) -> Result:  # noqa: D102
         del report
         path = context.media(self.source, self.fetched)
-        return probe(path, self.source.id, self.fetched.sha256, context.config.probe), {}
+        video = probe(path, self.source.id, self.fetched.sha256, context.config.probe)
+        if sentence := video.missing_language(self.source.language):
+            log.warning("%s: %s", self.source.id, sentence)
+        return video, {}
 
 
 @dataclass(frozen=True, kw_only=True)

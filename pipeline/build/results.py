@@ -157,9 +157,10 @@ class Results:
         return self.workspace.result("acquire", self.acquire_key(source), Fetched)
 
     def video(self, source: Source) -> Video | None:
-        """What probing a source gave."""
+        """What probing a source gave, with the sound of its language."""
         fetched = self.fetched(source)
-        return fetched and self.workspace.result("probe", self.probe_key(source, fetched), Video)
+        video = fetched and self.workspace.result("probe", self.probe_key(source, fetched), Video)
+        return video and video.in_language(source.language)
 
     def plan(self, source: Source, video: Video) -> SourcePlan | None:
         """The shots, tracks and planned clips of a video; None while any part of its analysis is missing."""

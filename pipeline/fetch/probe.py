@@ -12,13 +12,14 @@ from pathlib import Path
 
 import av
 import av.container
-import av.error
 import av.stream
 
-from pipeline.media.decode import demux, iter_frames, open_media, scale_to_square
+from pipeline.fetch.extents import Extent, walk
+from pipeline.media.decode import iter_frames, open_media, scale_to_square
 from pipeline.media.frame import Frame
 from schemas.config import ProbeConfig
 from schemas.errors import DecodeError, SourceError
+from schemas.languages import same_language
 from schemas.media import AudioStream, Video
 
 __all__ = ["probe"]
@@ -26,10 +27,7 @@ __all__ = ["probe"]
 log = logging.getLogger(__name__)
 
 _FLAG_ATTACHED_PICTURE = av.stream.Disposition.attached_pic
-# Damaged places in a file that are stepped over while its packets are walked.
-_MAX_ERRORS = 100
-# Opus's shortest packet lasts 2.5 ms. A sample table may list a packet for every byte, hours of walking.
-_MAX_PACKETS_PER_S = 500
+_NOT_SPOKEN = av.stream.Disposition.visual_impaired | av.stream.Disposition.comment | av.stream.Disposition.descriptions
 # How far the header's rate may lie from the counted one, as a factor, before it is not believed.
 _RATE_TOLERANCE = Fraction(6, 5)
 # Windows of shot detection grow with the rate; no camera for talking heads comes near this one.
@@ -48,45 +46,23 @@ def probe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> Video
     return _check_decodes(path, _describe(path, source_id, sha256, config), config)
 
 
-@dataclass
-class _Extent:
-    """When a stream's packets begin and end, in ticks; what an edit list hides does not count."""
-
-    start: int | None = None
-    last: int = 0  # the packet that is shown last
-    hold: int = 0  # its duration
-    num_packets: int = 0
-
-    def add(self, packet: av.Packet) -> None:
-        pts = packet.pts if packet.pts is not None else packet.dts
-        if packet.size == 0 or packet.is_discard:
-            return
-        self.num_packets += 1
-        if pts is None:
-            return
-        if self.start is None or pts >= self.last:
-            self.last, self.hold = pts, packet.duration or 0
-        self.start = pts if self.start is None else min(self.start, pts)
-
-
 def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> Video:
     name = path.name
     with open_media(path) as container:
         stream = _picture_stream(container, name)
         context = stream.codec_context
         _check_size(context.width, context.height, name, config)
-        sound = _sound_stream(container, stream, name)
-        extents = _walk(container, [stream, *([sound] if sound else [])], name, config)
+        sounds = _sound_streams(container, stream, name)
+        extents = walk(path, container, [stream, *sounds], config)
         extent, first = extents[stream.index], _first_stamp(extents[stream.index], container, name)
         tick = Fraction(stream.time_base or Fraction(1, 90000))
         fps = _average_fps(stream, extent, tick, name)
         hold, last = extent.hold * tick or 1 / fps, extent.last * tick
         start_s, claimed_stop_s = float(first * tick), float(last + hold)
-        audio = _audio(sound, extents[sound.index]) if sound else None
+        audio = _audio(sounds[0], extents[sounds[0].index]) if sounds else None
         _check_claim(name, stream, container.duration, start_s, claimed_stop_s, audio, config)
         _check_length(claimed_stop_s - start_s, name, config)
-        aspect = _pixel_aspect(stream, name, config)
-        return Video(
+        video = Video(
             source_id=source_id,
             sha256=sha256,
             num_bytes=path.stat().st_size,
@@ -101,7 +77,7 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
             stop_s=float(last + min(hold, max(Fraction(config.max_missing_s), 1 / fps))),
             coded_width_px=context.width,
             coded_height_px=context.height,
-            sample_aspect_ratio=aspect,
+            sample_aspect_ratio=_pixel_aspect(stream, name, config),
             rotation_deg=0,
             interlaced=False,
             width_px=context.width,
@@ -109,9 +85,10 @@ def _describe(path: Path, source_id: str, sha256: str, config: ProbeConfig) -> V
             colorspace=str(context.colorspace),
             audio=audio,
         )
+        return _with_others(video, sounds, extents)
 
 
-def _first_stamp(extent: _Extent, container: av.container.InputContainer, name: str) -> int:
+def _first_stamp(extent: Extent, container: av.container.InputContainer, name: str) -> int:
     if not extent.num_packets:
         raise DecodeError(f"{name} has a video stream without a single packet: fetch it again")
     if extent.start is None:
@@ -150,35 +127,40 @@ def _sound_stream(container: av.container.InputContainer, picture: av.VideoStrea
     return best
 
 
-def _walk(
-    container: av.container.InputContainer, streams: list[av.stream.Stream], name: str, config: ProbeConfig
-) -> dict[int, _Extent]:
-    extents = {stream.index: _Extent() for stream in streams}
-    most = _MAX_PACKETS_PER_S * config.max_duration_s
-    packets = demux(container, *streams)
-    for _ in range(_MAX_ERRORS):
-        try:
-            for packet in packets:
-                extent = extents[packet.stream.index]
-                extent.add(packet)
-                if extent.num_packets > most:
-                    raise SourceError(
-                        f"{name} has more than {most:.0f} packets in one stream, and no film of at most "
-                        f"{config.max_duration_s:.0f} s needs them: remux it or remove the source"
-                    )
-        except av.error.FFmpegError:
-            packets = demux(container, *streams)  # the claim check judges what is missing
-        else:
-            break
-    return extents
+def _sound_streams(container: av.container.InputContainer, picture: av.VideoStream, name: str) -> list[av.AudioStream]:
+    """The track that players take, then those in other languages; none where the first is not readable.
+
+    Descriptions of the picture and commentaries are left out, and so is what is tagged with no language.
+    """
+    sound = _sound_stream(container, picture, name)
+    if sound is None:
+        return []
+    others = [track for track in container.streams.audio if track.index != sound.index and track.codec_context]
+    spoken = [track for track in others if not track.disposition & _NOT_SPOKEN]
+    tagged = [track for track in spoken if same_language(track.language, track.language)]
+    return [sound, *(track for track in tagged if not same_language(track.language, sound.language))]
 
 
-def _average_fps(stream: av.VideoStream, extent: _Extent, tick: Fraction, name: str) -> Fraction:
+def _with_others(video: Video, sounds: list[av.AudioStream], extents: dict[int, Extent]) -> Video:
+    """A record that tells of further tracks, and then in which language each of them is."""
+    tracks = [_tagged(_audio(track, extents[track.index]), track) for track in sounds[1:]]
+    others = tuple(track for track in tracks if track is not None)
+    if not others:
+        return video
+    return video.model_copy(update={"audio": _tagged(video.audio, sounds[0]), "other_audio": others})
+
+
+def _tagged(audio: AudioStream | None, stream: av.AudioStream) -> AudioStream | None:
+    return audio and audio.model_copy(update={"language": stream.language})
+
+
+def _average_fps(stream: av.VideoStream, extent: Extent, tick: Fraction, name: str) -> Fraction:
     """Frames per second as the header says it, or as counted where that is far from it (variable rates, AVI)."""
     fps = Fraction(stream.average_rate or 0)
     span_s = (extent.last - (extent.start or 0)) * tick
-    if extent.num_packets > 2 and span_s > 0:
-        counted = (extent.num_packets - 1) / span_s
+    num_packets = extent.num_packets - extent.num_behind
+    if num_packets > 2 and span_s > 0:
+        counted = (num_packets - 1) / span_s
         if not counted / _RATE_TOLERANCE <= fps <= counted * _RATE_TOLERANCE:
             fps = counted.limit_denominator(1001) or counted
     if not fps:
@@ -188,7 +170,7 @@ def _average_fps(stream: av.VideoStream, extent: _Extent, tick: Fraction, name: 
     return fps
 
 
-def _audio(stream: av.AudioStream, extent: _Extent) -> AudioStream | None:
+def _audio(stream: av.AudioStream, extent: Extent) -> AudioStream | None:
     if extent.start is None or not stream.rate:
         return None
     tick = Fraction(stream.time_base or Fraction(1, stream.rate))

@@ -23,6 +23,7 @@ import av.video
 from pipeline.media.frame import Frame
 from schemas.errors import DecodeError, SourceError
 from schemas.media import Video
+from schemas.pictures import not_a_film
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,8 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         raise SourceError(f"{path.name} is {what}: name a media file that exists")
     if path.stat().st_size == 0:
         raise DecodeError(f"{path.name} is empty (0 bytes): fetch it again or remove the source")
+    if sentence := not_a_film(path):
+        raise DecodeError(sentence)
     try:
         container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:

@@ -42,3 +42,9 @@ def _flv_tags(data: bytes) -> bytes:
     """What follows an FLV file's header and its first tag, which describes the file."""
     first = 9 + 4
     return data[first + 11 + int.from_bytes(data[first + 1 : first + 4], "big") + 4 :]
+
+
+def joined(path: Path, *parts: Path) -> Path:
+    """What ``cat`` makes of the parts."""
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path

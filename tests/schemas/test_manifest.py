@@ -44,10 +44,10 @@ def as_jsonl(sources: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(source, ensure_ascii=False) + "\n" for source in sources)
 
 
-def as_csv(sources: list[dict[str, Any]]) -> str:
+def as_csv(sources: list[dict[str, Any]], separator: str = ",") -> str:
     names = list(dict.fromkeys(name for source in sources for name in source))
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, names)
+    writer = csv.DictWriter(text, names, delimiter=separator)
     writer.writeheader()
     for source in sources:
         row = dict(source)
@@ -80,6 +80,12 @@ def only_problem(path: Path) -> tuple[int | None, str | None, str]:
     return problem
 
 
+def test_a_merge_key_is_refused_by_its_name(tmp_path: Path) -> None:
+    text = "sources:\n- &base {id: a, uri: a.mp4, domain: real, license: MIT, title: A}\n- <<: *base\n  id: b\n"
+    line, _, message = only_problem(write(tmp_path, text))
+    assert (line, message) == (3, "merge key '<<' is not read; write the fields out in every source")
+
+
 # --- laws -----------------------------------------------------------------------------------------------------------
 
 ids = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_-]{0,95}\Z")
@@ -99,6 +105,14 @@ sources = st.fixed_dictionaries(
     },
     optional={"credit": texts, "language": texts, "spans": cuts, "sha256": st.just("0" * 64), "notes": texts},
 )
+
+
+@given(st.lists(sources, min_size=1, max_size=4, unique_by=lambda source: source["id"]), st.sampled_from(",;\t"))
+def test_csv_is_read_whatever_separates_its_columns(
+    tmp_path_factory: pytest.TempPathFactory, written: list[dict[str, Any]], separator: str
+) -> None:
+    path = write(tmp_path_factory.mktemp("manifest"), as_csv(written, separator), ".csv")
+    assert read_manifest(path, DOMAINS).sources == tuple(Source.model_validate(source) for source in written)
 
 
 @given(st.lists(sources, min_size=1, max_size=4, unique_by=lambda source: source["id"]), st.sampled_from(list(WRITERS)))
@@ -291,7 +305,10 @@ def test_an_alias_bomb_costs_nothing(tmp_path: Path) -> None:
             "unknown column 'licence'; missing column 'license'; allowed columns: credit",
         ),
         ("id,id,uri,domain,license,title\n", 1, "repeated column 'id'"),
-        ("id;uri;domain;license;title\n", 1, "unknown column"),
+        ("id;uri;domain;license;title\n", None, "lists no sources"),
+        ("id|uri|domain|license|title\n", 1, "unknown column"),
+        ("id;uri,domain,license,title\n", 1, "unknown column 'id;uri'"),
+        ("id;uri;domain;license;title;spans\na;x.mp4;real;MIT;A;0-12,5\n", 2, "found '0-12,5'"),
         ("id,uri,domain,license,title\na,b\n", 2, "has 2 cells where the header has 5 columns"),
         ('id,uri,domain,license,title\na,"b\n', 2, "is not CSV"),
         ("id,uri,domain,license,title,spans\na,x.mp4,real,MIT,A,0-1;2\n", 2, "found \"2 without '-'\""),

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from schemas.config import ProbeConfig
 from schemas.errors import DataError, UsageError
+from schemas.pictures import not_a_film
 from training.data.decode import EXACT
 
 Picture = UInt8[Tensor, "3 S S"]  # RGB
@@ -227,6 +228,8 @@ def opened(path: Path) -> Iterator[av.container.InputContainer]:
     """
     if not path.is_file():
         raise UsageError(f"{path} is not there: name a film")
+    if sentence := not_a_film(path):
+        raise UsageError(sentence)
     try:
         container = av.open(f"file:{path}", options=dict(_OPTIONS), metadata_errors="replace")
     except (av.error.FFmpegError, ValueError) as error:

@@ -89,6 +89,16 @@ def test_every_mistake_is_told_with_its_line(tmp_path, row, said):
     assert said in str(problem)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_whatever_separates_the_columns_of_a_plain_list(tmp_path, separator):
+    clip_list = tmp_path / "list.csv"
+    row = "a.mp4,real,CC0-1.0,T,0.2,3.2,60,10,260,210"
+    clip_list.write_text(f"{PLAIN}\n{row}".replace(",", separator))
+    assert is_clip_list(clip_list)
+    (clip,) = read_clip_list(clip_list, ["real"]).clips
+    assert (clip.span.start_s, clip.span.stop_s, clip.box.y1) == (0.2, 3.2, 210)
+
+
 def test_a_list_chooses_no_folder_of_this_machine(built, tmp_path):
     row = json.loads((built.release / "clips.jsonl").read_text().splitlines()[0])
     clip_list = tmp_path / "clips.jsonl"
