@@ -99,10 +99,10 @@ def chromium() -> Iterator:
 
 @pytest.fixture
 def context(chromium) -> Iterator:
-    opened = chromium.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
-    opened.set_default_timeout(60_000)
-    yield opened
-    opened.close()
+    browsing = chromium.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
+    browsing.set_default_timeout(60_000)
+    yield browsing
+    browsing.close()
 
 
 @pytest.fixture
