@@ -97,15 +97,15 @@ class EmbeddingTap:
             points: as stored, in pixels of the frames; those of iBUG wherever a frame is readable.
             readable: 0 where a frame has no face, or its points have no names.
         """
-        found: list[Embedding] = []
+        embeddings: list[Embedding] = []
         for index, frame in sorted(self._frames.items()):
             if readable[index] > 0:
                 try:
-                    found.append(self._network.embed(frame, five_points(points[index])))
+                    embeddings.append(self._network.embed(frame, five_points(points[index])))
                 except NoIdentityError:
                     continue  # a frame less; a clip without any says so
         try:
-            return mean_embedding(np.stack(found)) if found else None
+            return mean_embedding(np.stack(embeddings)) if embeddings else None
         except NoIdentityError:
             return None
 
@@ -117,9 +117,9 @@ def read_embedding(data: bytes) -> Embedding:
         ValueError: when the data are damaged, or something else.
     """
     try:
-        found = np.load(io.BytesIO(data), allow_pickle=False)
+        embedding = np.load(io.BytesIO(data), allow_pickle=False)
     except EOFError as error:
         raise ValueError("an embedding is cut short") from error
-    if found.dtype != np.float32 or found.shape != (EMBEDDING_SIZE,) or not np.isfinite(found).all():
-        raise ValueError(f"an embedding has {EMBEDDING_SIZE} finite numbers, found {found.dtype} {found.shape}")
-    return found
+    if embedding.dtype != np.float32 or embedding.shape != (EMBEDDING_SIZE,) or not np.isfinite(embedding).all():
+        raise ValueError(f"an embedding has {EMBEDDING_SIZE} finite numbers, found {embedding.dtype} {embedding.shape}")
+    return embedding

@@ -143,11 +143,11 @@ def estimate_poses(
     for frame in np.flatnonzero(confidence > 0):
         pose = pose_from_mesh(points[frame], layout)
         if isinstance(angles, np.ndarray):
-            found = angles[frame]
+            turn = angles[frame]
         elif angles == "pnp":
-            found = angles_from_rotation(rotation_by_pnp(points[frame], layout, width_px, height_px))
+            turn = angles_from_rotation(rotation_by_pnp(points[frame], layout, width_px, height_px))
         else:
-            found = angles_from_rotation(pose.rotation)
-        place = (pose.shift[0] / width_px, pose.shift[1] / height_px, FOCAL_WIDTHS * width_px / pose.scale)
-        poses[frame] = (*found, *place, confidence[frame])
+            turn = angles_from_rotation(pose.rotation)
+        position = (pose.shift[0] / width_px, pose.shift[1] / height_px, FOCAL_WIDTHS * width_px / pose.scale)
+        poses[frame] = (*turn, *position, confidence[frame])
     return poses

@@ -117,10 +117,10 @@ class PrintTap:
             for index, (thumb, box, scale) in sorted(self._thumbs.items())
             if seen[index] or not seen.any()
         ]
-        found = [np.asarray(_HOG.compute(patch)).ravel() for patch in patches if patch is not None]
-        if not found:
+        histograms = [np.asarray(_HOG.compute(patch)).ravel() for patch in patches if patch is not None]
+        if not histograms:
             return np.zeros(0, np.float16)
-        total = np.sum(np.array(found, np.float64), axis=0)
+        total = np.sum(np.array(histograms, np.float64), axis=0)
         return np.asarray(total / max(float(np.linalg.norm(total)), 1e-9), np.float16)
 
 
@@ -213,9 +213,9 @@ def _chords(
     Haitsma and Kalker, "A highly robust audio fingerprinting system", ISMIR 2002, equation 1, but once per
     video frame instead of every 11.6 ms: copies are compared at whole frames, and the window is ten times as long.
     """
-    places = np.linspace(0, _OF_BANDS - 1, mel.shape[1])
+    band_positions = np.linspace(0, _OF_BANDS - 1, mel.shape[1])
     wanted = np.arange(_OF_BANDS)[_CHORD_BANDS]
-    energy = np.stack([np.exp(2.0 * np.interp(wanted, places, row)) for row in mel.astype(np.float64)])
+    energy = np.stack([np.exp(2.0 * np.interp(wanted, band_positions, row)) for row in mel.astype(np.float64)])
     half = max(1, round(_CHORD_WINDOW_S * fps * len(mel) / num_frames / 2))
     window = np.hanning(2 * half + 3)[1:-1]
     padded = np.pad(energy, ((half, half), (0, 0)), mode="edge")

@@ -140,7 +140,7 @@ class RouterTap:
 
 def combined(seen: list[DomainEvidence]) -> DomainEvidence:
     """The medians over several frames."""
-    table = np.array([[getattr(one, name) for name in DomainEvidence.model_fields] for one in seen])
+    table = np.array([[getattr(evidence, name) for name in DomainEvidence.model_fields] for evidence in seen])
     medians = np.round(np.median(table, axis=0), _DIGITS)
     return DomainEvidence(**dict(zip(DomainEvidence.model_fields, medians.tolist(), strict=True)))
 

@@ -162,10 +162,10 @@ class BlazeFace:
         height, width = image.shape[:2]
         boxes, scores = [], []
         for window, patch in _patches(image, self.input_px):
-            found, found_scores = self._read(patch, window)
-            whole = _uncut(found, window, width, height)
-            boxes.append(found[whole])
-            scores.append(found_scores[whole])
+            seen, seen_scores = self._read(patch, window)
+            whole = _uncut(seen, window, width, height)
+            boxes.append(seen[whole])
+            scores.append(seen_scores[whole])
         merged = weighted_nms(np.concatenate(boxes), np.concatenate(scores))
         return [FaceBox(self._to_convention(box), score) for box, score in merged if score >= self.min_score]
 
@@ -275,11 +275,11 @@ class CatCascade:
         scale = min(1.0, self.analysis_side_px / max(grey.shape))
         if scale < 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        found = [face for angle in self.angles_deg for face in self._read(grey, angle)]
-        if not found:
+        faces = [face for angle in self.angles_deg for face in self._read(grey, angle)]
+        if not faces:
             return []
-        boxes = np.array([box for box, _ in found]) / scale
-        merged = weighted_nms(boxes, np.array([score for _, score in found]))
+        boxes = np.array([box for box, _ in faces]) / scale
+        merged = weighted_nms(boxes, np.array([score for _, score in faces]))
         return [FaceBox((float(b[0]), float(b[1]), float(b[2]), float(b[3])), s) for b, s in merged]
 
     def _read(self, grey: UInt8[np.ndarray, "H W"], angle_deg: float) -> list[tuple[list[float], float]]:
@@ -289,14 +289,14 @@ class CatCascade:
         boxes, _, margins = self._cascade.detectMultiScale3(
             turned, self.scale_step, self.min_neighbours, minSize=(smallest, smallest), outputRejectLevels=True
         )
-        found = []
+        faces = []
         for (x, y, width, height), margin in zip(boxes, np.ravel(margins), strict=True):
             score = 1 / (1 + math.exp(-float(margin)))
             cx, cy = back @ [x + width / 2, y + height / 2, 1]
             if score >= self.min_score:
                 top = cy - height / 2 - self.rise * height
-                found.append(([cx - width / 2, top, cx + width / 2, top + height], score))
-        return found
+                faces.append(([cx - width / 2, top, cx + width / 2, top + height], score))
+        return faces
 
 
 def _turn(grey: UInt8[np.ndarray, "H W"], angle_deg: float) -> tuple[np.ndarray, Float[np.ndarray, "2 3"]]:

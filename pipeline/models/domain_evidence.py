@@ -57,8 +57,9 @@ def frame_evidence(image: UInt8[np.ndarray, "S S 3"], face: XYXY) -> DomainEvide
 
 def _score_at(detector: Detector, bgr: BgrImage, face: tuple[float, ...]) -> float:
     """The best score of a detection that lies on the face; 0 where there is none."""
-    found = detector.detect(bgr)
-    at_face = [one.score for one in found if pairwise_iou(np.array([one.box]), np.array([face]))[0, 0] >= _MIN_IOU]
+    detections = detector.detect(bgr)
+    reached = [pairwise_iou(np.array([detection.box]), np.array([face]))[0, 0] >= _MIN_IOU for detection in detections]
+    at_face = [detection.score for detection, is_there in zip(detections, reached, strict=True) if is_there]
     return float(max(at_face, default=0.0))
 
 

@@ -120,14 +120,14 @@ class _Onnx:
         self._session = open_session(weights, device)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self._input = inputs[0].name
-        shapes = [one.shape for one in outputs]
+        shapes = [output.shape for output in outputs]
         logits = [index for index, shape in enumerate(shapes) if len(shape) == 2 and shape[1] == len(EMOTIONS)]
         pictured = len(inputs) == 1 and len(inputs[0].shape) == 4 and inputs[0].shape[1] == 3
         sized = pictured and all(side == size_px or not isinstance(side, int) for side in inputs[0].shape[2:])
         free = pictured and not isinstance(inputs[0].shape[0], int)
         if not (sized and free and len(outputs) == 2 and len(logits) == 1 and all(len(shape) == 2 for shape in shapes)):
             raise UsageError(
-                f"expression: {weights} takes {[one.shape for one in inputs]} and gives {shapes}, expected one "
+                f"expression: {weights} takes {[given.shape for given in inputs]} and gives {shapes}, expected one "
                 f"[N, 3, {size_px}, {size_px}] and two, the logits [N, {len(EMOTIONS)}] and the features [N, D]: "
                 "export it with both outputs and a free number of pictures"
             )
@@ -135,8 +135,8 @@ class _Onnx:
 
     def __call__(self, pictures: Pictures) -> Found:
         answers: Any = self._session.run(None, {self._input: pictures})
-        found = [np.asarray(one, np.float32) for one in answers]
-        return found[self._logits], found[1 - self._logits]
+        outputs = [np.asarray(answer, np.float32) for answer in answers]
+        return outputs[self._logits], outputs[1 - self._logits]
 
 
 _FORMS: dict[str, Any] = {".safetensors": _ResNet, ".onnx": _Onnx}

@@ -183,14 +183,14 @@ class AnimeCascade:
             minSize=(self.min_face_px, self.min_face_px),
             outputRejectLevels=True,
         )
-        found = []
+        faces = []
         for (x, y, width, height), margin in zip(boxes, np.ravel(margins), strict=True):
             score = 1 / (1 + math.exp(-float(margin)))
             if score >= self._min_score:
                 inset = self.side_inset * width
                 top, chin = y + self.top_inset * height, y + (1 - self.chin_inset) * height
-                found.append(_face(np.array([x + inset, top, x + width - inset, chin]), score))
-        return sorted(found, key=lambda face: (-face.score, face.box))
+                faces.append(_face(np.array([x + inset, top, x + width - inset, chin]), score))
+        return sorted(faces, key=lambda face: (-face.score, face.box))
 
 
 def _no_cascade(path: Path) -> UsageError:

@@ -110,7 +110,7 @@ class FaceAlignment68(Landmarker):
         with one_thread(torch), torch.no_grad():
             maps = _last(self._points(blob)) + flip(_last(self._points(flip(blob))), is_label=True)
             maps = (maps / 2).float().cpu().numpy()
-            local = np.stack([_peaks(one) for one in maps])
+            local = np.stack([_peaks(heatmaps) for heatmaps in maps])
             depths = None if self._depth is None else self._depths(blob, local)
         faces: list[FacePoints | None] = []
         for number, (centre, scale) in enumerate(squares):
@@ -135,9 +135,9 @@ class FaceAlignment68(Landmarker):
 
         spots = np.zeros((len(local), IBUG_68.num_points, _CROP_PX, _CROP_PX), np.float32)
         for number, points in enumerate(local * (_CROP_PX / _MAP_PX)):
-            for point, place in enumerate(points):
-                if (place > 0).all():
-                    spots[number, point] = draw_gaussian(spots[number, point], place, 2)
+            for point, spot in enumerate(points):
+                if (spot > 0).all():
+                    spots[number, point] = draw_gaussian(spots[number, point], spot, 2)
         seen = self._torch.cat((blob, self._torch.from_numpy(spots).to(self._device)), 1)
         return self._depth(seen).float().cpu().numpy() if self._depth is not None else np.zeros(local.shape[:2])
 
@@ -182,11 +182,11 @@ def _network(path: Path, trusted: Collection[str], make: Any) -> Any:
     if not path.is_file():
         raise UsageError(f"the weights of the landmarker FAN are not at {path}: put the file there")
     if _is_program(path):
-        found = sha256_of_file(path)
-        if found not in trusted:
+        digest = sha256_of_file(path)
+        if digest not in trusted:
             raise UsageError(
                 f"{path} is a TorchScript archive, which is a program, and nobody vouches for its SHA-256 "
-                f"{found[:12]}…: use the file that the registry of weights names, or its state dict (.pth.tar)"
+                f"{digest[:12]}…: use the file that the registry of weights names, or its state dict (.pth.tar)"
             )
         return torch.jit.load(str(path), map_location="cpu").eval()
     try:

@@ -57,8 +57,8 @@ def alignment(points: FivePoints, size_px: int = _TEMPLATE_PX) -> Float[np.ndarr
     if np.ptp(source, axis=0).max() < 1e-6:
         raise NoIdentityError("the five points of a face coincide")
     # x' = a x - b y + tx, y' = b x + a y + ty
-    x, y, one, zero = source[:, 0], source[:, 1], np.ones(5), np.zeros(5)
-    rows = np.concatenate([np.stack([x, -y, one, zero], axis=1), np.stack([y, x, zero, one], axis=1)])
+    x, y, ones, zeros = source[:, 0], source[:, 1], np.ones(5), np.zeros(5)
+    rows = np.concatenate([np.stack([x, -y, ones, zeros], axis=1), np.stack([y, x, zeros, ones], axis=1)])
     a, b, tx, ty = np.linalg.lstsq(rows, target.T.ravel(), rcond=None)[0]
     return np.array([[a, -b, tx], [b, a, ty]])
 

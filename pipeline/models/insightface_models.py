@@ -51,9 +51,9 @@ def load_insightface(path: Path, task: Task, device: Device = "cpu") -> Any:
         raise not_onnx(path, error) from error
     except AssertionError as error:  # how FaceAnalysis says that no file of the folder is a detector
         raise UsageError(f"the model folder {path} holds no face detector: point to an unpacked model pack") from error
-    found = getattr(model, "taskname", "nothing that InsightFace knows")
-    if found != task:
-        raise UsageError(f"{path} should be a model for face {task}, and InsightFace finds: {found}; choose another")
+    own_task = getattr(model, "taskname", "nothing that InsightFace knows")
+    if own_task != task:
+        raise UsageError(f"{path} should be a model for face {task}, and InsightFace finds: {own_task}; choose another")
     check_device(model.session, device, path)
     return model
 

@@ -69,8 +69,8 @@ class VisualEncoder(_Encoder):
         super().__init__("s")
 
     def forward(self, faces: Tensor) -> Tensor:  # noqa: D102
-        found = self.pooled(faces, (1, 3, 3), (1, 2, 2), (0, 1, 1))
-        return found.amax(dim=(3, 4)).transpose(1, 2)
+        features = self.pooled(faces, (1, 3, 3), (1, 2, 2), (0, 1, 1))
+        return features.amax(dim=(3, 4)).transpose(1, 2)
 
 
 class AudioEncoder(_Encoder):
@@ -80,8 +80,8 @@ class AudioEncoder(_Encoder):
         super().__init__("m")
 
     def forward(self, mfcc: Tensor) -> Tensor:  # noqa: D102
-        found = self.pooled(mfcc, (1, 3), (1, 2), (0, 1))
-        return found.mean(dim=2).transpose(1, 2)
+        features = self.pooled(mfcc, (1, 3), (1, 2), (0, 1))
+        return features.mean(dim=2).transpose(1, 2)
 
 
 class _Passes(nn.Module):

@@ -70,9 +70,9 @@ class OnnxDetector:
     def detect(self, image: BgrImage) -> list[FaceBox]:
         """All faces from ``min_score``, best first. ``image`` is BGR."""
         blob, scale = self._blob(image)
-        found = self._decode(self._run(blob), self._size())
-        strong = found.scores >= self._min_score
-        boxes, scores = found.boxes[strong], found.scores[strong]
+        candidates = self._decode(self._run(blob), self._size())
+        strong = candidates.scores >= self._min_score
+        boxes, scores = candidates.boxes[strong], candidates.scores[strong]
         corner_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
         kept = cv2.dnn.NMSBoxes(corner_size.tolist(), scores.tolist(), 0.0, self._config.max_iou)
         faces = [FaceBox(self._grown(boxes[k] / scale), float(scores[k])) for k in np.ravel(kept).astype(int)]
@@ -109,7 +109,7 @@ class OnnxDetector:
         width, height = self._size()
         where = f"the detector {self.name!r} ({self._config.path})"
         try:
-            found = self._decode(self._run(self._blob(_probe_picture(width, height))[0]), (width, height))
+            candidates = self._decode(self._run(self._blob(_probe_picture(width, height))[0]), (width, height))
         except ONNX_ERRORS as error:
             reason = str(error).split("\n", maxsplit=1)[0][:200]
             raise UsageError(
@@ -121,11 +121,11 @@ class OnnxDetector:
                 f"{where} does not fit the layout {self._config.layout!r} at {width}×{height}: {error}; "
                 "set layout, width_px and height_px to what it was exported with"
             ) from error
-        if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+        if not (np.isfinite(candidates.boxes).all() and np.isfinite(candidates.scores).all()):
             raise UsageError(
                 f"{where} answers a plain picture with NaN or infinity: check mean and scale, or its export"
             )
-        low, high = found.score_range
+        low, high = candidates.score_range
         if low < -_SCORE_TOLERANCE or high > 1 + _SCORE_TOLERANCE:
             raise UsageError(
                 f"{where} gives scores from {low:.3g} to {high:.3g}, expected 0 to 1: "
@@ -170,10 +170,10 @@ def _range(*parts: Float[np.ndarray, "..."]) -> tuple[float, float]:
 def _named(outputs: Outputs, name: str, num_rows: int, num_columns: int) -> Float[np.ndarray, "N C"]:
     if name not in outputs:
         raise LayoutError(f"expected an output {name}, found {', '.join(outputs)}")
-    found = outputs[name]
-    if found.size != num_rows * num_columns or found.shape[-1] != num_columns:
-        raise LayoutError(f"expected {name} of [{num_rows}, {num_columns}], found {list(found.shape)}")
-    return found.reshape(num_rows, num_columns)
+    output = outputs[name]
+    if output.size != num_rows * num_columns or output.shape[-1] != num_columns:
+        raise LayoutError(f"expected {name} of [{num_rows}, {num_columns}], found {list(output.shape)}")
+    return output.reshape(num_rows, num_columns)
 
 
 def _scrfd(outputs: Outputs, size: tuple[int, int]) -> Candidates:
@@ -189,11 +189,10 @@ def _scrfd(outputs: Outputs, size: tuple[int, int]) -> Candidates:
 
 def _shaped(outputs: Outputs, num_rows: int, num_columns: int) -> Float[np.ndarray, "N C"]:
     """The one output of this shape: exporters give these no names."""
-    fitting = [
-        one for one in outputs.values() if one.shape[-1:] == (num_columns,) and one.size == num_rows * num_columns
-    ]
+    size = num_rows * num_columns
+    fitting = [output for output in outputs.values() if output.shape[-1:] == (num_columns,) and output.size == size]
     if len(fitting) != 1:
-        shapes = ", ".join(str(list(one.shape)) for one in outputs.values())
+        shapes = ", ".join(str(list(output.shape)) for output in outputs.values())
         raise LayoutError(f"expected one output of [{num_rows}, {num_columns}], found {shapes}")
     return fitting[0].reshape(num_rows, num_columns)
 
@@ -202,7 +201,7 @@ def _yolo_face(outputs: Outputs, size: tuple[int, int]) -> Candidates:
     """Rows of centre x, y, width, height and score, in pixels of the input (Ultralytics' export of one class)."""
     width, height = size
     num_cells = sum((width // stride) * (height // stride) for stride in STRIDES)
-    shapes = ", ".join(str(list(one.shape)) for one in outputs.values())
+    shapes = ", ".join(str(list(output.shape)) for output in outputs.values())
     rows = next(iter(outputs.values()))
     if len(outputs) != 1 or rows.ndim != 3 or rows.shape[0] != 1 or rows.shape[1] < 5 or rows.shape[2] != num_cells:
         raise LayoutError(f"expected one output of [1, 5 or more, {num_cells}], found {shapes}")

@@ -135,16 +135,16 @@ class OnnxNetwork:
         inputs = self._session.get_inputs()
         shapes = [_shape(entry.shape) for entry in inputs]
         if len(inputs) != 1 or not _fits(inputs[0].shape, expected_input) or inputs[0].type != "tensor(float)":
-            wanted, found = _shape(expected_input), ", ".join(shapes)
+            wanted, given = _shape(expected_input), ", ".join(shapes)
             kinds = "" if all(entry.type == "tensor(float)" for entry in inputs) else " not all of 32-bit floats"
-            raise UsageError(f"{self._what} takes inputs of shape {found}{kinds}: one of floats {wanted} is expected")
+            raise UsageError(f"{self._what} takes inputs of shape {given}{kinds}: one of floats {wanted} is expected")
         self._input: str = inputs[0].name
         self.path = path
 
     def run(self, blob: Float32[np.ndarray, "1 3 H W"]) -> Float32[np.ndarray, "..."]:
         """The network's first output."""
-        found: Any = self._session.run(None, {self._input: blob})
-        return np.asarray(found[0], np.float32)
+        answers: Any = self._session.run(None, {self._input: blob})
+        return np.asarray(answers[0], np.float32)
 
     def probe(self, blob: Float32[np.ndarray, "1 3 H W"], num_values: int, expected: str) -> Float32[np.ndarray, "..."]:
         """Run it once at load, and refuse it if it fails or does not give so many finite values.
@@ -158,14 +158,14 @@ class OnnxNetwork:
             UsageError: saying what it gave.
         """
         try:
-            found = self.run(blob)
+            given = self.run(blob)
         except ONNX_ERRORS as error:
             raise UsageError(f"{self._what} fails on a first picture: {_line(error)}") from error
-        if found.size != num_values:
-            raise UsageError(f"{self._what} gives an output of shape {_shape(found.shape)}: expected {expected}")
-        if not np.isfinite(found).all():
+        if given.size != num_values:
+            raise UsageError(f"{self._what} gives an output of shape {_shape(given.shape)}: expected {expected}")
+        if not np.isfinite(given).all():
             raise UsageError(f"{self._what} gives numbers that are not finite on a first picture: expected {expected}")
-        return found
+        return given
 
 
 def _line(error: Exception) -> str:
@@ -175,7 +175,7 @@ def _line(error: Exception) -> str:
 def _fits(shape: Sequence[int | str | None], expected: Sequence[int]) -> bool:
     """Whether a declared shape allows the expected one; names and None stand for any length."""
     return len(shape) == len(expected) and all(
-        not isinstance(found, int) or found == wanted for found, wanted in zip(shape, expected, strict=True)
+        not isinstance(given, int) or given == wanted for given, wanted in zip(shape, expected, strict=True)
     )
 
 

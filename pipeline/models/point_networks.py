@@ -142,8 +142,10 @@ class OnnxLandmarker(Landmarker):
         spec, side = self._spec, self._spec.input_px
         expected = f"{spec.num_points} points of {self._num_columns} numbers each"
         blob = _normalised(_probe_picture(side), spec)
-        found = self._network.probe(blob, spec.num_points * self._num_columns, expected)
-        reach = float(np.abs(found.reshape(-1, self._num_columns)[:, :2]).max()) / (1 if spec.units == "crop" else side)
+        values = self._network.probe(blob, spec.num_points * self._num_columns, expected)
+        reach = float(np.abs(values.reshape(-1, self._num_columns)[:, :2]).max()) / (
+            1 if spec.units == "crop" else side
+        )
         if reach > _WILD:
             raise UsageError(
                 f"{what} puts points {reach:.1f} sides away from a square that it is shown: with units "

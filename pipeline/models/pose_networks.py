@@ -29,16 +29,16 @@ class FsaNet:
     same, so nothing is turned around. Exports by omasaht/headpose-fsanet-pytorch.
 
     Args:
-        one: the file of the network with a 1 × 1 convolution as scoring function.
+        convolved: the file of the network with a 1 × 1 convolution as scoring function.
         variance: the file of the one with the variance.
 
     Raises:
         UsageError: when a file is missing or another network.
     """
 
-    def __init__(self, one: Path, variance: Path) -> None:
+    def __init__(self, convolved: Path, variance: Path) -> None:
         shape = (1, 3, _INPUT_PX, _INPUT_PX)
-        self._networks = [OnnxNetwork(path, shape, "the pose network FSA-Net") for path in (one, variance)]
+        self._networks = [OnnxNetwork(path, shape, "the pose network FSA-Net") for path in (convolved, variance)]
         for network in self._networks:
             network.probe(np.zeros(shape, np.float32), 3, "yaw, pitch and roll")
 

@@ -28,10 +28,10 @@ class _Bottleneck(nn.Module):
             self.downsample = nn.Sequential(conv, nn.BatchNorm2d(width_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        found = functional.relu(self.bn1(self.conv1(x)))
-        found = functional.relu(self.bn2(self.conv2(found)))
-        found = self.bn3(self.conv3(found))
-        return functional.relu(found + (x if self.downsample is None else self.downsample(x)))
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = functional.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return functional.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
 class ResNet50(nn.Module):

@@ -67,14 +67,14 @@ class LightAsd:
         from pipeline.models.light_asd import CONTEXT_FRAMES
 
         torch = self._torch
-        found = []
+        pieces = []
         with torch.inference_mode(), one_thread(torch):
             for first in range(0, len(faces), _CHUNK_FRAMES):
                 low, high = max(0, first - CONTEXT_FRAMES), first + _CHUNK_FRAMES + CONTEXT_FRAMES
                 piece = torch.from_numpy((faces[low:high].astype(np.float32) / 255 - _MEAN) / _SPREAD)
                 seen = self._network.faces(piece[None, None])[0]
-                found.append(seen[first - low : first - low + _CHUNK_FRAMES].numpy())
-        return np.concatenate(found)
+                pieces.append(seen[first - low : first - low + _CHUNK_FRAMES].numpy())
+        return np.concatenate(pieces)
 
     def sound(self, samples: Float32[np.ndarray, " A"], num_frames: int) -> Float32[np.ndarray, "T 128"]:
         """What the network hears, per video frame; ``samples`` as ``mfcc`` takes them."""
@@ -159,14 +159,14 @@ def _state(weights: Path) -> dict[str, "torch.Tensor"]:
 
     get = "fetch it again, or name the file that Light-ASD publishes as finetuning_TalkSet.model"
     try:
-        found: Any = torch.load(weights, weights_only=True, map_location="cpu")
+        state: Any = torch.load(weights, weights_only=True, map_location="cpu")
     except FileNotFoundError as error:
         raise UsageError(f"Light-ASD: the weights file {weights} is not there: {get}") from error
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         raise UsageError(f"Light-ASD: {weights} is no readable PyTorch state dict: {get}") from error
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UsageError(f"Light-ASD: {weights} is no state dict of tensors: {get}")
-    return found
+    return state
 
 
 def _fill(network: Any, state: dict[str, "torch.Tensor"], weights: Path) -> None:

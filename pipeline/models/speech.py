@@ -57,12 +57,12 @@ class SileroVad:
         padded[_VAD_CONTEXT : _VAD_CONTEXT + len(samples)] = samples
         state = np.zeros((2, 1, 128), np.float32)
         rate = np.array(_RATE_HZ, np.int64)
-        found = np.zeros(num_steps, np.float32)
+        probabilities = np.zeros(num_steps, np.float32)
         for step in range(num_steps):
             window = padded[None, step * VAD_STEP : step * VAD_STEP + _VAD_CONTEXT + VAD_STEP]
             output, state = self._session.run(None, {"input": window, "state": state, "sr": rate})
-            found[step] = np.asarray(output).item()
-        return found
+            probabilities[step] = np.asarray(output).item()
+        return probabilities
 
 
 class Hubert:
@@ -164,12 +164,12 @@ class Hubert:
             conversion: how two states become one.
         """
         self.prepare()
-        found: dict[int, Float16[np.ndarray, "L T C"]] = {}
+        features: dict[int, Float16[np.ndarray, "L T C"]] = {}
         for together in self._passes([len(sound) for sound in sounds]):
             states = self._states([sounds[index] for index in together])
             for index, own in zip(together, states, strict=True):
-                found[index] = pair_states(own, num_frames[index], conversion)
-        return [found[index] for index in range(len(sounds))]
+                features[index] = pair_states(own, num_frames[index], conversion)
+        return [features[index] for index in range(len(sounds))]
 
     def _passes(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which sounds may share a pass, by their numbers."""
@@ -215,8 +215,8 @@ def pair_states(states: States, num_frames: int, conversion: Conversion) -> Floa
         states = np.pad(states, ((0, 0), (0, missing), (0, 0)), mode="edge")
     layers, _, width = states.shape
     pairs = states[:, :wanted].reshape(layers, num_frames, 2, width)
-    made = pairs.mean(axis=2) if conversion == "mean" else pairs.reshape(layers, num_frames, 2 * width)
-    return made.astype(np.float16)
+    joined = pairs.mean(axis=2) if conversion == "mean" else pairs.reshape(layers, num_frames, 2 * width)
+    return joined.astype(np.float16)
 
 
 def _check_weights(name: str, missing: set[str]) -> None:

@@ -69,8 +69,8 @@ class ZeroShot:
         with torch.inference_mode(), one_thread(torch):
             seen = _unit(_tensor(self._model.get_image_features(pixel_values=pixels))).mean(dim=0)
             logits = self._model.logit_scale.exp() * (self._texts @ seen)
-            found = logits.double().softmax(dim=0).tolist()
-        return dict(zip(self._domains, found, strict=True))
+            chances = logits.double().softmax(dim=0).tolist()
+        return dict(zip(self._domains, chances, strict=True))
 
     def _read(self, tokenizer: Any, texts: Sequence[str]) -> Any:
         """One direction per domain: the mean of its texts' (the ensemble of section 3.1.4)."""
@@ -79,9 +79,9 @@ class ZeroShot:
             return _unit(_unit(_tensor(self._model.get_text_features(**tokens))).mean(dim=0))
 
 
-def _tensor(found: Any) -> Any:
+def _tensor(output: Any) -> Any:
     """The tensor itself: transformers 5 wraps what version 4 gave."""
-    return getattr(found, "pooler_output", found)
+    return getattr(output, "pooler_output", output)
 
 
 def _unit(vectors: Any) -> Any:

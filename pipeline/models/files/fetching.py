@@ -80,7 +80,7 @@ def fetch_weights(
     with _alone(incoming):
         fetching = _Fetching(store, config, incoming, limiter, watch, mirror.rstrip("/"))
         for weights in entries:
-            for file in [found.file for found in store.state(weights.name).files if found.state != "present"]:
+            for file in [state.file for state in store.state(weights.name).files if state.state != "present"]:
                 yield fetching.fetch(file)
         fetching.tidy()
 
@@ -120,14 +120,14 @@ class _Fetching:
             target.parent.mkdir(parents=True, exist_ok=True)
         if self.mirror:
             partial = self._received(file, f"{self.mirror}/{file.path}", file.sha256, file.num_bytes)
-            made, verified = partial.path, file.sha256 is not None
+            arrived, verified = partial.path, file.sha256 is not None
         else:
             partial = self._download(file)
-            made, verified = self._made(file, partial), file.transfer_sha256 is not None
-        digest = sha256_of(made)
+            arrived, verified = self._made(file, partial), file.transfer_sha256 is not None
+        digest = sha256_of(arrived)
         self._note(file, digest, partial)
         with disk_errors_named(target):
-            publish(made, target)
+            publish(arrived, target)
         if not file.member or self.mirror:
             partial.discard()
         return Arrival(file, target, digest, verified)
@@ -151,7 +151,7 @@ class _Fetching:
         # Named by the address: two files may come out of one archive.
         partial = Partial(self.incoming, sha256(uri.encode()).hexdigest()[:24], uri)
 
-        def told(stage: str, done: float | None, total: float | None) -> None:
+        def report(stage: str, done: float | None, total: float | None) -> None:
             del stage
             done, total = int(done or 0), None if total is None else int(total)
             if num_bytes is not None and max(done, total or 0) > num_bytes:
@@ -163,29 +163,29 @@ class _Fetching:
             self.watch(file, done, total if total is not None else num_bytes)
 
         if scheme == "file":
-            self._copy(local_path(uri), partial, told)
+            self._copy(local_path(uri), partial, report)
         elif scheme not in self.config.schemes:
             raise UsageError(f"{redact(uri)}: acquire.schemes does not allow {scheme}:")
         elif scheme in {"s3", "gs"}:
-            attempts(self.config, file.path)(lambda: read_object(uri, partial, self.config, told))
+            attempts(self.config, file.path)(lambda: read_object(uri, partial, self.config, report))
         else:
-            self._over_http(file, uri, partial, told)
-        found = sha256_of(partial.path)
-        if expected is not None and found != expected:
+            self._over_http(file, uri, partial, report)
+        digest = sha256_of(partial.path)
+        if expected is not None and digest != expected:
             partial.discard()
             raise SourceError(
-                f"{redact(uri)} is not the file that {file.path} is made of (SHA-256 {expected} expected, {found} "
+                f"{redact(uri)} is not the file that {file.path} is made of (SHA-256 {expected} expected, {digest} "
                 "found), and was not kept: run it again, and if that does not help fetch --from another place"
             )
         return partial
 
-    def _over_http(self, file: WeightsFile, uri: str, partial: Partial, told: Report) -> None:
+    def _over_http(self, file: WeightsFile, uri: str, partial: Partial, report: Report) -> None:
         try:
-            attempts(self.config, file.path)(lambda: download(uri, partial, self.config, self.limiter, told))
+            attempts(self.config, file.path)(lambda: download(uri, partial, self.config, self.limiter, report))
         except WebPageError as error:
             raise SourceError(f"{error}: it is a page and not {file.path}") from error
 
-    def _copy(self, source: Path, partial: Partial, told: Report) -> None:
+    def _copy(self, source: Path, partial: Partial, report: Report) -> None:
         if not source.is_file():
             raise SourceError(f"{source} does not exist, or is no file: a mirror has the layout of a weights folder")
         total = source.stat().st_size
@@ -197,7 +197,7 @@ class _Fetching:
                 while chunk := stream.read(_CHUNK_BYTES):
                     into.write(chunk)
                     done += len(chunk)
-                    told(STAGE, done, total)
+                    report(STAGE, done, total)
         except OSError as error:
             raise SourceError(f"{source} cannot be read: {error.strerror}") from error
 
@@ -205,20 +205,20 @@ class _Fetching:
         """The file itself, where what was fetched is an archive or another format."""
         if not file.is_made:
             return partial.path
-        made = self.incoming / f"{sha256(file.path.encode()).hexdigest()[:24]}.made"
-        with disk_errors_named(made):
+        arrived = self.incoming / f"{sha256(file.path.encode()).hexdigest()[:24]}.made"
+        with disk_errors_named(arrived):
             if file.member:
-                _take_member(partial.path, file, made, self.config.max_bytes)
+                _take_member(partial.path, file, arrived, self.config.max_bytes)
             else:
-                _convert(partial.path, file, made)
-        found = sha256_of(made)
-        if file.sha256 is not None and found != file.sha256:
-            made.unlink()
+                _convert(partial.path, file, arrived)
+        digest = sha256_of(arrived)
+        if file.sha256 is not None and digest != file.sha256:
+            arrived.unlink()
             raise SourceError(
                 f"{file.path}, made from {redact(file.url)}, is not the file that was meant (SHA-256 {file.sha256} "
-                f"expected, {found} found), and was not kept: fetch it --from another place"
+                f"expected, {digest} found), and was not kept: fetch it --from another place"
             )
-        return made
+        return arrived
 
     def _note(self, file: WeightsFile, digest: str, partial: Partial) -> None:
         """Write down what came where the registry knows no checksum; later it must still be that."""
@@ -239,11 +239,11 @@ class _Fetching:
             publish(waiting, record)
 
 
-def _take_member(archive: Path, file: WeightsFile, made: Path, max_bytes: int) -> None:
+def _take_member(archive: Path, file: WeightsFile, arrived: Path, max_bytes: int) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             check_size(opened.getinfo(file.member).file_size, max_bytes, f"{file.member} in {redact(file.url)}")
-            with opened.open(file.member) as stream, made.open("wb") as into:
+            with opened.open(file.member) as stream, arrived.open("wb") as into:
                 shutil.copyfileobj(stream, into, _CHUNK_BYTES)
     except KeyError as error:
         raise SourceError(f"{redact(file.url)} holds no {file.member}") from error
@@ -251,12 +251,12 @@ def _take_member(archive: Path, file: WeightsFile, made: Path, max_bytes: int) -
         raise SourceError(f"{redact(file.url)} is not a sound zip archive: {error}") from error
 
 
-def _convert(state_dict: Path, file: WeightsFile, made: Path) -> None:
+def _convert(state_dict: Path, file: WeightsFile, arrived: Path) -> None:
     """A PyTorch state dict as safetensors: the same tensors under the same names, each with memory of its own."""
     from safetensors.torch import save_file
 
     tensors = _read_tensors(state_dict, file)
-    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, made, {"format": "pt"})
+    save_file({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, arrived, {"format": "pt"})
 
 
 def _read_tensors(state_dict: Path, file: WeightsFile) -> dict[str, Any]:

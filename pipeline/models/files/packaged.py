@@ -88,16 +88,16 @@ def packaged_model(name: str) -> ModelFile:
     path = _package_folder(pin, mend) / pin.file
     if not path.is_file():
         raise UsageError(f"the model file {path} is missing from the package {pin.package}: run {mend}")
-    found = sha256_of_file(path)
-    if found != pin.sha256:
+    digest = sha256_of_file(path)
+    if digest != pin.sha256:
         raise UsageError(
             f"the model file {path} is not the one this version was measured with (SHA-256 {pin.sha256[:12]}… "
-            f"expected, {found[:12]}… found): run {mend}"
+            f"expected, {digest[:12]}… found): run {mend}"
         )
     card = ModelCard(
         name=name,
         file=path.name,
-        sha256=found,
+        sha256=digest,
         package=pin.package,
         licence=pin.licence,
         commercial_use=commercial_use(pin.licence),

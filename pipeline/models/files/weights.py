@@ -48,7 +48,7 @@ class FileState:
     file: WeightsFile
     path: Path
     state: State
-    found: str = ""
+    sha256: str = ""
     expected: str | None = None
 
 
@@ -62,21 +62,21 @@ class EntryState:
     @property
     def state(self) -> State:
         """The worst of its files' states."""
-        states = {one.state for one in self.files}
+        states = {state.state for state in self.files}
         return "damaged" if "damaged" in states else "missing" if "missing" in states else "present"
 
     @property
     def verified(self) -> bool:
         """Whether every file is there with the registry's own checksum."""
-        return self.state == "present" and all(one.file.sha256 for one in self.files)
+        return self.state == "present" and all(state.file.sha256 for state in self.files)
 
     def faults(self) -> list[str]:
         """A sentence per damaged file."""
         return [
-            f"{one.path} is not the file that {self.weights.name} means (SHA-256 {one.expected}, found {one.found}): "
-            f"run {fetch_command([self.weights])}"
-            for one in self.files
-            if one.state == "damaged"
+            f"{state.path} is not the file that {self.weights.name} means (SHA-256 {state.expected}, found "
+            f"{state.sha256}): run {fetch_command([self.weights])}"
+            for state in self.files
+            if state.state == "damaged"
         ]
 
 
@@ -147,9 +147,9 @@ class WeightsStore:
         if is_path(name):
             return _own_file(Path(name).expanduser())
         self.check([name])
-        found = self.state(name)
-        digest = joint_sha256({one.file.path: one.found for one in found.files})
-        return ModelFile(self.folder / found.weights.path, _card(found.weights, digest))
+        entry = self.state(name)
+        digest = joint_sha256({state.file.path: state.sha256 for state in entry.files})
+        return ModelFile(self.folder / entry.weights.path, _card(entry.weights, digest))
 
     def card(self, name: str) -> ModelCard:
         """What the dataset card says of a model.
@@ -182,12 +182,12 @@ class WeightsStore:
                 if is_path(name):
                     _own_file(Path(name).expanduser())
                     continue
-                found = self.state(name)
+                entry = self.state(name)
             except UsageError as error:
                 faults.append(str(error))
                 continue
-            faults += found.faults()
-            missing += [found.weights] if found.state == "missing" else []
+            faults += entry.faults()
+            missing += [entry.weights] if entry.state == "missing" else []
         return faults + ([self._missing_text(missing)] if missing else [])
 
     def check(self, names: Iterable[str]) -> None:
@@ -209,9 +209,9 @@ class WeightsStore:
         if not path.is_file():
             return FileState(file, path, "missing")
         expected = file.sha256 or self._recorded(file)
-        found = _hashed(path)
-        state: State = "damaged" if expected is not None and found != expected else "present"
-        return FileState(file, path, state, found, expected)
+        digest = _hashed(path)
+        state: State = "damaged" if expected is not None and digest != expected else "present"
+        return FileState(file, path, state, digest, expected)
 
     def _recorded(self, file: WeightsFile) -> str | None:
         path = self.record(file)
@@ -243,8 +243,8 @@ def is_path(name: str) -> bool:
 def fetch_command(weights: Iterable[Weights]) -> str:
     """The command line that fetches entries, with consent where their terms ask for it."""
     entries = list(weights)
-    consent = " --accept-license" if any(one.asks_consent for one in entries) else ""
-    return f"anitalk weights fetch {' '.join(one.name for one in entries)}{consent}"
+    consent = " --accept-license" if any(weights.asks_consent for weights in entries) else ""
+    return f"anitalk weights fetch {' '.join(entry.name for entry in entries)}{consent}"
 
 
 def _card(weights: Weights, sha256: str) -> ModelCard:
