@@ -12,7 +12,7 @@ from schemas.base import Record
 from schemas.config import BuildConfig, DomainConfig, EngineConfig, WeightsConfig
 from schemas.errors import UsageError
 from schemas.landmarkers import UserLandmarker
-from schemas.layers import LayerError, layered, merged
+from schemas.layers import LayerError, layered, merged, problems_of
 from schemas.profiles import PROFILES
 from schemas.uri import local_path, uri_scheme
 
@@ -133,9 +133,4 @@ def _validated(kind: type[R], given: Any, where: str, prefix: str = "") -> R:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        problems = [
-            f"{where}: {prefix}{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, "
-            f"found {problem['input']!r}"
-            for problem in error.errors()
-        ]
-        raise UsageError("\n".join(problems)) from error
+        raise UsageError("\n".join(problems_of(error, given, where, prefix))) from error

@@ -4,10 +4,12 @@ Builder and trainer read their settings alike, and neither may import the other.
 """
 
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
 import yaml
+from pydantic import ValidationError
 
 _MAX_BYTES = 1024 * 1024
 _Values = Mapping[str, Any]
@@ -35,6 +37,37 @@ def layered(base: Mapping[str, Any], path: Path | None, overrides: Iterable[str]
     for layer in layers:
         result = merged(result, layer)
     return result
+
+
+def problems_of(error: ValidationError, given: Any, where: str, prefix: str = "") -> list[str]:
+    """A sentence for every setting that is unknown or has a value that is not allowed.
+
+    Args:
+        error: of validating ``given``.
+        given: all settings, defaults among them, so that a misspelt name is told from its neighbours.
+        where: names where the settings come from.
+        prefix: of their names.
+    """
+    sentences: list[str] = []
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        name = f"{where}: {prefix}{'.'.join(path) or 'settings'}"
+        if problem["type"] == "extra_forbidden":
+            sentences.append(f"{name}: there is no such setting{_meant(given, path)}")
+            continue
+        value = "" if isinstance(problem["input"], dict) else f", found {problem['input']!r}"
+        sentences.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}{value}")
+    return sentences
+
+
+def _meant(given: Any, path: list[str]) -> str:
+    """The neighbour whose name is nearest to a name that nobody knows."""
+    inside = given
+    for part in path[:-1]:
+        inside = cast("_Values", inside).get(part) if isinstance(inside, Mapping) else None
+    neighbours = [str(name) for name in cast("_Values", inside)] if isinstance(inside, Mapping) else []
+    near = get_close_matches(path[-1], [name for name in neighbours if name != path[-1]], n=1)
+    return f"; did you mean {near[0]}?" if near else ": 'anitalk schema' and docs/settings.md list them"
 
 
 def merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

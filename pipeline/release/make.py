@@ -147,6 +147,11 @@ def _check_releasable(items: Sequence[ReleaseItem], results: Results, survey: Su
                 f"no clip is left to release with --commercial-only ({len(survey.clips)} were made), and these weights "
                 f"are not known to allow commercial use: {named}; build with others, or leave --commercial-only out"
             )
+    if not items and not survey.clips:
+        raise UsageError(
+            "there are no finished clips with these settings: 'anitalk build' with the same --config and --set comes "
+            "first, and 'anitalk status' says what became of the sources"
+        )
     if not items:
         raise UsageError(
             f"no clip is left to release ({len(survey.clips)} were made): "

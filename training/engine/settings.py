@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas.base import Record
 from schemas.errors import UsageError
-from schemas.layers import LayerError, layered
+from schemas.layers import LayerError, layered, problems_of
 from training.recipes.base import Recipe, TrainConfig
 from training.recipes.registry import DEFAULT_RECIPE, find_recipe
 
@@ -63,12 +63,7 @@ def validated(kind: type[_R], given: dict[str, Any], where: str) -> _R:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        problems = [
-            f"{where}: {'.'.join(str(part) for part in problem['loc']) or 'settings'}: {problem['msg']}"
-            + ("" if isinstance(problem["input"], dict) else f", found {problem['input']!r}")
-            for problem in error.errors()
-        ]
-        raise UsageError("\n".join(problems)) from error
+        raise UsageError("\n".join(problems_of(error, given, where))) from error
 
 
 def with_present_names(recipe: Recipe, values: Mapping[str, Any]) -> dict[str, Any]:

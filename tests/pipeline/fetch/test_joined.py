@@ -95,11 +95,11 @@ def test_reordered_and_uneven_frames_are_no_jump(tmp_path, suffix, bframes):
 @pytest.mark.assets
 def test_no_film_of_the_assets_jumps(assets):
     films = sorted(path for folder in ("video", "more/video") for path in (assets / folder).iterdir())
-    told = []
+    sentences = []
     for path in films:
         try:
             described(path)
         except Exception as error:  # noqa: BLE001 - whatever else is wrong with some of them
-            told.append(str(error))
+            sentences.append(str(error))
     assert len(films) > 50
-    assert not [sentence for sentence in told if "jumps back" in sentence]
+    assert not [sentence for sentence in sentences if "jumps back" in sentence]

@@ -68,12 +68,12 @@ def test_descriptions_and_commentaries_are_not_chosen(tmp_path, disposition):
 
 def test_without_a_choice_a_record_is_that_of_a_film_with_one_track(tmp_path):
     """So that no key of an earlier build changes."""
-    one = described(film(tmp_path, "mp4", ["eng"]))
+    single = described(film(tmp_path, "mp4", ["eng"]))
     for language in (None, "en", "de"):
-        assert one.in_language(language) == one
-        assert one.missing_language(language) is None
-    assert b"language" not in canonical_json(one)
-    assert b"other_audio" not in canonical_json(one)
+        assert single.in_language(language) == single
+        assert single.missing_language(language) is None
+    assert b"language" not in canonical_json(single)
+    assert b"other_audio" not in canonical_json(single)
     alike = described(film(tmp_path, "mp4", ["eng", "eng"]))  # a second track in the same language gives no choice
     assert b"language" not in canonical_json(alike)
     several = described(film(tmp_path, "mp4", ["ger", "eng"]))
