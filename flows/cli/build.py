@@ -42,6 +42,7 @@ def build(
     from flows.cli.release import print_release
     from flows.cli.status import print_status
 
+    _check_name(release_name)
     request = BuildRequest(
         manifest=str(manifest),
         workspace=workspace,
@@ -79,6 +80,14 @@ def build_to_clips(request: "BuildRequest") -> "Workspace":
     with kept_interrupts(), BuildDisplay() as display, opened_build(request, display) as opened:
         opened.run(opened.sources)
         return opened.workspace
+
+
+def _check_name(release_name: str | None) -> None:
+    """A build may take days; a release's name that cannot be is told before it."""
+    from pipeline.release.make import check_release_name
+
+    if release_name is not None:
+        check_release_name(release_name)
 
 
 def _wait_for_screening(workspace: str, release_name: str | None) -> int:

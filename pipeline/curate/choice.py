@@ -57,7 +57,7 @@ def choose(
         collection: what is known of these clips together. Without it no clip counts as a duplicate, people are not
             told apart and ``min_ridge_z`` holds nobody back: a cheap look, which a release never is.
     """
-    verdicts = {clip_id: verdict for clip_id, review in survey.reviews.items() if (verdict := review.decision())}
+    verdicts = verdicts_of(survey.reviews)
     decisions = apply_reviews(filtered(results, survey, collection, options, verdicts), verdicts)
     kept = {decision.clip_id for decision in decisions if decision.keep}
     copies = copied_sources(survey.clips, collection.duplicates if collection else ())
@@ -110,6 +110,11 @@ def filtered(
     if options and (options.allow_license or options.commercial_only):
         decisions = _licensed(results, survey, options, decisions)
     return drop_duplicates(decisions, collection.duplicates, clips, verdicts) if collection else decisions
+
+
+def verdicts_of(reviews: Mapping[str, Standing]) -> dict[str, Decision]:
+    """By clip id, what reviewers decided, where what they said still stands."""
+    return {clip_id: verdict for clip_id, review in reviews.items() if (verdict := review.decision())}
 
 
 def _licensed(

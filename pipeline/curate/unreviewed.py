@@ -1,4 +1,4 @@
-"""The clips of a build as they were made, and what a release would do to each of them without people's words.
+"""The clips of a build as they were made, and what the filters of a release would decide of each.
 
 That is what lies before whoever screens: the screening page, bundles and Label Studio's tasks all read it here.
 """
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from pipeline.build.results import BuildRecord, Results
 from pipeline.build.survey import FinishedClip, Survey, survey
-from pipeline.curate.choice import filtered
+from pipeline.curate.choice import filtered, verdicts_of
 from pipeline.curate.collect import stored_collection
 from pipeline.curate.reviewed import in_listed_domains, reviewed
 from pipeline.curate.select import limits_of
+from pipeline.store.reviews import ReviewLog, standing
 from schemas.collection import Collection
 from schemas.config import SelectLimits
 from schemas.decision import Decision
@@ -38,14 +39,18 @@ class UnreviewedClips:
 def read_unreviewed(results: Results, build: BuildRecord) -> UnreviewedClips:
     """Read all finished clips of a build, and what its filters decide of them; nothing is computed from media.
 
+    What people said changes one thing, as in a release: a clip that they reject makes no other a duplicate.
+
     Raises:
         UsageError: when a rebuilt clip list names a domain that the configuration lacks.
     """
     surveyed = in_listed_domains(results, survey(results, build.sources))
     collection = _latest_collection(results, surveyed)
+    versions = {finished.clip.clip_id: finished.key for finished in surveyed.clips}
+    verdicts = verdicts_of(standing(ReviewLog(results.workspace).read(), versions))
     return UnreviewedClips(
         clips=tuple(surveyed.clips),
-        decisions=tuple(filtered(results, surveyed, collection)),
+        decisions=tuple(filtered(results, surveyed, collection, verdicts=verdicts)),
         limits=limits_of(results.config),
         collection=collection,
     )

@@ -70,10 +70,7 @@ def make_release(
     Raises:
         UsageError: when the name is unusable or no clip is left to release.
     """
-    try:
-        check_id(name)
-    except ValueError as error:
-        raise UsageError(f"the release's name {error}") from error
+    check_release_name(name)
     results = results_of(workspace, build, config, store)
     surveyed = reviewed(results, survey(results, build.sources), make_trims=True, report=report)
     collection = collect(results, surveyed, report)
@@ -96,6 +93,18 @@ def make_release(
             scratch=scratch,
         )
     return release, choice, location
+
+
+def check_release_name(name: str) -> None:
+    """Refuse a name that no release can have, before any work is spent on it.
+
+    Raises:
+        UsageError: saying what is wrong with it.
+    """
+    try:
+        check_id(name)
+    except ValueError as error:
+        raise UsageError(f"the release's name {error}") from error
 
 
 def _setup(config: BuildConfig, options: ReleaseOptions, choice: Choice) -> ReleaseSetup:

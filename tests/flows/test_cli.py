@@ -376,6 +376,13 @@ def test_a_release_name_that_no_key_can_hold_is_refused(built, run, name):
     assert sorted(path.name for path in (built.workspace / "releases").iterdir()) == ["first"]
 
 
+def test_a_name_that_no_release_can_have_is_refused_before_a_build(built, tmp_path, refused):
+    error = refused("build", built.manifest, "-w", tmp_path / "ws", "--inline", "--release", "a/b")
+    assert "the release's name" in error
+    assert "is not a usable id" in error
+    assert not (tmp_path / "ws").exists()
+
+
 def test_a_release_can_be_limited_by_licence(built, films, tmp_path, run, refused):
     copy = copied(built, tmp_path)
     assert run("release", "free", "-w", copy.workspace, "--allow-license", "cc0-1.0")[0] == 0

@@ -120,7 +120,7 @@ def _parsed(data: bytes, name: str) -> SidecarRecord:
     try:
         return SidecarRecord.model_validate_json(data)
     except ValidationError as error:
-        raise DataError(f"{name} is damaged or of another version: encode the release again") from error
+        raise DataError(f"{name} is damaged or of another version: delete it and encode the release again") from error
 
 
 # ---- writing -------------------------------------------------------------------------------------------------------
@@ -158,6 +158,8 @@ class SidecarWriter:
         root = release_root(release)
         if root is None:
             raise UsageError(f"{redact(release)} is a shard: name the release's folder, which a sidecar belongs to")
+        if Path(root).is_dir() and folder.resolve().is_relative_to(Path(root).resolve()):
+            raise UsageError(f"{folder} lies in the release itself, which nothing may be added to: name another folder")
         self._folder, self._files = folder, ShardFiles(ShardCache(config), max_open=1)
         self._record = SidecarRecord(
             release_sha256=release_sha256(root, config),
@@ -187,8 +189,15 @@ class SidecarWriter:
 
         Raises:
             DataError: when the shard is damaged, or an array is not as the sidecar's fields must be.
+            UsageError: when it cannot be written.
         """
         path = self._path(shard)
+        try:
+            self._write(path, shard, encode)
+        except OSError as error:
+            raise UsageError(f"the sidecar cannot be written to {path}: {error.strerror}") from error
+
+    def _write(self, path: Path, shard: Shard, encode: Encode) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         try:

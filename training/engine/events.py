@@ -4,6 +4,8 @@ Needs no torch, so that whoever follows a run (a Prefect flow, a page) may impor
 a run that goes on adds to what its beginning said.
 """
 
+import contextlib
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +15,9 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, TypeAdapter, ValidationError
 
 from schemas.base import Record
-from schemas.errors import EXIT_FAULTS, AnitalkError, UsageError
+from schemas.errors import EXIT_FAULTS, EXIT_INTERRUPTED, AnitalkError, UsageError
+
+log = logging.getLogger(__name__)
 
 Figures = dict[str, float | None]  # None: no number, or an infinite one
 
@@ -99,32 +103,56 @@ _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="k
 class EventLog:
     """Appends events to a file; lines of several processes do not mix.
 
+    A training is worth more than what is told of it: when the file can no longer be written, that is said once in the
+    log and the training goes on.
+
     Args:
-        path: of the file, or a pipe; None: events go nowhere.
+        path: of the file; None: events go nowhere.
 
     Raises:
-        UsageError: when it cannot be written.
+        UsageError: when it cannot be written, or is no plain file: a pipe would hold up the training, or end it.
     """
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._descriptor: int | None = None
         if path is None:
             return
+        if path.exists() and not path.is_file():
+            raise UsageError(f"--events: {path} is no plain file: name a file, which a program may follow as it grows")
         try:
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise UsageError(f"--events: {path} cannot be written: {error.strerror}") from error
+        self._end_torn_line()
 
     def write(self, event: Event) -> None:
         """Append one event, at once."""
-        if self._descriptor is not None:
-            os.write(self._descriptor, f"{event.model_dump_json()}\n".encode())
+        self._append(f"{event.model_dump_json()}\n".encode())
 
     def close(self) -> None:
         """Let go of the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _append(self, data: bytes) -> None:
+        if self._descriptor is None:
+            return
+        try:
+            os.write(self._descriptor, data)
+        except OSError as error:
+            log.warning("%s can no longer be written (%s): no more events are told", self._path, error.strerror)
+            self.close()
+
+    def _end_torn_line(self) -> None:
+        """A process that was killed may have left half a line, which must not swallow the next event."""
+        if self._descriptor is None:
+            return
+        with contextlib.suppress(OSError):  # of files that cannot be read back there is nothing to end
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                self._append(b"\n")
 
 
 def numbers(figures: Mapping[str, float]) -> Figures:
@@ -134,20 +162,27 @@ def numbers(figures: Mapping[str, float]) -> Figures:
 
 @contextmanager
 def failures_told(path: Path | None) -> Iterator[None]:
-    """Append a ``failed`` event for every error that leaves the block, and let the error go on.
+    """Append a ``failed`` event for every error and Ctrl-C that leaves the block, and let it go on.
 
     Meant for a command, around everything from reading its settings on. In a run of several processes each tells of
     its own failure; they usually are one and the same.
     """
     try:
         yield
-    except Exception as error:
-        code = error.exit_code if isinstance(error, AnitalkError) else EXIT_FAULTS
-        sentence = str(error) if isinstance(error, AnitalkError) else f"{type(error).__name__}: {error}"
-        log = EventLog(path)
-        log.write(FailedEvent(sentence=sentence, exit_code=code))
-        log.close()
+    except (Exception, KeyboardInterrupt) as error:
+        with contextlib.suppress(UsageError):  # events that cannot be written hide no error
+            events = EventLog(path)
+            events.write(_failure(error))
+            events.close()
         raise
+
+
+def _failure(error: BaseException) -> FailedEvent:
+    if isinstance(error, AnitalkError):
+        return FailedEvent(sentence=str(error), exit_code=error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return FailedEvent(sentence="interrupted", exit_code=EXIT_INTERRUPTED)
+    return FailedEvent(sentence=f"{type(error).__name__}: {error}", exit_code=EXIT_FAULTS)
 
 
 def read_events(path: Path, offset: int = 0) -> tuple[list[Event], int]:

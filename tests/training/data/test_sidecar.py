@@ -269,3 +269,20 @@ def test_an_encoding_that_nobody_could_join_is_refused_as_it_is_written(release,
     with pytest.raises(DataError, match=said):
         own.write(own.pending()[0], lambda sample: arrays if sample.key else {})
     assert not list(tmp_path.rglob("*.tar"))
+
+
+def test_a_release_is_nothing_that_a_sidecar_may_be_written_into(release):
+    before = sorted(release.rglob("*"))
+    for folder in (release, release / "latents"):
+        with pytest.raises(UsageError, match="lies in the release itself"):
+            writer(folder, release)
+    assert sorted(release.rglob("*")) == before
+
+
+def test_a_tar_that_cannot_be_written_is_said(release, tmp_path):
+    folder = tmp_path / "latents"
+    own = writer(folder, release)
+    (folder / "train").write_text("in the way")
+    shard = next(shard for shard in own.pending() if shard.name.startswith("train"))
+    with pytest.raises(UsageError, match="cannot be written"):
+        own.write(shard, encode)

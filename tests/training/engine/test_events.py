@@ -1,6 +1,11 @@
 """Events: what was written comes back, in pieces as it comes, and failures carry the command's exit code."""
 
+import logging
 import math
+import os
+import resource
+import signal
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +92,49 @@ def test_a_file_that_cannot_be_written_is_said(tmp_path):
     with pytest.raises(UsageError, match=r"--events: .* cannot be written"):
         EventLog(tmp_path / "nowhere" / "events.jsonl")
     EventLog(None).write(EVENTS[0])
+
+
+def test_a_pipe_or_a_device_is_refused_before_it_can_hold_up_or_end_a_training(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/full", tmp_path):
+        with pytest.raises(UsageError, match="is no plain file"):
+            EventLog(Path(path))
+
+
+def test_a_training_goes_on_when_its_events_can_no_longer_be_written(tmp_path, caplog):
+    """The disk is full, as the kernel says it of a file that may grow no further."""
+    path = tmp_path / "events.jsonl"
+    events = EventLog(path)
+    events.write(EVENTS[0])
+    before, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, limits[1]))
+    try:
+        with caplog.at_level(logging.WARNING):
+            events.write(EVENTS[1])
+            events.write(EVENTS[2])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert sum("can no longer be written" in record.message for record in caplog.records) == 1
+    assert read_events(path)[0] == EVENTS[:1]
+
+
+def test_half_a_line_of_a_killed_run_swallows_no_event_of_the_next(tmp_path):
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(EVENTS[0].model_dump_json().encode()[:20])
+    events = EventLog(path)
+    events.write(EVENTS[1])
+    events.close()
+    assert read_events(path)[0] == [EVENTS[1]]
+
+
+def test_an_error_is_the_one_that_is_raised_even_where_its_event_cannot_be_written(tmp_path):
+    with pytest.raises(DataError, match="the cause"), failures_told(tmp_path / "absent" / "events.jsonl"):
+        raise DataError("the cause")
+
+
+def test_an_interrupt_is_told(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with pytest.raises(KeyboardInterrupt), failures_told(path):
+        raise KeyboardInterrupt
+    assert read_events(path)[0] == [FailedEvent(sentence="interrupted", exit_code=130)]
